@@ -27,7 +27,7 @@ class ShownAnswer:
 
     @property
     def failed(self) -> bool | None:
-        """Whether there is no answer; `None`: it has not ended."""
+        """True for a failure, `None` as long as the answer has not ended."""
         return None if self.choice is None else self.choice["error"] is not None
 
     @property

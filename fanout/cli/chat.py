@@ -54,7 +54,7 @@ class _Conversation:
     """The messages of one command, one after the other."""
 
     def __init__(self, given: GivenOptions, session: AskSession, runner: asyncio.Runner) -> None:
-        self._asked, self._session, self._runner = given, session, runner
+        self._options, self._session, self._runner = given, session, runner
         self._question: AskQuestion | None = None
         self._files: list[Path] = []
         self._good = True
@@ -82,11 +82,11 @@ class _Conversation:
     def _obey(self, command: str, words: list[str]) -> None:
         if command == "/new":
             self._question, self._files = None, []
-            self._asked = replace(self._asked, past_id=None)
+            self._options = replace(self._options, past_id=None)
         elif command == "/file" and words:
             self._files.append(Path(" ".join(words)))
         elif command == "/models" and words:
-            self._asked = replace(self._asked, words=words)
+            self._options = replace(self._options, words=words)
             models = self._runner.run(self._session.backend.expand(tuple(words)))
             if self._question and (first := next(iter(self._question.past.values()), None)):
                 # Those that are new take over the conversation of the first.
@@ -96,17 +96,17 @@ class _Conversation:
             echo(HELP, err=True)
 
     def _send(self, text: str) -> bool:
-        content = join_files(self._asked.template.render(text, self._asked.values), self._files)
+        content = join_files(self._options.template.render(text, self._options.values), self._files)
         given = self._question
         if given is None:
-            question = self._runner.run(prepare_question(self._asked, self._session, content))
+            question = self._runner.run(prepare_question(self._options, self._session, content))
         else:
             question = replace(given, content=content)
         view = SideBySide(
             SafeConsole(),
             SafeConsole(stderr=True),
-            markdown=not (self._asked.raw or self._asked.plain),
-            framed=not self._asked.plain,
+            markdown=not (self._options.raw or self._options.plain),
+            framed=not self._options.plain,
         )
         good = self._runner.run(self._session.show(question, view))
         self._files = []

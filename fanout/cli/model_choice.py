@@ -75,7 +75,7 @@ def list_local_models(catalogue: Catalogue) -> list[ListedModel]:
             not catalogue.lacks(model),
         )
         for model in catalogue
-        if not catalogue.refuse_retired(model, today)
+        if not catalogue.refuse_after_shutdown(model, today)
     ]
 
 

@@ -62,7 +62,7 @@ def list_(
         for model in catalogue
         if (provider in (None, model.provider))
         and (is_ready(model, catalogue) or not ready)
-        and (all_ or catalogue.refuse_retired(model, today) is None)
+        and (all_ or catalogue.refuse_after_shutdown(model, today) is None)
         and all(word.lower() in _list_spellings(model) for word in words)
     ]
     listed.sort(key=lambda model: not is_ready(model, catalogue))
@@ -126,7 +126,7 @@ def _format_price(model: Model, catalogue: Catalogue, side: str) -> str:
 
 def _describe_state(model: Model, catalogue: Catalogue) -> str:
     ends = model.row.deprecated_on if model.row else None
-    if catalogue.refuse_retired(model, datetime.now(UTC).date()):
+    if catalogue.refuse_after_shutdown(model, datetime.now(UTC).date()):
         return f"shut down on {ends}"
     lacks = catalogue.lacks(model)
     return (f"needs {' and '.join(lacks)}" if lacks else "ready") + (f", until {ends}" if ends else "")

@@ -89,4 +89,4 @@ def print_json(answer: object) -> None:
 
 def is_ready(model: Model, catalogue: Catalogue) -> bool:
     """Return whether a model can be called now."""
-    return not catalogue.lacks(model) and not catalogue.refuse_retired(model, datetime.now(UTC).date())
+    return not catalogue.lacks(model) and not catalogue.refuse_after_shutdown(model, datetime.now(UTC).date())

@@ -47,7 +47,7 @@ def serve(config_file: Path | None, env_file: Path | None, host: str, port: int)
 def compose_greeting(address: str, settings: Settings) -> str:
     """Return the text printed once the server listens: at most six lines, of which the last can be copied as it is."""
     catalogue, today = Catalogue(settings), datetime.now(UTC).date()
-    offered = [model for model in catalogue if not catalogue.refuse_retired(model, today)]
+    offered = [model for model in catalogue if not catalogue.refuse_after_shutdown(model, today)]
     ready = [model.name for model in offered if not catalogue.lacks(model)]
     waiting = sum(bool(provider.lacks()) for provider in settings.providers.values())
     key = " -H 'Authorization: Bearer <key>'" if settings.environment.api_keys else ""

@@ -57,7 +57,7 @@ class SideBySide(AnswerView):
 
     @property
     def _is_streaming(self) -> bool:
-        """Whether a single answer is passed on piece by piece, with nothing around it."""
+        """True where a single answer is passed on piece by piece, with nothing around it."""
         return not self._console.is_terminal and len(self.answers) == 1
 
     def begin(self, labels: Mapping[int, str]) -> None:

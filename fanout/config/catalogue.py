@@ -95,7 +95,7 @@ class Catalogue:
         message = f"unknown model `{name}`{hint or f'; {listing} what is known'}"
         return Failure("not_found", message, code="model_not_found", param="model")
 
-    def refuse_retired(self, model: Model, today: date) -> Failure | None:
+    def refuse_after_shutdown(self, model: Model, today: date) -> Failure | None:
         """Return the failure for a model that its vendor has shut down; another model is never called in its stead."""
         row = model.row
         if row is None or row.deprecated_on is None or date.fromisoformat(row.deprecated_on) > today:
@@ -104,7 +104,7 @@ class Catalogue:
         message = f"`{model.name}` was shut down by its vendor on {row.deprecated_on}{instead}"
         return Failure("not_found", message, code="model_retired", param="model")
 
-    def refuse_unconfigured(self, model: Model) -> Failure:
+    def refuse_without_settings(self, model: Model) -> Failure:
         """Return the failure for a model without configuration: the variables to set, or the header that replaces them."""
         provider = self.find_provider(model)
         needed = " and ".join(f"`{name}`" for name in provider.lacks()).replace(" or ", "` or `")

@@ -50,7 +50,7 @@ class ValueCounter:
 
     @property
     def has_too_many(self) -> bool:
-        """Whether there are more values than `MAX_VALUES`; bytes that are quotes and nothing else count, too."""
+        """True for more values than `MAX_VALUES`; bytes that are quotes and nothing else count, too."""
         return self.values > MAX_VALUES or self._texts > 4 * MAX_VALUES
 
 

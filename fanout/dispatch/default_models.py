@@ -47,7 +47,7 @@ def find_cheapest_model(catalogue: Catalogue, provider: ProviderSettings) -> str
     """Return the provider's cheapest model in the catalogue; `None` where it has none that is still served."""
     today = datetime.now(UTC).date()
     ours = [model for model in catalogue if model.provider == provider.name]
-    current = [model for model in ours if not catalogue.refuse_retired(model, today)]
+    current = [model for model in ours if not catalogue.refuse_after_shutdown(model, today)]
 
     def rank(model: Model) -> tuple[object, ...]:
         ends = model.row.deprecated_on if model.row else None

@@ -166,7 +166,7 @@ class _ResolvedEntry:
             group = model.row.limit_group if model.row else None
             listed_as = catalogue.spell(entry.model)
             target = Target(label, entry.model, model.provider, model.id, model.kind, limit_group=group, listed_as=listed_as)
-            refusal = catalogue.refuse_retired(model, today) or _find_refusal(model, catalogue, request, earlier)
+            refusal = catalogue.refuse_after_shutdown(model, today) or _find_refusal(model, catalogue, request, earlier)
         return cls(target, sampling, defaults, passthrough, earlier, samples, refusal, credential)
 
 
@@ -223,7 +223,7 @@ def _expand_sets(entries: tuple[Entry, ...], catalogue: Catalogue) -> Iterator[E
 
 def _find_refusal(model: Model, catalogue: Catalogue, request: Request, earlier: tuple[Message, ...]) -> Failure | None:
     if catalogue.lacks(model, own_key=model.provider in request.credentials):
-        return catalogue.refuse_unconfigured(model)
+        return catalogue.refuse_without_settings(model)
     if request.inputs is not None and catalogue.find_provider(model).adapter not in EMBEDDING_ADAPTERS:
         sentence = f"`{model.provider}` is not asked for embeddings here; those of the adapters {_LISTED_EMBEDDERS} are"
         return Failure("unsupported", sentence, code="unsupported_endpoint", param="model")

@@ -180,11 +180,11 @@ def is_dated(answered: str, model: str) -> bool:
 
 def find_price(provider: str, model: str, tier: str | None = None) -> PublishedPrice | None:
     """Return the price that genai-prices has for a model today; `None` where it has none."""
-    return _find_published(provider, model, tier if tier in OTHER_TIERS else None, datetime.now(UTC).date())
+    return _find_published_price(provider, model, tier if tier in OTHER_TIERS else None, datetime.now(UTC).date())
 
 
 @lru_cache(maxsize=4096)
-def _find_published(provider_id: str, model_name: str, tier: str | None, day: date) -> PublishedPrice | None:
+def _find_published_price(provider_id: str, model_name: str, tier: str | None, day: date) -> PublishedPrice | None:
     # The day is part of the cache's key, because prices may change by date.
     from genai_prices.data_snapshot import get_snapshot
 

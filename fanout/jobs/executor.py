@@ -54,7 +54,7 @@ class JobExecutor:
         job = await find_job(self._store, job_id)
         if job.state in ENDED_STATES or job.state == "loading":
             raise build_state_error(f"job `{job_id}` is {job.state}")
-        fingerprint = self._planner.require_unchanged(job)
+        fingerprint = self._planner.require_unchanged_models(job)
         # Before the job is taken, so that unusable scorers do not change its state.
         scorer = await self._open_scorer(job) if self._open_scorer and job.spec.scorers else None
         if job.number not in self._taken:
@@ -175,7 +175,7 @@ class JobSupervisor:
         while self._tasks:
             await asyncio.wait(list(self._tasks.values()))
 
-    async def discard_abandoned(self) -> None:
+    async def discard_abandoned_jobs(self) -> None:
         """Discard jobs whose creation was interrupted."""
         for row in await self._store.list_jobs(limit=MAX_LISTED_JOBS, states=("loading",)):
             job = Job.from_row(row)
@@ -199,7 +199,7 @@ class JobSupervisor:
     async def _start_free_jobs(self) -> None:
         if self._executor.is_leaving:
             return
-        await self.discard_abandoned()
+        await self.discard_abandoned_jobs()
         for row in reversed(await self._store.list_jobs(limit=MAX_LISTED_JOBS, states=OPEN_STATES)):  # the oldest first
             job = Job.from_row(row)
             if job.is_free and job.spec.unattended and job.number not in self._tasks and len(self._tasks) < MAX_RUNNING_JOBS:

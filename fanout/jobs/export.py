@@ -36,7 +36,7 @@ async def _read_page(store: JobStore, number: int, after: Place | None, filter_:
         try:
             return (await store.results.read_page(number, after, PAGE_ROWS, filter_)).rows
         except StoreError:
-            if after is None:  # nothing was written yet, so the caller can be told at once
+            if after is None:  # nothing was written yet, so the caller can still get an error
                 raise
             await asyncio.sleep(READ_INTERVAL_S)
     return (await store.results.read_page(number, after, PAGE_ROWS, filter_)).rows

@@ -157,7 +157,7 @@ class JobManager:
             raise build_state_error(f"job `{job_id}` is done; `retry` sends its failed units again")
         if job.state == "loading" or not job.is_free:
             raise build_state_error(f"job `{job_id}` is {job.state}; there is nothing to resume")
-        self.planner.require_unchanged(job)
+        self.planner.require_unchanged_models(job)
         await self._queue(job, spec)
         return await self.find_job(job_id)
 
@@ -170,9 +170,9 @@ class JobManager:
         job = await self.find_job(job_id)
         if job.state not in ENDED_STATES:
             raise build_state_error(f"job `{job_id}` is {job.state}; cancel it first, or wait until it ends")
-        self.planner.require_unchanged(job)  # before anything is reopened: a refused retry must leave the job as it was
+        self.planner.require_unchanged_models(job)  # before anything is reopened: a refused retry must leave the job as it was
         if await self._store.journal.reopen(job.number, kinds, states=(job.state,)) is None:
-            await self._refuse_changed(job)
+            await self._refuse_changed_models(job)
         await self._queue(job, _drop_past_deadline(replace(job.spec, **changes)))
         return await self.find_job(job_id)
 
@@ -180,10 +180,10 @@ class JobManager:
         queued: JobChange = {"state": "queued", "reason": None, "ended": None, "owner": None, "spec": spec.to_json()}
         # Only from the state read above: of two callers that resume the job at the same time, one gets an error.
         if not await self._store.update(job.number, queued, states=(job.state,), dead_owners=job.dead_owners):
-            await self._refuse_changed(job)
+            await self._refuse_changed_models(job)
         self.supervisor.notify()
 
-    async def _refuse_changed(self, job: Job) -> NoReturn:
+    async def _refuse_changed_models(self, job: Job) -> NoReturn:
         now = await self.find_job(job.id)
         raise build_state_error(f"job `{job.id}` was {job.state} and is {now.state} now: another process has it")
 

@@ -108,7 +108,7 @@ class _ParquetEncoder:
         if records:
             rows = [fill_columns(record) for record in records]
             columns = [
-                self._pyarrow.array([_to_typed(row[name], kind) for row in rows], self._schema.field(name).type)
+                self._pyarrow.array([_to_typed_value(row[name], kind) for row in rows], self._schema.field(name).type)
                 for name, kind in COLUMNS.items()
             ]
             # Types are fixed, not inferred: the columns of two files with the same names can always be put together.
@@ -178,7 +178,7 @@ def _fit(value: Any, kind: ColumnKind) -> object:
     return value if kind == "number" or isinstance(value, int) else None
 
 
-def _to_typed(value: Any, kind: ColumnKind) -> object:
+def _to_typed_value(value: Any, kind: ColumnKind) -> object:
     if value is None:
         return None
     if kind == "text":

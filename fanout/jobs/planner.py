@@ -52,7 +52,7 @@ class JobPlanner:
         _check_refusals((call.target.name, call) for call in calls)
         return fingerprint_names(calls, self.dispatcher.settings.providers)
 
-    def require_unchanged(self, job: Job) -> Fingerprint:
+    def require_unchanged_models(self, job: Job) -> Fingerprint:
         """Return the fingerprint of a job whose models still stand for the same, or raise every difference."""
         fingerprint = self.fingerprint_job(job)
         if differences := _find_differences(job.fingerprint, fingerprint):

@@ -119,7 +119,7 @@ class _RowParser:
             self._own = {
                 name: self._parse_cell(name, value) if name in JSON_IN_CELLS else value for name, value in self._own.items()
             }
-        self.faults += _find_misnamed(self._given, self._variables)
+        self.faults += _find_misnamed_fields(self._given, self._variables)
         item = RowItem(
             prompt=self._prompt() if self._template is None else self._render(self._template),
             messages=self._messages() if self._template is None else None,
@@ -248,7 +248,7 @@ def _name_some(names: Iterable[str]) -> str:
     return ", ".join(f"`{name[:40]}`" for name in listed[:8]) + more
 
 
-def _find_misnamed(names: Iterable[str], variables: frozenset[str]) -> Iterator[Fault]:
+def _find_misnamed_fields(names: Iterable[str], variables: frozenset[str]) -> Iterator[Fault]:
     """Yield a fault for each name that was meant for a known field, or for something a row cannot set."""
     # Without this a typo would silently become a column of the results, after every call was paid for.
     names = dict.fromkeys(names)

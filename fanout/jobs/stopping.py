@@ -62,7 +62,7 @@ class StoppingWatch(Protocol):
 
     @property
     def is_due(self) -> bool:
-        """Whether enough has ended for another look."""
+        """True once enough has ended for another look."""
 
     def record(self, unit: Unit, scores: Sequence[UnitScore], *, answered: bool) -> None:
         """Add the end of a unit."""

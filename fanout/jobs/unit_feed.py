@@ -68,13 +68,13 @@ class UnitFeed:
                     await self._read_backlog(queue)
                 elif self._is_at_end:
                     queue.exhausted = True
-                elif (left := self._count_allowed()) > 0:
+                elif (left := self._count_allowed_units()) > 0:
                     await self._read_on(left)
                 else:
                     queue.is_ahead = True
                     return
 
-    def _count_allowed(self) -> int:
+    def _count_allowed_units(self) -> int:
         return self._max_rows if self.limit is None else self.limit() - self._after - 1
 
     async def _read_on(self, most: int) -> None:

@@ -1,4 +1,4 @@
-"""What an account's own limits count, starts and tokens, each from when a request has left."""
+"""Starts and tokens of an account, which its own limits count from when a request has left."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def render_model(model: Model, catalogue: Catalogue) -> ModelJson:
     row = model.row or ModelRow(provider=model.provider, id=model.id, kind=model.kind)
     lacks = catalogue.lacks(model)
     # By today's date and not at the start: a server runs for months, and a retired model must not look ready.
-    is_retired = catalogue.refuse_retired(model, datetime.now(UTC).date()) is not None
+    is_retired = catalogue.refuse_after_shutdown(model, datetime.now(UTC).date()) is not None
     return {
         "id": model.name,
         "object": "model",

@@ -137,7 +137,7 @@ def _render_accounts(
             "limit_group": group,
             "own_keys": None,
             **_render_load(limits, [limiter] if limiter else []),
-            "left": [_render_rate_left(reported) for reported in limiter.list_reports()] if limiter else [],
+            "left": [_render_report(reported) for reported in limiter.list_reports()] if limiter else [],
             "pauses": [_render_hold(hold) for hold in limiter.list_holds()] if limiter else [],
             "recent": _render_recent(recent.summarize([(name, group, False)])),
         }
@@ -167,16 +167,16 @@ def _render_load(limits: LimitsRow, limiters: Sequence[Limiter]) -> AccountLoadJ
     }
 
 
-def _render_rate_left(reported: LimitReport) -> RateLeftJson:
+def _render_report(reported: LimitReport) -> RateLeftJson:
     return {
         "model": reported.model,
         "age_s": round(reported.age_s, 3),
-        "requests": _render_limit_left(reported.requests, reported.age_s),
-        "tokens": _render_limit_left(reported.tokens, reported.age_s),
+        "requests": _render_reported_limit(reported.requests, reported.age_s),
+        "tokens": _render_reported_limit(reported.tokens, reported.age_s),
     }
 
 
-def _render_limit_left(remaining: Remaining, age_s: float) -> LimitLeftJson:
+def _render_reported_limit(remaining: Remaining, age_s: float) -> LimitLeftJson:
     # The report ages: without the deduction a client would wait too long.
     reset_s = None if remaining.reset_s is None else round(max(remaining.reset_s - age_s, 0.0), 3)
     return {"limit": remaining.limit, "remaining": remaining.remaining, "reset_s": reset_s}

@@ -38,7 +38,7 @@ HALF_CLOSED_S = (0.01, 0.1, 5.0)
 
 @dataclass(frozen=True, slots=True)
 class WaitLimits:
-    """How long the client of a connection may keep us waiting, in seconds."""
+    """Longest waits for the client of a connection, in seconds."""
 
     idle_s: float = 75.0
     """Without a request. Longer than the 60 s of load balancers, which then close first."""
@@ -85,7 +85,7 @@ class Connection(RequestHandler):
 
     @property
     def _is_waiting(self) -> bool:
-        """Whether aiohttp waits for a request, all others being answered."""
+        """True while aiohttp waits for a request, all others being answered."""
         return self._waiter is not None and not self._waiter.done()
 
     def data_received(self, data: bytes) -> None:
@@ -111,10 +111,10 @@ class Connection(RequestHandler):
         # Amid an answer it is nearly always a client that has left, and nothing can be written there to find that out.
         if self._is_waiting or not self._request_count or (request is not None and request.writer.output_size > 0):
             return False
-        self._half_closed_timer = self._loop.call_later(HALF_CLOSED_S[0], self._serve_half_closed, 1)
+        self._half_closed_timer = self._loop.call_later(HALF_CLOSED_S[0], self._serve_half_closed_client, 1)
         return True
 
-    def _serve_half_closed(self, number: int) -> None:
+    def _serve_half_closed_client(self, number: int) -> None:
         """Close after the last answer, or at once if the client has left, which only writing to it can tell."""
         request, transport = self._current_request, self.transport
         if transport is None:
@@ -130,7 +130,7 @@ class Connection(RequestHandler):
             # To a client that has left, the second one fails: then the request is cancelled, with all its calls.
             transport.write(CONTINUE)
         delay_s = HALF_CLOSED_S[min(number, len(HALF_CLOSED_S) - 1)]
-        self._half_closed_timer = self._loop.call_later(delay_s, self._serve_half_closed, number + 1)
+        self._half_closed_timer = self._loop.call_later(delay_s, self._serve_half_closed_client, number + 1)
 
     def pause_writing(self) -> None:
         """Begin to wait for a client that reads slower than it is sent to."""
@@ -207,7 +207,7 @@ class Connection(RequestHandler):
 
 
 class RefusedConnection(asyncio.Protocol):
-    """A connection beyond the bound: it is told so and closed."""
+    """A connection beyond the bound: it is answered with an error and closed."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send the refusal before any request is read."""

@@ -95,7 +95,9 @@ class Votes:
         row = await self._database.fetch_one(select(votes).where(*conditions).order_by(votes.c.number).limit(1))
         return VoteRow(*row) if row else None
 
-    async def list_seen(self, subject: Subject, voter: Voter, kind: BallotKind, first: int, last: int) -> Sequence[VoteRow]:
+    async def list_seen_ballots(
+        self, subject: Subject, voter: Voter, kind: BallotKind, first: int, last: int
+    ) -> Sequence[VoteRow]:
         """Return the voter's ballots on the items `first` to `last`."""
         conditions = (*_of_subject(subject), *_of_voter(voter), votes.c.kind == kind, votes.c.item.between(first, last))
         return [VoteRow(*row) for row in await self._database.fetch_all(select(votes).where(*conditions))]

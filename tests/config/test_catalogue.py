@@ -135,9 +135,9 @@ def test_the_failure_for_a_missing_configuration_names_the_variables_and_the_com
     beta, gamma = catalogue.find("org/beta"), catalogue.find("gamma")
     assert beta is not None
     assert gamma is not None
-    failure = catalogue.refuse_unconfigured(beta)
+    failure = catalogue.refuse_without_settings(beta)
     assert failure.message == "`org/beta` needs `A_KEY` or `B_KEY`; `fanout keys set keyed` sets it"
-    failure = catalogue.refuse_unconfigured(gamma)
+    failure = catalogue.refuse_without_settings(gamma)
     assert failure.message == "`gamma` needs `A_KEY` and `UNSET_URL`; `fanout init --provider unset` sets them"
 
 
@@ -147,19 +147,21 @@ def test_callers_of_a_server_read_of_its_environment_and_of_the_header_for_their
     beta, gamma = catalogue.find("org/beta"), catalogue.find("gamma")
     assert beta is not None
     assert gamma is not None
-    failure = catalogue.refuse_unconfigured(beta)
+    failure = catalogue.refuse_without_settings(beta)
     assert (failure.kind, failure.code) == ("not_configured", "provider_not_configured")
     assert failure.message == (
         "`org/beta` needs `A_KEY` or `B_KEY` in the server's environment, or a key of your own in the header `X-Keyed-Key`"
     )
     # A key of one's own does not help where the address is missing too.
-    assert catalogue.refuse_unconfigured(gamma).message == "`gamma` needs `A_KEY` and `UNSET_URL` in the server's environment"
+    assert (
+        catalogue.refuse_without_settings(gamma).message == "`gamma` needs `A_KEY` and `UNSET_URL` in the server's environment"
+    )
 
 
 def test_a_model_is_refused_with_its_successor_from_the_day_of_its_shutdown(catalogue: Catalogue) -> None:
     messages = {}
     for model in catalogue:
-        if failure := catalogue.refuse_retired(model, TODAY):
+        if failure := catalogue.refuse_after_shutdown(model, TODAY):
             assert (failure.kind, failure.code, failure.param) == ("not_found", "model_retired", "model")
             messages[model.name] = failure.message
     assert messages == {
@@ -172,5 +174,5 @@ def test_a_shut_down_model_is_refused_under_its_literal_name_too(catalogue: Cata
     listed, unlisted = catalogue.find("keyed/old-1"), catalogue.find("keyed/old-2")
     assert listed is not None
     assert unlisted is not None
-    assert catalogue.refuse_retired(listed, TODAY) is not None
-    assert catalogue.refuse_retired(unlisted, TODAY) is None
+    assert catalogue.refuse_after_shutdown(listed, TODAY) is not None
+    assert catalogue.refuse_after_shutdown(unlisted, TODAY) is None

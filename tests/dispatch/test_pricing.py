@@ -190,7 +190,7 @@ def test_a_price_that_changes_on_a_day_changes_on_that_day() -> None:
     found = get_snapshot().find_provider_model(model, None, provider, None)[1]
     inputs = []
     for day in (9, 10):
-        price = pricing._find_published(provider, model, None, date(2025, 6, day))
+        price = pricing._find_published_price(provider, model, None, date(2025, 6, day))
         assert price
         assert price.tokens
         assert price.tokens.input == float(vars(found.get_prices(datetime(2025, 6, day, 12, tzinfo=UTC)))["input_mtok"])
@@ -332,4 +332,4 @@ def test_names_that_answers_make_up_are_not_kept_for_ever() -> None:
     for number in range(100):
         pricing.compute_cost(Usage(10, 10), None, "openai", "gpt-4o", f"gpt-4o-{number}")
     assert len(get_snapshot()._lookup_cache) == kept
-    assert pricing._find_published.cache_info().maxsize == 4096
+    assert pricing._find_published_price.cache_info().maxsize == 4096

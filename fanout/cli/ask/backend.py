@@ -30,7 +30,7 @@ class PlannedAnswer:
 
 
 class AskBackend(Protocol):
-    """What answers questions, one after the other; a request that is refused raises RequestError or ServerError."""
+    """Source of answers, question by question; a request that is refused raises RequestError or ServerError."""
 
     async def choose_models(self) -> tuple[tuple[str, ...], str]:
         """Return the models to ask where none is named, and the reason in words."""

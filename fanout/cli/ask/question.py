@@ -14,7 +14,7 @@ Content = str | Sequence[JsonObject]
 
 @dataclass(frozen=True, slots=True)
 class AskQuestion:
-    """What is sent to every model, and what each of them has been sent before."""
+    """A message to every model, and the conversation that each of them has had before."""
 
     models: tuple[str, ...]
     content: Content
@@ -29,7 +29,7 @@ class AskQuestion:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is a prompt that text models can continue, too."""
+        """True for a bare prompt, which text models can continue, too."""
         return isinstance(self.content, str) and not self.past and not self.extra_body
 
     def split(self) -> Iterator[tuple[tuple[str, ...], list[JsonObject] | None]]:

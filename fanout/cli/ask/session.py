@@ -32,7 +32,7 @@ class AskLocation:
 
 
 class AskSession:
-    """What answers the questions of one command, and where they are kept."""
+    """The backend of one command, and the log that keeps its questions."""
 
     def __init__(self, backend: AskBackend, log: AskLog | None, schema: AnswerSchema | None = None) -> None:
         self.backend, self.log, self.schema = backend, log, schema

@@ -21,7 +21,7 @@ from fanout.cli.batch.options import (
     with_limits,
     with_output,
 )
-from fanout.cli.batch.running import report_unresumed, to_exit_code, watch_job
+from fanout.cli.batch.running import report_resume_failure, to_exit_code, watch_job
 from fanout.cli.completion import complete_jobs, complete_models
 from fanout.cli.evaluation.judging import judge_ended, run_and_judge
 from fanout.cli.evaluation.options import with_failure_policy, with_scorers, with_stopping
@@ -81,7 +81,7 @@ def run(
     """Ask every model every row of INPUT. Without -m: the set `mine`, else the embedded models; `-` reads standard input.
 
     A row is `{"prompt": "…"}` or `{"messages": […]}`, or any columns for a --template; or a line of an OpenAI batch file.
-    Exits with 0 if everything was answered, 1 if some calls failed, 2 if nothing could be asked, 3 if the job is unfinished.
+    Exits with 0 if everything was answered, 1 if some calls failed, 2 if nothing could be sent, 3 if the job is unfinished.
     """
     with open_input(path, format_) as source:
         if path in output.outputs and path != "-":
@@ -143,7 +143,7 @@ def resume(
             refusal = RequestError([*error.faults, *(hint if error.faults[0].kind == "changed" else ())])
             if fork:
                 raise refusal from None
-            code = await report_unresumed(jobs, found["id"], location, output, refusal)
+            code = await report_resume_failure(jobs, found["id"], location, output, refusal)
             return await judge_ended(jobs, found, location, code)
 
     if path is None:

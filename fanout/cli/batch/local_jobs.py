@@ -249,5 +249,5 @@ async def open_local_jobs(
             open_job_manager(store, dispatcher, REQUEST_BUILDERS, open_scorer=open_scorer) as manager,
         ):
             if not is_reading:
-                await manager.supervisor.discard_abandoned()  # jobs whose input was not read to its end
+                await manager.supervisor.discard_abandoned_jobs()  # jobs whose input was not read to its end
             yield LocalJobs(manager, store, dispatcher, opened.database.give_up_after)

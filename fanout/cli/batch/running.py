@@ -81,7 +81,7 @@ async def run_job(jobs: JobBackend, job: JobJson, location: JobsLocation, output
     if interruption is None:
         return await report_end(jobs, job, location, output, f"after {duration}", signals.first)
     _report(job, output, f"after {duration}", location, has_results=False)
-    _report_unfinished(job, location, output, interruption)
+    _report_remaining_calls(job, location, output, interruption)
     return UNFINISHED
 
 
@@ -98,7 +98,7 @@ async def report_end(
     unwritten = await _write_results(jobs, job, output.outputs)
     _report(job, output, when, location, has_results=not unwritten)
     if job["state"] != "done":
-        _report_unfinished(job, location, output, None)
+        _report_remaining_calls(job, location, output, None)
     for file, reason in unwritten.items():  # even with --quiet
         echo(f"fanout: {reason}", err=True)
         echo(f"to write them: {_format_command('export', job, location, '-o', file)}", err=True)
@@ -107,7 +107,7 @@ async def report_end(
     return UNFINISHED if unwritten and code in (ALL_ANSWERED, SOME_FAILED) else code
 
 
-async def report_unresumed(
+async def report_resume_failure(
     jobs: JobBackend, job_id: str, location: JobsLocation, output: OutputOptions, error: RequestError
 ) -> int:
     """Report a job that need not be resumed as if it had been run here: it is done, or another process runs it.
@@ -120,7 +120,7 @@ async def report_unresumed(
         raise error
     if job["state"] == "done":
         return await report_end(jobs, job, location, output, "already")
-    _report_unfinished(job, location, output, LeaseLostError())
+    _report_remaining_calls(job, location, output, LeaseLostError())
     return UNFINISHED
 
 
@@ -183,7 +183,7 @@ def _report(job: JobJson, output: OutputOptions, when: str, location: JobsLocati
         print_line(screen, f"to retry the failures: {_format_command('retry', job, location, *output.file_options)}")
 
 
-def _report_unfinished(
+def _report_remaining_calls(
     job: JobJson, location: JobsLocation, output: OutputOptions, interruption: StoreError | ServerError | None
 ) -> None:
     # Even with --quiet: a script that ignores the exit code would take the results for whole.

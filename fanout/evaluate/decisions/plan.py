@@ -23,7 +23,7 @@ FEW_PILOT_ITEMS = 50
 
 @dataclass(frozen=True, slots=True)
 class PairPlan:
-    """What a comparison of two models needs."""
+    """Needs of a comparison of two models."""
 
     a: str
     b: str
@@ -46,7 +46,7 @@ class PairPlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the comparisons of a job's models need."""
+    """Needs of the comparisons of a job's models."""
 
     options: PlanOptions
     metric: str | None

@@ -83,7 +83,7 @@ class JobMeasures:
     models: Sequence[ModelMeasures]
     scorers: Sequence[ScorerRow]
     clusters: Mapping[int, str] | None = None
-    """Group of each item, where groups were asked for."""
+    """Group of each item, where groups were requested."""
     cluster_column: str | None = None
     votes: Sequence[VoteRow] = ()
     """Choices of people between two answers."""

@@ -1,4 +1,4 @@
-"""What models cost, how long they took and how often they failed."""
+"""Cost, times and failures of models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A job's report: what was asked, what came, which model is better, and how sure that is. Pure."""
+"""A job's report: what was sent, what came, which model is better, and how sure that is. Pure."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from fanout.store.jobs.records import Unit, UnitScore
 
 @dataclass(frozen=True, slots=True)
 class StoppedPair:
-    """What became known of two models, and when."""
+    """Knowledge about two models, and the item at which it was reached."""
 
     a: str
     b: str

@@ -45,7 +45,7 @@ def parse_scorers(declared: Sequence[object], *, allow_functions: bool) -> tuple
         if scorer.label in labels:
             place = f"scorers[{labels[scorer.label]}]"
             faults.append(Fault(f"{path}.name", f"`{scorer.label}` is taken by `{place}`: give one of them another `name`"))
-        # Results are stored and shown by label: two of one name could not be told apart.
+        # Results are stored and shown by label: two of one name could not be distinguished.
         labels.setdefault(scorer.label, index)
         found.append(scorer)
     if faults:

@@ -28,7 +28,7 @@ class JudgedPair:
 
 @dataclass(frozen=True, slots=True)
 class WinRate:
-    """How often A wins against B, ties counted half."""
+    """Share of wins of A against B, ties counted half."""
 
     rate: Estimate
     wins: int

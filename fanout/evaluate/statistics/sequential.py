@@ -43,7 +43,7 @@ class StoppingRule:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the prefix shows."""
+    """State of a pair after the prefix."""
 
     state: State
     n: int

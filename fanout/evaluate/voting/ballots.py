@@ -66,7 +66,7 @@ async def draw_from_job(store: JobStore, job: Job, voter: Voter, kind: BallotKin
         after = first - 1
         while (page := await store.results.list_items(job.number, after, ITEMS_AT_ONCE)) and page[0][0].item < past:
             after = page[-1][0].item
-            seen = await store.votes.list_seen(subject, voter, kind, page[0][0].item, after)
+            seen = await store.votes.list_seen_ballots(subject, voter, kind, page[0][0].item, after)
             if candidate := await run_in_thread("records", _choose_candidate, _list_candidates(page), seen, kind):
                 item, answers = candidate
                 row = await _store_ballot(store, subject, voter, kind, item, answers)
@@ -137,7 +137,7 @@ async def draw_from_comparison(store: JobStore, stored: StoredComparison, voter:
     subject = Subject(comparison_id=stored.comparison.id)
     row = await store.votes.find_open(subject, voter, kind)
     if row is None:
-        seen = await store.votes.list_seen(subject, voter, kind, 0, len(stored.answers))
+        seen = await store.votes.list_seen_ballots(subject, voter, kind, 0, len(stored.answers))
         by_prompt: dict[int, list[VotedAnswer]] = {}
         for answer in stored.answers:
             if answer.kind is None:

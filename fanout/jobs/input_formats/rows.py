@@ -103,7 +103,7 @@ class TextLines:
 TOO_LONG = f"is longer than {MAX_ROW_BYTES // 2**20} MiB"
 
 
-def find_repeated(names: Iterable[str]) -> str | None:
+def find_repeated_name(names: Iterable[str]) -> str | None:
     """Return the first name that stands twice, cut to what a fault can show; `None`: there is none."""
     seen: set[str] = set()
     for name in names:
@@ -117,6 +117,6 @@ def find_column_fault(names: Sequence[str]) -> str | None:
     """Return what is wrong with the names of the columns, if anything is."""
     if len(names) > MAX_COLUMNS:
         return f"has {len(names):,} columns: at most {MAX_COLUMNS:,} are allowed"
-    if repeated := find_repeated(names):
+    if repeated := find_repeated_name(names):
         return f"has the column `{repeated}` twice"
     return None if names else "names no column"

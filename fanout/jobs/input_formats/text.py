@@ -18,7 +18,7 @@ from fanout.jobs.input_formats.rows import (
     TextLines,
     UnreadableLineError,
     find_column_fault,
-    find_repeated,
+    find_repeated_name,
 )
 
 MAX_NESTING = 64
@@ -82,7 +82,7 @@ def _make_object(pairs: list[tuple[str, object]]) -> JsonObject:
     # JSON lets a name stand twice, and readers differ in which of the two holds.
     made = dict(pairs)
     if len(made) < len(pairs):
-        raise UnreadableLineError(f"has the name `{find_repeated(name for name, _ in pairs)}` twice")
+        raise UnreadableLineError(f"has the name `{find_repeated_name(name for name, _ in pairs)}` twice")
     return made
 
 

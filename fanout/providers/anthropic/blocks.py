@@ -13,7 +13,7 @@ from fanout.core.json_text import JsonObject, parse
 from fanout.core.schema import Answer, Choice, Completion, FailureKind, FinishReason
 from fanout.core.usage import Usage, add_known
 from fanout.providers.mapping.answer_reader import AnswerReader
-from fanout.providers.mapping.completions import add_cached, build_completion, build_usage, make_tool_call, read_finish
+from fanout.providers.mapping.completions import add_cached_tokens, build_completion, build_usage, make_tool_call, read_finish
 from fanout.providers.mapping.error_objects import find_error
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.json_fields import as_count, as_object, as_objects, as_text
@@ -213,7 +213,7 @@ def _parse_usage(raw: JsonObject) -> Usage | None:
     hourly = as_count(by_lifetime.get("ephemeral_1h_input_tokens"))
     if written is None:
         written = add_known(hourly, as_count(by_lifetime.get("ephemeral_5m_input_tokens")))
-    input_tokens = add_cached(as_count(raw.get("input_tokens")), cached, written)
+    input_tokens = add_cached_tokens(as_count(raw.get("input_tokens")), cached, written)
     output_tokens = as_count(raw.get("output_tokens"))
     reasoning = as_count(as_object(raw.get("output_tokens_details")).get("thinking_tokens"))
     apart = {

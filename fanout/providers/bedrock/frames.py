@@ -20,7 +20,7 @@ from fanout.providers.bedrock.event_stream import FrameDecoder
 from fanout.providers.mapping.answer_reader import AnswerReader
 from fanout.providers.mapping.completions import (
     Finish,
-    add_cached,
+    add_cached_tokens,
     build_completion,
     build_usage,
     make_tool_call,
@@ -223,7 +223,7 @@ def _parse_usage(raw: object, tier: object) -> Usage | None:
     hourly = [as_count(item.get("inputTokens")) for item in as_objects(figures.get("cacheDetails")) if item.get("ttl") == "1h"]
     apart = {"cache_write_1h_tokens": sum_known(hourly)}
     return build_usage(
-        add_cached(given, cached, written), output, cached, written, apart=apart, service_tier=service_tier, raw=figures
+        add_cached_tokens(given, cached, written), output, cached, written, apart=apart, service_tier=service_tier, raw=figures
     )
 
 

@@ -113,7 +113,7 @@ def _keep_part(part: int | None, whole: int | None) -> int | None:
     return part if part is not None and whole is not None and part <= whole else None
 
 
-def add_cached(input_tokens: int | None, cached: int | None, written: int | None) -> int | None:
+def add_cached_tokens(input_tokens: int | None, cached: int | None, written: int | None) -> int | None:
     """Return the input tokens of a provider that counts beside them what came from its cache and went into it."""
     return None if input_tokens is None else input_tokens + (cached or 0) + (written or 0)
 

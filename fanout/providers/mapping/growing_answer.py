@@ -29,7 +29,7 @@ class GrowingAnswer:
 
     @property
     def has_choices(self) -> bool:
-        """Whether anything of an answer has come."""
+        """True once anything of an answer has come."""
         return bool(self._choices)
 
     @property

@@ -45,7 +45,7 @@ class _Piece:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is in it: hosts written in Go send every field."""
+        """True where nothing is in it: hosts written in Go send every field."""
         return not (self.name or self.arguments or self.others)
 
     def render(self, call_id: str) -> JsonObject:

@@ -48,7 +48,7 @@ class Effort:
             ProviderError: the call, or its request as a whole, is too much work.
         """
         characters = check_sizes(call)
-        compared = _count_compared(call, characters, vocabulary)
+        compared = _count_comparisons(call, characters, vocabulary)
         steps = self._spent.get(call.scope, 0) + _count_steps(call, characters, compared)
         if steps > MAX_REQUEST_STEPS:
             sentence = (
@@ -108,7 +108,7 @@ def check_sizes(call: Call) -> int:
     return characters
 
 
-def _count_compared(call: Call, characters: int, vocabulary: int) -> int:
+def _count_comparisons(call: Call, characters: int, vocabulary: int) -> int:
     """Return the number of tokens that are looked at for each written one."""
     sent = call.fitted.sent
     top_k: int = sent.get("top_k", 0)

@@ -40,7 +40,7 @@ class TextOptions(BaseModel):
 
 
 class ReasoningOptions(BaseModel):
-    """How the model thinks."""
+    """Options of the model's reasoning."""
 
     model_config = ConfigDict(extra="allow", strict=True, use_attribute_docstrings=True)
 

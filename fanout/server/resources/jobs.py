@@ -182,7 +182,7 @@ WRONG_FIELDS = "Wrong fields, all of them named in `details`."
 ACCOUNT = ("x-selected-account-id",)
 
 
-def _describe_created(description: str) -> Answers:
+def _describe_created_job(description: str) -> Answers:
     return {201: StatusAnswer(description, {JSON: JobJson}, headers=("Location",))}
 
 
@@ -220,7 +220,7 @@ ENDPOINTS = (
                 missing="There is no such file or job, named by `input_file_id` or `fork_of`.",
                 conflict=CONFLICT,
             ),
-            **_describe_created("The job, which waits to be run."),
+            **_describe_created_job("The job, which waits to be run."),
             **list_body_error_answers(),
         },
     ),
@@ -272,7 +272,7 @@ ENDPOINTS = (
             **list_store_answers(
                 JobJson, "The job, which waits to be run.", invalid=WRONG_FIELDS, missing=MISSING, conflict=CONFLICT
             ),
-            **_describe_created("With `fork`: the new job."),
+            **_describe_created_job("With `fork`: the new job."),
             **list_body_error_answers(),
         },
     ),

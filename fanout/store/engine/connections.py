@@ -1,4 +1,4 @@
-"""Engines of SQLAlchemy: what is said to SQLite and PostgreSQL once for each connection, and how long either may take."""
+"""Engines of SQLAlchemy: the settings of SQLite and PostgreSQL for each connection, and how long either may take."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def create_engine(url: URL, connections: int, statement_timeout_s: float | None 
 
 
 def _prepare_postgres(adapted: Any, _: ConnectionPoolEntry) -> None:
-    # The statements' timeout finds out a silent network while something is asked; this one, while nothing is.
+    # The statements' timeout finds out a silent network while a statement runs; this one, between statements.
     transport = getattr(adapted.driver_connection, "_transport", None)
     raw: socket.socket | None = transport.get_extra_info("socket") if transport else None
     if raw is None or raw.family == socket.AF_UNIX:

@@ -81,10 +81,10 @@ async def get_response(request: web.Request) -> web.Response:
         return error_response(
             request, render_error(404, _explain_missing(request.match_info["id"]), param="id", code="not_found")
         )
-    return json_response(await run_in_thread("bodies", _render_stored, stored))
+    return json_response(await run_in_thread("bodies", _render_stored_response, stored))
 
 
-def _render_stored(stored: StoredComparison) -> PastResponseJson:
+def _render_stored_response(stored: StoredComparison) -> PastResponseJson:
     row = stored.comparison
     body = validate_body((row.request or "").encode(), ResponsesBody)
     labels = ",".join(label for _, _, label in stored.entries)
