@@ -150,8 +150,8 @@ class TokenLogprob:
     token: str
     logprob: float | None
     """Natural logarithm; `None` for the first token of an echoed prompt, which nothing predicts."""
-    top: tuple[tuple[str, float], ...] = ()
-    """Likeliest alternatives, best first."""
+    top: tuple[tuple[str, float | None], ...] = ()
+    """Likeliest alternatives, best first; those without a number last, as of no probability at all (`-Infinity`)."""
     utf8: bytes | None = None
     """The token's bytes, where the provider reports them: a token may end in the middle of a character."""
 

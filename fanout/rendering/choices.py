@@ -97,7 +97,7 @@ class LegacyLogprobsJson(TypedDict):
         list[float | None], Doc("Natural logarithm of each token's probability; null for the first token of a prompt.")
     ]
     top_logprobs: Annotated[
-        list[dict[str, float] | None], Doc("The likeliest alternatives to each token, and their log probabilities.")
+        list[dict[str, float | None] | None], Doc("The likeliest alternatives to each token, and their log probabilities.")
     ]
     text_offset: Annotated[list[int], Doc("Where each token begins in the text.")]
 

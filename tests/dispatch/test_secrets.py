@@ -70,12 +70,13 @@ async def echo(request: web.Request) -> web.StreamResponse:
         return web.json_response({"error": error, "id": word, **error}, status=400, headers=headers)
     head = {"id": word, "model": word, "system_fingerprint": word}
     choice = {"index": 0, "finish_reason": word, "native_finish_reason": word}
+    beside = {"citations": [word], "debug": {word: {"deep": [word]}}}
     if '"stream":true' not in body:
-        message = {"role": "assistant", "content": "Hello"}
+        message = {"role": "assistant", "content": "Hello", **beside}
         return web.json_response({**head, "choices": [{**choice, "message": message}]}, headers=headers)
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", **headers})
     await response.prepare(request)
-    last: dict[str, Any] = {**head, "choices": [{**choice, "delta": {"content": "Hello"}}]}
+    last: dict[str, Any] = {**head, "choices": [{**choice, "delta": {"content": "Hello", **beside}}]}
     if "break" in body:
         last = {"error": {"message": f"wrong: {word}", "code": word}}
     await response.write(f"data: {json.dumps(last)}\n\ndata: [DONE]\n\n".encode())
@@ -111,6 +112,7 @@ def show(outcomes: list[Outcome]) -> str:
 
 async def stream(dispatcher: ObservedDispatcher, model: str) -> list[Outcome]:
     pieces = [piece async for piece in dispatcher.dispatcher.stream(dispatcher.plan(model), deadline_s=5)]
+    assert not [secret for secret in ECHOED for piece in pieces if secret in repr(piece) and isinstance(piece, Delta)]
     return [piece for piece in pieces if isinstance(piece, Outcome)]
 
 
@@ -144,13 +146,14 @@ async def test_a_signed_request_has_neither_its_token_nor_its_signature_shown(
 
 @pytest.mark.parametrize("model", ["up/ok", "up/break"])
 async def test_no_answer_shows_what_its_request_bore(model: str, tmp_path: Path, echoed: dict[str, int]) -> None:
-    """Neither as its id, its model or its finish reason; streams that break included."""
+    """Neither as its id, its model or its finish reason, nor beside its text; streams that break included."""
     async with open_echoing(tmp_path, "openai", headers={"X-Tenant": "${TENANT}"}) as dispatcher:
         whole, streamed = await dispatcher.run("up/ok"), await stream(dispatcher, model)
     assert {KEY, "tenant-secret-of-header"} <= set(echoed)
     assert isinstance(whole[0].result, Completion)
     assert whole[0].result.request_id == whole[0].result.model == "[key]-[key]"
     assert whole[0].result.choices[0].native_finish_reason == "[key]-[key]"
+    assert whole[0].result.choices[0].message.extra["citations"] == ["[key]-[key]"]
     assert not [secret for secret in echoed if secret in show(whole + streamed)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -132,7 +133,7 @@ def _parse_legacy_tokens(tokens: list[Any], logprobs: object, tops: object) -> I
         yield TokenLogprob(str(token), as_number(numbers[place]) if place < len(numbers) else None, rank_tokens(pairs))
 
 
-def rank_tokens(pairs: Sequence[tuple[object, float | None]]) -> tuple[tuple[str, float], ...]:
-    """Return alternatives whose log probability is known, the likeliest first."""
-    known = [(token, value) for token, value in pairs if isinstance(token, str) and value is not None]
-    return tuple(sorted(known, key=lambda pair: -pair[1]))
+def rank_tokens(pairs: Sequence[tuple[object, float | None]]) -> tuple[tuple[str, float | None], ...]:
+    """Return alternatives, the likeliest first, and last those whose log probability is unknown."""
+    named = [(token, value) for token, value in pairs if isinstance(token, str)]
+    return tuple(sorted(named, key=lambda pair: math.inf if pair[1] is None else -pair[1]))

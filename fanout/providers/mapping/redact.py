@@ -9,16 +9,18 @@ import re
 from collections.abc import Collection, Iterable
 from dataclasses import fields, replace
 from operator import attrgetter
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from pydantic import SecretStr
 
 from fanout.core.errors import ProviderError
 from fanout.core.json_text import JsonObject
-from fanout.core.schema import Completion, Failure
+from fanout.core.schema import Choice, Completion, Delta, Failure
 
 MAX_MESSAGE_CHARS = 500
+MAX_SEARCHED_CHARS = 64 * 1024
+"""Longer texts beside an answer are images and audio, whose base64 spells no key."""
 MIN_SECRET_CHARS = 6
 """Shorter values would blot out harmless words."""
 SIGNATURE = re.compile(r"(?:Signature|Credential)=([^\s,]+)")
@@ -79,6 +81,17 @@ def hide(text: str, secrets: Iterable[str]) -> str:
     return text
 
 
+def hide_within(value: Any, secrets: Collection[str]) -> Any:
+    """Return a JSON value without the `secrets` in its texts and names."""
+    if isinstance(value, str):
+        return hide(value, secrets) if len(value) <= MAX_SEARCHED_CHARS else value
+    if isinstance(value, dict):
+        return {hide(name, secrets): hide_within(inner, secrets) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [hide_within(inner, secrets) for inner in value]
+    return value
+
+
 def spell_secrets(values: Iterable[SecretStr | str | None]) -> tuple[str, ...]:
     """Return secrets in the spellings in which an upstream may return them, the longest first.
 
@@ -128,9 +141,22 @@ class SecretGuard:
     def __init__(self, secrets: Collection[str]) -> None:
         self._secrets = secrets
 
-    def hide(self, result: Result) -> Result:
-        """Return what `hide_secrets` makes of a result."""
+    def hide(self, result: Completion) -> Completion:
+        """Return what `hide_secrets` makes of an answer, without secrets in the content beside its text either."""
+        if any(choice.message.extra for choice in result.choices):
+            result = replace(result, choices=tuple(map(self._hide_in_extra, result.choices)))
         return hide_secrets(result, self._secrets)
+
+    def hide_in_pieces(self, deltas: list[Delta]) -> list[Delta]:
+        """Hide the secrets in what pieces of a stream hold beside text; return the pieces."""
+        for delta in deltas:
+            if delta.extra:
+                delta.extra = hide_within(delta.extra, self._secrets)
+        return deltas
+
+    def _hide_in_extra(self, choice: Choice) -> Choice:
+        message = choice.message
+        return replace(choice, message=replace(message, extra=hide_within(message.extra, self._secrets)))
 
     def check(self, error: BaseException) -> None:
         """Raise in place of an error that holds a secret one that does not.

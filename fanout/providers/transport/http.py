@@ -87,7 +87,7 @@ class HttpProvider(ConfiguredProvider, ABC):
         async with OpenRequest(self, call, stream=False) as (request, guard):
             response = await self._post(request, on_headers)
             with open_answer(call) as held:
-                return guard.hide(await self._decode(call, response, await self._read_body(response, held)))
+                return await self._decode(call, response, await self._read_body(response, held), guard)
 
     async def stream(self, call: Call, on_headers: OnHeaders | None = None) -> AsyncGenerator[Delta | Completion]:
         """See `Provider.stream`. Leaving early closes the upstream's connection."""
@@ -97,16 +97,16 @@ class HttpProvider(ConfiguredProvider, ABC):
             try:
                 data = await self._read_head(response)
                 if not _is_success(response) or self.reader_class.is_stream(data) is False:
-                    completion = await self._decode(call, response, await self._read_body(response, held, data))
+                    completion = await self._decode(call, response, await self._read_body(response, held, data), guard)
                     for index, choice in enumerate(completion.choices):
                         yield choice.to_delta(call.index, index)
-                    yield guard.hide(completion)
+                    yield completion
                     return
                 reader, broken = self.open_reader(call, response.headers), None
                 try:
                     with ConnectionWatch(response):
                         while data := data or await response.content.readany():
-                            for delta in await _read(reader, reader.feed, data):
+                            for delta in await _read(reader, guard, reader.feed, data):
                                 yield delta
                             if reader.memory_bytes > held.size:
                                 await held.grow(reader.memory_bytes)
@@ -116,7 +116,7 @@ class HttpProvider(ConfiguredProvider, ABC):
                 except CONNECTION_ERRORS as error:
                     broken = error
                 # Also of a broken stream: its last event may hold the finish reason.
-                for delta in await _read(reader, reader.flush):
+                for delta in await _read(reader, guard, reader.flush):
                     yield delta
                 if broken is None:
                     await self._linger(response)
@@ -193,10 +193,11 @@ class HttpProvider(ConfiguredProvider, ABC):
                     await held.grow(len(body))
         raise self._origin.answer_error(f"answered with over {max_bytes:,} bytes", "answer_too_large")
 
-    async def _decode(self, call: Call, response: aiohttp.ClientResponse, body: bytes) -> Completion:
-        if len(body) > MAX_INLINE_PARSE_BYTES:
-            return await run_in_thread("calls", self.decode, call, response.status, response.headers, body)
-        return self.decode(call, response.status, response.headers, body)
+    async def _decode(self, call: Call, response: aiohttp.ClientResponse, body: bytes, guard: SecretGuard) -> Completion:
+        def decode() -> Completion:
+            return guard.hide(self.decode(call, response.status, response.headers, body))
+
+        return await run_in_thread("calls", decode) if len(body) > MAX_INLINE_PARSE_BYTES else decode()
 
     async def _linger(self, response: aiohttp.ClientResponse) -> None:
         """Wait for the end of a body whose answer is complete, so that the connection can be used again."""
@@ -248,11 +249,13 @@ class OpenRequest:
             self._guard.check(error)
 
 
-async def _read(reader: AnswerReader, step: Callable[..., list[Delta]], *data: bytes) -> list[Delta]:
+async def _read(reader: AnswerReader, guard: SecretGuard, step: Callable[..., list[Delta]], *data: bytes) -> list[Delta]:
     """Take a step of reading, in a thread where the event that it may end is large."""
-    if reader.pending_bytes > MAX_INLINE_PARSE_BYTES:
-        return await run_in_thread("calls", step, *data)
-    return step(*data)
+
+    def read() -> list[Delta]:
+        return guard.hide_in_pieces(step(*data))
+
+    return await run_in_thread("calls", read) if reader.pending_bytes > MAX_INLINE_PARSE_BYTES else read()
 
 
 def _is_success(response: aiohttp.ClientResponse) -> bool:

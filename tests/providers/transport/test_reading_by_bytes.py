@@ -226,7 +226,10 @@ def test_idle_frames_and_lines_count_in_the_other_formats_too() -> None:
 @pytest.mark.parametrize("constant", [b"NaN", b"Infinity", b"-Infinity", b"1e999"])
 def test_constants_that_are_no_json_are_null(constant: bytes) -> None:
     """In whole answers and in events: a log probability of zero chances fails no answer."""
-    token = b'{"token": "Hi", "logprob": -0.1, "top_logprobs": [{"token": "x", "logprob": %b}]}' % constant
+    token = (
+        b'{"token": "Hi", "logprob": -0.1, "top_logprobs": [{"token": "x", "logprob": %b}, {"token": "y", "logprob": -3}]}'
+        % constant
+    )
     inner = b'"logprobs": {"content": [%b]}, "finish_reason": "stop"' % token
     whole = b'{"usage": {"cost": %b}, "choices": [{"message": {"content": "Hi"}, %b}]}' % (constant, inner)
     event = b'data: {"choices": [{"index": 0, "delta": {"content": "Hi"}, %b}]}\n\n' % inner
@@ -234,4 +237,4 @@ def test_constants_that_are_no_json_are_null(constant: bytes) -> None:
         choice = get_choice(expect_answer(result))
         assert (choice.message.text, choice.finish_reason) == ("Hi", "stop")
         assert choice.logprobs
-        assert (choice.logprobs[0].logprob, choice.logprobs[0].top) == (-0.1, ())
+        assert (choice.logprobs[0].logprob, choice.logprobs[0].top) == (-0.1, (("y", -3.0), ("x", None)))
