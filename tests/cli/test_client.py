@@ -16,7 +16,6 @@ from aiohttp import web
 from tests.support.cli import describe_shape, run_fanout, serve_fanout
 from tests.support.upstream.server import Upstream
 
-
 TIMING = {"queued_ms": 0, "ttft_ms": 1, "total_ms": 1, "attempts": 1, "tokens_per_second": None}
 END = {"error": None, "usage": None, "cost_usd": None, "timing": TIMING}
 
