@@ -10,9 +10,9 @@ from dataclasses import replace
 from functools import partial
 
 from fanout.core.errors import FanoutError, LeaseLostError, StoreClosedError, StoreError
+from fanout.jobs.answer_scorer import AnswerScorer, AnswerScorerFactory
 from fanout.jobs.job import ENDED_STATES, OPEN_STATES, Fingerprint, Job, build_state_error, find_job, read_counts
 from fanout.jobs.planner import JobPlanner
-from fanout.jobs.scoring import AnswerScorer, AnswerScorerFactory
 from fanout.jobs.worker import JobWorker
 from fanout.observability import logs
 from fanout.observability.logs import log

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import NoReturn, Unpack
 
 from fanout.dispatch.dispatcher import Dispatcher
+from fanout.jobs.answer_scorer import AnswerScorerFactory
 from fanout.jobs.estimate import JobEstimate
 from fanout.jobs.executor import JobExecutor, JobSupervisor, OnStart
 from fanout.jobs.input_formats.rows import BadRow, InputRow
@@ -29,7 +30,6 @@ from fanout.jobs.job import (
 )
 from fanout.jobs.planner import JobPlanner
 from fanout.jobs.process_identity import identify_process
-from fanout.jobs.scoring import AnswerScorerFactory
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.records import JobChange, JobState
 

@@ -14,9 +14,9 @@ from fanout.core.errors import LeaseLostError, StoreClosedError, StoreError
 from fanout.core.schema import Completion, Failure
 from fanout.core.units import to_ms
 from fanout.core.usage import WorkTotals, plausible_usage, plausible_usd
+from fanout.jobs.answer_scorer import AnswerScorer
 from fanout.jobs.job import Job, ResultGroup
 from fanout.jobs.model_queues import PendingUnit
-from fanout.jobs.scoring import AnswerScorer
 from fanout.jobs.stored_outcome import StoredOutcome, failure_to_json
 from fanout.observability.logs import log
 from fanout.store.jobs.job_store import JobStore

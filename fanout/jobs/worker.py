@@ -18,11 +18,11 @@ from fanout.core.threads import run_in_thread
 from fanout.core.usage import Cost, WorkTotals, sum_known
 from fanout.dispatch import retries
 from fanout.dispatch.dispatcher import Dispatcher
+from fanout.jobs.answer_scorer import AnswerScorer
 from fanout.jobs.budget import Budget
 from fanout.jobs.job import Job, Progress, RequestBuilder, ResultGroup
 from fanout.jobs.model_queues import ModelQueue, PendingUnit
 from fanout.jobs.scheduler import UnitScheduler
-from fanout.jobs.scoring import AnswerScorer
 from fanout.jobs.stored_outcome import StoredOutcome
 from fanout.jobs.unit_journal import UnitJournal
 from fanout.limits.answer_memory import release_answer

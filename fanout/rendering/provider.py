@@ -21,7 +21,7 @@ from fanout.observability.account_health import AccountHealth, RecentCalls
 from fanout.rendering.model import ModelLimitsJson, render_limits
 
 
-class LimitLeftJson(TypedDict):
+class ReportedLimitJson(TypedDict):
     """One limit as the provider reported it."""
 
     limit: Annotated[int | None, Doc("Amount allowed.")]
@@ -29,13 +29,13 @@ class LimitLeftJson(TypedDict):
     reset_s: Annotated[float | None, Doc("Seconds from now until the full limit is available again.")]
 
 
-class RateLeftJson(TypedDict):
+class ReportedLimitsJson(TypedDict):
     """Limits reported in the headers of a provider's last answer."""
 
     model: Annotated[str | None, Doc("Name that the provider knows; null: the models of the limit group together.")]
     age_s: Annotated[float, Doc("Seconds since the report.")]
-    requests: Annotated[LimitLeftJson, Doc("Requests per period.")]
-    tokens: Annotated[LimitLeftJson, Doc("Tokens per period.")]
+    requests: Annotated[ReportedLimitJson, Doc("Requests per period.")]
+    tokens: Annotated[ReportedLimitJson, Doc("Tokens per period.")]
 
 
 class AccountPauseJson(TypedDict):
@@ -81,8 +81,8 @@ class AccountJson(AccountLoadJson):
             "Number of callers' own keys, each with limits of its own; the figures are of all together. null: the server's key."
         ),
     ]
-    left: Annotated[
-        list[RateLeftJson], Doc("Limits that the provider reported; empty if it reports none, or was not called yet.")
+    reported_limits: Annotated[
+        list[ReportedLimitsJson], Doc("Limits that the provider reported; empty if it reports none, or was not called yet.")
     ]
     pauses: Annotated[list[AccountPauseJson], Doc("Current holds.")]
     recent: Annotated[AccountRecentJson, Doc("Calls of the last minutes.")]
@@ -137,7 +137,7 @@ def _render_accounts(
             "limit_group": group,
             "own_keys": None,
             **_render_load(limits, [limiter] if limiter else []),
-            "left": [_render_report(reported) for reported in limiter.list_reports()] if limiter else [],
+            "reported_limits": [_render_report(reported) for reported in limiter.list_reports()] if limiter else [],
             "pauses": [_render_hold(hold) for hold in limiter.list_holds()] if limiter else [],
             "recent": _render_recent(recent.summarize([(name, group, False)])),
         }
@@ -149,7 +149,7 @@ def _render_accounts(
             "own_keys": len(caller_limiters),
             **_render_load(limits, caller_limiters),
             # A report says which key was used up, and when: so callers could watch each other.
-            "left": [],
+            "reported_limits": [],
             "pauses": [],
             "recent": _render_recent(recent.summarize([(name, group, True) for group in (None, *groups)])),
         }
@@ -167,7 +167,7 @@ def _render_load(limits: LimitsRow, limiters: Sequence[Limiter]) -> AccountLoadJ
     }
 
 
-def _render_report(reported: LimitReport) -> RateLeftJson:
+def _render_report(reported: LimitReport) -> ReportedLimitsJson:
     return {
         "model": reported.model,
         "age_s": round(reported.age_s, 3),
@@ -176,7 +176,7 @@ def _render_report(reported: LimitReport) -> RateLeftJson:
     }
 
 
-def _render_reported_limit(remaining: Remaining, age_s: float) -> LimitLeftJson:
+def _render_reported_limit(remaining: Remaining, age_s: float) -> ReportedLimitJson:
     # The report ages: without the deduction a client would wait too long.
     reset_s = None if remaining.reset_s is None else round(max(remaining.reset_s - age_s, 0.0), 3)
     return {"limit": remaining.limit, "remaining": remaining.remaining, "reset_s": reset_s}

@@ -1,1 +1,1 @@
-"""Doors to the world: the HTTP server and its dialects."""
+"""The HTTP server: middleware, dialects, resources and the page."""

@@ -13,8 +13,8 @@ from pydantic_core import from_json
 from fanout.core.threads import run_in_thread
 from fanout.evaluate.scoring.declarations import parse_scorers, to_new_scorer
 from fanout.evaluate.stopping.opening import open_watch
+from fanout.jobs.answer_scorer import AnswerScorerFactory
 from fanout.jobs.job import Job
-from fanout.jobs.scoring import AnswerScorerFactory
 from fanout.jobs.stopping import StoppingWatch
 from fanout.jobs.stored_outcome import StoredOutcome
 from fanout.observability.logs import log

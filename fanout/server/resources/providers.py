@@ -37,7 +37,7 @@ EXAMPLE_ACCOUNT = {
     "concurrency": 64,
     "waiting": 3,
     "waiting_batch": 0,
-    "left": [
+    "reported_limits": [
         {
             "model": "gpt-6-luna",
             "age_s": 0.31,

@@ -63,7 +63,7 @@ async def test_configured_providers_are_shown_before_any_call(upstream: Upstream
     ]
     for account in up["accounts"]:
         assert (account["in_flight"], account["waiting"], account["concurrency"]) == (0, 0, 3)
-        assert (account["left"], account["pauses"], account["recent"]) == ([], [], NOTHING)
+        assert (account["reported_limits"], account["pauses"], account["recent"]) == ([], [], NOTHING)
 
 
 async def test_calls_in_flight_and_waiting_are_shown(upstream: Upstream, tmp_path: Path) -> None:
@@ -83,11 +83,11 @@ async def test_reported_quotas_and_the_holds_they_cause_are_shown(upstream: Upst
         await client.complete(model=["up/429-s-20-code-slow_down", "apart"], timeout_s=5)
         account, apart, _ = (await get_providers(server))["up"]["accounts"]
 
-    (left,) = account["left"]
-    assert left["model"] == "ok-remaining-0-limit-5-reset-30s"
-    assert (left["requests"]["limit"], left["requests"]["remaining"]) == (5, 0)
-    assert left["requests"]["reset_s"] + left["age_s"] == pytest.approx(30, abs=0.01)
-    assert left["tokens"] == {"limit": None, "remaining": None, "reset_s": None}
+    (reported,) = account["reported_limits"]
+    assert reported["model"] == "ok-remaining-0-limit-5-reset-30s"
+    assert (reported["requests"]["limit"], reported["requests"]["remaining"]) == (5, 0)
+    assert reported["requests"]["reset_s"] + reported["age_s"] == pytest.approx(30, abs=0.01)
+    assert reported["tokens"] == {"limit": None, "remaining": None, "reset_s": None}
     pauses = {pause["model"]: pause for pause in account["pauses"]}
     assert pauses["429-s-20-code-slow_down"]["reason"] == "slow_down"
     assert 10 < pauses["429-s-20-code-slow_down"]["seconds_left"] <= 20
@@ -120,8 +120,8 @@ async def test_callers_own_keys_are_shown_together_and_cannot_be_recognized(upst
         reply = await client.send("GET", "/v1/providers")
         own, _, guests = (await get_providers(server))["up"]["accounts"]
 
-    assert (guests["own_keys"], guests["recent"]["answered"], guests["left"]) == (3, 3, [])
-    assert (own["left"], own["recent"]["calls"]) == ([], 0)
+    assert (guests["own_keys"], guests["recent"]["answered"], guests["reported_limits"]) == (3, 3, [])
+    assert (own["reported_limits"], own["recent"]["calls"]) == ([], 0)
     for secret in (GUEST, UP_KEY, "7f3a", "ok-remaining"):
         assert secret not in reply.body.decode()
 

@@ -49,7 +49,7 @@ function Account({ account, points, limits }) {
       <div class="over-time"><dt>in flight over time</dt><dd><${SparkLine} values=${(points ?? []).map((point) => point.flying)} label="Calls in flight since this view was opened" /></dd></div>
     </dl>
     ${account.pauses.map((pause) => html`<p class="notice" key=${pause.model}>${pause.model ?? "Everything"} waits ${duration(pause.seconds_left * 1000)}: ${pause.reason.replaceAll("_", " ")}</p>`)}
-    ${account.left.map((left) => html`<${Left} key=${left.model} left=${left} />`)}
+    ${account.reported_limits.map((left) => html`<${Left} key=${left.model} left=${left} />`)}
     ${Object.keys(recent.failures).length > 0 && html`<p class="notes">${Object.entries(recent.failures).map(([kind, number]) => `${kind.replaceAll("_", " ")} ${count(number)}`).join(" · ")}</p>`}
     ${set.length > 0 && html`<p class="quiet">Limits set here: ${set.join(", ")}</p>`}
   </div>`;
