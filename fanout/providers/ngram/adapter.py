@@ -136,11 +136,8 @@ class NgramProvider:
         if call.target.model not in ORDERS:
             raise _build_unknown_model_error(call.target.model)
         trained = await self._train_or_wait()
-        if call.query.inputs is not None:
-            yield await run_in_thread("embedded", embed, call, trained.model.tokens)
-            return
         is_long = self._effort.begin(call, len(trained.model.tokens))
-        work = _generate(trained, call)
+        work = _generate(trained, call) if call.query.inputs is None else embed(call, trained.model.tokens)
         piece: Delta | Completion | None = None
         while not isinstance(piece, Completion):
             for piece in await self._effort.take_turn(work, is_long=is_long):

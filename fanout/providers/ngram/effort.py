@@ -10,12 +10,12 @@ from weakref import WeakKeyDictionary
 
 from fanout.core.errors import ProviderError
 from fanout.core.query_size import measure_query
-from fanout.core.schema import Call, Completion, Delta, Failure, RequestScope
+from fanout.core.schema import Call, Completion, Delta, Failure, Query, RequestScope
 from fanout.core.threads import run_in_thread
 
 DEFAULT_MAX_TOKENS = 128
 MAX_PROMPT_CHARACTERS = 131_072
-"""Of a prompt or a suffix; a token id counts as four."""
+"""Of a prompt, a suffix, or all texts to embed; a token id counts as four."""
 MAX_STOP_CHARACTERS = 16_384
 """Of all stop sequences together, which are prepared in one go."""
 MAX_REQUEST_STEPS = 500_000
@@ -59,7 +59,8 @@ class Effort:
             raise ProviderError(Failure("bad_request", sentence, code="too_much_work", param="max_tokens"))
         self._spent[call.scope] = steps
         return (
-            compared > MAX_INLINE_COMPARED
+            call.query.inputs is not None  # each is one step, however long
+            or compared > MAX_INLINE_COMPARED
             or len(call.fitted.sent.get("stop", ())) > 8
             or measure_query(call.query).whole > 16_384
         )
@@ -96,7 +97,7 @@ def check_sizes(call: Call) -> int:
     sent = call.fitted.sent
     characters = measure_query(call.query).text
     sizes = {
-        "messages" if call.query.messages is not None else "prompt": (characters, MAX_PROMPT_CHARACTERS),
+        _name_question(call.query): (characters, MAX_PROMPT_CHARACTERS),
         "suffix": (len(sent.get("suffix", "")), MAX_PROMPT_CHARACTERS),
         "stop": (sum(map(len, sent.get("stop", ()))), MAX_STOP_CHARACTERS),
     }
@@ -106,6 +107,10 @@ def check_sizes(call: Call) -> int:
             sentence = f"`{name}` has {size:,} characters: the embedded models take at most {most:,}"
             raise ProviderError(Failure("bad_request", sentence, code=code, param=name))
     return characters
+
+
+def _name_question(query: Query) -> str:
+    return "prompt" if query.messages is None and query.inputs is None else "messages" if query.inputs is None else "input"
 
 
 def _count_comparisons(call: Call, characters: int, vocabulary: int) -> int:

@@ -14,34 +14,33 @@ from fanout.providers.mapping.embeddings import write_vector
 from fanout.providers.ngram.language_model import tokenize
 
 DIMENSIONS = 64
-MAX_INPUT_CHARACTERS = 262_144
-"""Of all texts of a call together, which take about a third of a second."""
 
 
-def embed(call: Call, tokens: Sequence[str]) -> Completion:
-    """Return the embeddings of a call's inputs.
+def embed(call: Call, tokens: Sequence[str]) -> Iterator[Completion | None]:
+    """Do all the work of a call, text by text: yield `None` after each, and the embeddings at the end.
 
     Args:
         call: with `inputs`.
         tokens: the vocabulary, by which ids of tokens are read.
 
     Raises:
-        ProviderError: there is too much text, an unknown id, or a number of dimensions that is not 1 to 64.
+        ProviderError: there is an unknown id, or a number of dimensions that is not 1 to 64.
     """
     inputs, wanted = call.query.inputs or (), call.fitted.sent.get("dimensions", DIMENSIONS)
     if type(wanted) is not int or not 1 <= wanted <= DIMENSIONS:
         raise _refuse(f"the embedded models have 1 to {DIMENSIONS} dimensions, not {wanted!a:.40}", "dimensions")
-    words = [_read_words(text, tokens) for text in inputs]
-    if sum(map(len, (word for text in words for word in text))) > MAX_INPUT_CHARACTERS:
-        raise _refuse(f"the embedded models take at most {MAX_INPUT_CHARACTERS:,} characters at once", "input")
-    vectors = tuple([write_vector(_count(text, wanted)) for text in words])
-    usage = Usage(sum(map(len, words)), 0)
-    return Completion((Choice(Answer(""), "stop"),), usage, call.target.model, vectors=vectors)
+    vectors, count = list[bytes](), 0
+    for text in inputs:
+        words = _read_words(text, tokens)
+        vectors.append(write_vector(_count(words, wanted)))
+        count += len(words)
+        yield None
+    yield Completion((Choice(Answer(""), "stop"),), Usage(count, 0), call.target.model, vectors=tuple(vectors))
 
 
 def _read_words(text: str | tuple[int, ...], tokens: Sequence[str]) -> list[str]:
     if isinstance(text, str):
-        return list(tokenize(text[: MAX_INPUT_CHARACTERS + 1]))
+        return list(tokenize(text))
     if any(number >= len(tokens) for number in text):
         raise _refuse(f"an id of a token is above {len(tokens) - 1:,}, the last of the embedded models'", "input")
     return [tokens[number] for number in text]

@@ -20,6 +20,7 @@ from fanout.providers.ngram.effort import (
     MAX_STOP_CHARACTERS,
     Effort,
 )
+from fanout.providers.ngram.embedding import embed
 
 VOCABULARY = 4_000
 
@@ -36,11 +37,12 @@ def make_call(query: Query | None = None, scope: RequestScope | None = None, **s
         (Query(prompt_tokens=(1,) * MAX_PROMPT_CHARACTERS), {}, "prompt"),
         (Query(messages=(Message("user", "x" * MAX_PROMPT_CHARACTERS),) * 2), {}, "messages"),
         (Query(messages=(Message("user", (TextPart("x" * MAX_PROMPT_CHARACTERS),) * 2),)), {}, "messages"),
+        (Query(inputs=("x" * MAX_PROMPT_CHARACTERS, "x")), {}, "input"),
         (Query(prompt="x"), {"suffix": "x" * (MAX_PROMPT_CHARACTERS + 1)}, "suffix"),
         (Query(prompt="x"), {"stop": ("x" * MAX_STOP_CHARACTERS, "y")}, "stop"),
         (Query(prompt="x"), {"n": 16, "suffix": "x", "max_tokens": 10_000}, "max_tokens"),
     ],
-    ids=["prompt", "tokens", "messages", "parts", "suffix", "stop", "work"],
+    ids=["prompt", "tokens", "messages", "parts", "inputs", "suffix", "stop", "work"],
 )
 def test_a_call_that_is_too_much_work_is_refused_with_its_bound(query: Query, sent: Mapping[str, Any], param: str) -> None:
     with pytest.raises(ProviderError) as caught:
@@ -58,6 +60,15 @@ def test_the_work_of_a_request_is_that_of_all_its_calls() -> None:
     with pytest.raises(ProviderError, match="for one request"):
         effort.begin(make_call(scope=scope, max_tokens=1), VOCABULARY)
     effort.begin(make_call(max_tokens=share), VOCABULARY)  # another request
+
+
+def test_texts_are_embedded_one_by_one_in_a_thread() -> None:
+    call = make_call(Query(inputs=("a b", "c")))
+    assert Effort().begin(call, VOCABULARY)
+    *pauses, completion = embed(call, ())
+    assert pauses == [None, None], "after each text another call may take its turn"
+    assert completion is not None
+    assert len(completion.vectors) == 2
 
 
 @pytest.mark.parametrize(
