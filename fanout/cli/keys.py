@@ -43,9 +43,12 @@ def set_(env_file: Path | None, name: str) -> None:
     if sys.stdin.isatty():
         value = str(click.prompt(variable, hide_input=True)).strip()
     else:
+        # Bounded: a whole file piped in by mistake is not a key.
         value = sys.stdin.buffer.read(65_537).decode(errors="replace").strip()
+    # A second line would be another variable in the file.
     if not value or len(value.splitlines()) != 1 or not value.isprintable():
         raise click.UsageError(f"{variable}: a key is one line of printable characters; was it pasted whole, and nothing else?")
+    # Changed as text, so that comments and the order of the file stay.
     before = path.read_text(encoding="utf-8-sig") if path.exists() else ""
     text, changes = set_variables(before, {variable: value})
     if not changes:
@@ -95,6 +98,7 @@ def list_(env_file: Path | None) -> None:
         print_table(SafeConsole(), ("variable", "state", "providers"), rows)
     else:
         echo(f"no keys in {path}; `fanout keys set PROVIDER` sets one", err=True)
+    # A note only: changing the mode of a file that a team shares would lock the others out.
     if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077:
         echo(f"note: others can read {path}: `chmod 600` makes it yours alone", err=True)
 

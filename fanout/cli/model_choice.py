@@ -50,6 +50,7 @@ def expand_models(words: Sequence[str], list_models: ListModels) -> list[str]:
         if not has_pattern([word]):
             names.append(word)  # even twice: the same model twice is two answers
             continue
+        # Listed only for patterns: at a server the list is a request, and plain names need none.
         names += [name for name in _match(word, list_models()) if name not in names]
     return names
 

@@ -55,6 +55,7 @@ def print_report(report: ReportJson, output: Output | None) -> None:
 def _print_tables(console: Console, report: ReportJson) -> None:
     from fanout.rendering.report_tables import format_title, list_policies, list_tables, list_verdicts
 
+    # Labels come from files and servers: control characters in one could rewrite the terminal.
     print_line(console, to_single_line(format_title(report)))
     for verdict in list_verdicts(report):
         print_line(console, to_single_line(verdict))

@@ -57,6 +57,7 @@ async def _read_body(origin: Origin, response: aiohttp.ClientResponse) -> bytes:
     body = bytearray()
     async for piece in response.content.iter_any():
         body += piece
+        # While it comes, not by Content-Length, which a host may leave out or get wrong.
         if len(body) > MAX_BYTES:
             raise origin.answer_error(f"lists its models in over {MAX_BYTES:,} bytes", "answer_too_large")
     return bytes(body)
@@ -65,6 +66,7 @@ async def _read_body(origin: Origin, response: aiohttp.ClientResponse) -> bytes:
 def _build_headers(settings: ProviderSettings) -> CIMultiDict[str]:
     headers = CIMultiDict({"User-Agent": "fanout"})
     headers.update({name: value for name, secret in settings.headers.items() if (value := secret.get_secret_value().strip())})
+    # A header of the row replaces the key's.
     if settings.key and hdrs.AUTHORIZATION not in headers:
         headers[hdrs.AUTHORIZATION] = f"Bearer {settings.key.get_secret_value()}"
     return headers

@@ -102,6 +102,7 @@ def flatten_to_prompt(origin: Origin, query: Query) -> str:
 
 
 def _is_error(body: JsonObject) -> bool:
+    # An answer may quote "detail" or "error" in fields of its own.
     return "completion" not in body and bool(is_error(body) or body.get("detail"))
 
 

@@ -65,6 +65,7 @@ class AnswerSchema:
         for candidate in (text, found[1] if found else ""):
             try:
                 value = json.loads(candidate)
+            # A model may nest without end; that is a wrong answer, not a crash of the command.
             except (ValueError, RecursionError):
                 continue
             error = next(iter(self._validator.iter_errors(value)), None)
@@ -80,4 +81,5 @@ def _parse_fields(text: str) -> JsonObject:
             raise click.UsageError(f"--schema: `{part.strip()}` is not understood: {NOT_UNDERSTOOD}; types: {', '.join(TYPES)}")
         description = {"description": field["description"].strip()} if field["description"] else {}
         properties[field["name"]] = {"type": TYPES[field["type"] or "str"], **description}
+    # All required and nothing else, as OpenAI's strict mode demands of every schema.
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}

@@ -56,6 +56,7 @@ def ask(
     if not text and given.template.prompt is None and not files:
         raise click.UsageError(NO_PROMPT)
     content = join_files(given.template.render(text, given.values), files)
+    # An empty pipe is a mistake of the command before it: nothing is paid for it.
     if not content or (isinstance(content, str) and not content.strip()):
         raise click.UsageError(f"the prompt is empty; {NO_PROMPT}")
     view = _make_view(given, diff=diff, extract=extract)
@@ -137,6 +138,7 @@ def _print_code(view: AnswerView) -> bool:
 
 
 def _save(name: str, prompt: str | None, given: GivenOptions) -> None:
+    # Made of the schema again when the template is used.
     options = {name: value for name, value in {**given.parameters, **given.extra_body}.items() if name != "response_format"}
     template = AskTemplate(
         prompt=prompt if prompt is not None else given.template.prompt,

@@ -75,12 +75,14 @@ def with_question(command: Callable[..., None]) -> Callable[..., None]:
         **options: Any,
     ) -> None:
         saved = read_template(template) if template else AskTemplate()
+        # Ignored, they would look as if they had been sent.
         if values and not template:
             raise click.UsageError("-p gives a template's variables their values: name one with -t")
         own = {name: options.pop(name) for name in SAMPLING_OPTIONS}
         named = {
             name: list(value) if isinstance(value, tuple) else value for name, value in own.items() if value not in (None, ())
         }
+        # The nearest wins: an option of its own, then `-o`, then the template.
         fields = {**saved.options, **fields, **named}
         answer_schema = (
             AnswerSchema.parse(schema) if schema else AnswerSchema(saved.answer_schema) if saved.answer_schema else None
@@ -155,6 +157,7 @@ def parse_fields(ctx: click.Context, param: click.Parameter, given: tuple[str, .
         try:
             fields[name] = from_json(text, allow_inf_nan=False)
         except ValueError:
+            # A text needs no quotes in a shell; JSON that is broken is taken as one, too.
             fields[name] = text
         if any(find_infinite(fields[name])):
             raise click.BadParameter(f"`{name}` {TOO_LARGE}")

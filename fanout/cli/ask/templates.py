@@ -83,11 +83,13 @@ def list_templates() -> list[str]:
     try:
         return sorted(path.stem for path in find_folder().glob("*.json"))
     except OSError:
+        # Completion calls this on every Tab: an unreadable folder must not print a traceback into the line.
         return []
 
 
 def find_path(name: str) -> Path:
     """Return the file of a template of this name; `UsageError`: that is not a name."""
+    # The name becomes a path: `../keys` must not.
     if not NAME.fullmatch(name):
         raise click.UsageError(f"`{name}` is not a template's name: letters, digits, `_` and `-`")
     return find_folder() / f"{name}.json"

@@ -93,6 +93,7 @@ async def find_job(jobs: JobBackend, name: str) -> JobJson:
     Raises:
         ClickException: there is none, or there are several.
     """
+    # The whole id first: it may be the beginning of another one.
     if name != LAST and (job := await jobs.get(name)):
         return job
     if name == LAST:  # the jobs of judges serve another one: nobody means them

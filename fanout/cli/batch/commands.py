@@ -84,6 +84,7 @@ def run(
     Exits with 0 if everything was answered, 1 if some calls failed, 2 if nothing could be sent, 3 if the job is unfinished.
     """
     with open_input(path, format_) as source:
+        # Before anything is paid: the results would replace the rows that they are about.
         if path in output.outputs and path != "-":
             raise click.UsageError(f"`{path}` is the input: results would overwrite it")
         described = to_spec(options, limits, source.find_endpoint())
@@ -165,6 +166,7 @@ def retry(location: JobsLocation, job: str, kinds: Sequence[str], limits: JsonOb
     async def work(jobs: JobBackend) -> int:
         found = await find_job(jobs, job)
         failed = {kind for counts in found["counts"] for kind in counts["failures"]}
+        # A job that has nothing to retry keeps its end: reopened, it would get a new time of ending.
         if found["state"] == "done" and not failed & set(kinds or failed):
             others = f"; {format_progress(found)}" if failed else ""
             echo(f"{found['id']}: there are no failures{' of that kind' if kinds else ''}{others}", err=True)
@@ -284,6 +286,7 @@ def _refuse_bad_rows(error: RequestError) -> None:
         place, _, field = fault.path.partition(": ")
         rows.append((place.removeprefix("line "), to_single_line(field), to_single_line(fault.message)))
     print_table(SafeConsole(stderr=True), ("line", "field", "what is wrong"), rows, right=("line",))
+    # Rows, not faults: a row may have several.
     bad = len({fault.path.partition(":")[0] for fault in placed})
     more = f"; {len(placed) - MAX_SHOWN_FAULTS} more faults" if len(placed) > MAX_SHOWN_FAULTS else ""
     others = "".join(f"; {fault}" for fault in error.faults if fault not in placed)

@@ -15,7 +15,7 @@ from fanout.cli.tables import echo
 from fanout.core.json_text import JsonObject
 from fanout.rendering.job import JobJson
 
-QUIET = OutputOptions((), as_json=False, quiet=False)
+NO_FILES = OutputOptions((), as_json=False, quiet=False)
 
 
 async def run_and_judge(jobs: JobBackend, job: JobJson, location: JobsLocation, output: OutputOptions) -> int:
@@ -40,9 +40,11 @@ async def run_judges(jobs: JobBackend, job: JobJson, scorers: Sequence[JsonObjec
         if open_ is None:
             break
         if open_["state"] in ("stopped", "cancelled", "expired"):
+            # Stopped by its budget or a signal: whoever repeats the command wants it to go on.
             open_ = await jobs.resume(open_, {}, None, fork=False)
-        code = max(code, await run_job(jobs, open_, location, QUIET))
+        code = max(code, await run_job(jobs, open_, location, NO_FILES))
         ended = await jobs.get(open_["id"])
+        # Without this a judge whose budget is used up would be resumed again and again.
         if ended is None or ended["state"] != "done":
             break
     return code

@@ -53,6 +53,7 @@ def label(location: JobsLocation, job: str, is_score: bool, rater: str | None) -
                 break
             vote: JsonObject = {"score": SCORES[key]} if is_score else {"choice": CHOICES[key][0]}
             await jobs.evaluation.vote(ballot["id"], **vote)
+            # Counted once it is stored, so that the line at the end is true after an interruption, too.
             votes[key] += 1
         total = votes.total()
         print_line(console, f"{total} vote{'' if total == 1 else 's'}; `fanout report {found['id']}` shows what they say")
@@ -66,6 +67,7 @@ async def _draw(jobs: JobBackend, job_id: str, kind: BallotKind, rater: str | No
     try:
         return await jobs.evaluation.draw_ballot(job_id, kind, rater)
     except RequestError as error:
+        # Nothing left is how labelling ends, not an error.
         if error.faults[0].kind != "ballots_exhausted":
             raise
         print_line(console, error.faults[0].message)

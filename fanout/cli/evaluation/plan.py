@@ -63,6 +63,7 @@ def _plan_from_rates(rates: dict[str, float | None], options: dict[str, Any]) ->
         raise click.ClickException(f"needs {explain_missing_extra(error.name or 'scipy', 'evaluate')}") from None
     from fanout.rendering.decisions import render_plan
 
+    # The shares imply a difference: the plan is for seeing just that.
     difference = abs(better - worse) if options["difference"] is None else options["difference"]
     try:
         chosen = PlanOptions(difference, options["alpha"], options["power"], options["repeats"])

@@ -70,6 +70,7 @@ def classify_provider(provider: ProviderSettings) -> ProviderGroup | None:
         return None
     if _is_local_server(provider):
         return "server"
+    # One secret is something to paste; more of them need a visit to the vendor's console.
     return "key" if len(requirements) == 1 and requirements[0].is_secret else "account"
 
 

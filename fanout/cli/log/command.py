@@ -62,10 +62,12 @@ async def _list_questions(settings: Settings, words: tuple[str, ...], model: str
 def _print_rows(rows: list[JsonObject]) -> None:
     cells = []
     for row in rows:
+        # In the user's own time zone: they look for "yesterday afternoon".
         when = datetime.fromisoformat(row["created"].replace("Z", "+00:00")).astimezone()
         models = ", ".join(dict.fromkeys(entry["model"] for entry in row["entries"]))
         answered = f"{row['answered']}/{row['answered'] + row['failed']}"
         cost = "?" if row["cost_usd"] is None else format_usd(row["cost_usd"])
+        # Control characters in a prompt or a name could rewrite the terminal.
         prompt = to_single_line(row["prompt"] or "(its text was not kept)")
         cells.append(
             (row["id"][:SHORT_ID_CHARS], f"{when:%Y-%m-%d %H:%M}", answered, cost, _cut(prompt), to_single_line(models))

@@ -59,6 +59,7 @@ class PastQuestion:
         """Return the text of each model that answered; of several samples the first."""
         answers: dict[str, str] = {}
         for choice in self.choices:
+            # A conversation goes on from one answer; which of several samples it was, nobody can see.
             if choice["error"] is None and choice["sample"] == 0:
                 answers.setdefault(choice["model"], choice["text"] or "")
         return answers
@@ -72,6 +73,7 @@ async def find_past_question(settings: Settings, name: str) -> PastQuestion:
     """
     async with open_log(settings, is_reading=True) as store:
         chosen = (
+            # Of the command line alone: a server on the same store has questions of other people.
             ComparisonFilter(path=ASK_PATH, limit=1)
             if name == LAST
             else ComparisonFilter(id_prefix=name, limit=MAX_PREFIX_MATCHES)
@@ -89,6 +91,7 @@ async def find_past_question(settings: Settings, name: str) -> PastQuestion:
 async def read_whole(history: History, id_: str) -> PastQuestion:
     """Return a comparison with its answers."""
     stored = await history.find(id_)
+    # Retention may delete it between the list and this read.
     if stored is None:
         raise click.ClickException(f"{id_} has been removed meanwhile")
     choices = [render_past_choice(answer) for answer in stored.answers]

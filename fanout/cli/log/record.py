@@ -47,6 +47,7 @@ class AskLog:
         from fanout.store.history.records import ComparisonRecord
 
         for outcome in self._outcomes:
+            # Usage is kept even where the history is off: money was spent either way.
             store.usage.observe(outcome)
         if store.history.mode == OFF:
             return
@@ -96,6 +97,7 @@ async def open_log(settings: Settings, *, is_reading: bool = False) -> AsyncGene
     if location is None:
         sentence = "keeps nothing: name a file, or unset the variable to use the one in your data folder"
         raise ConfigError("environment", [Fault("FANOUT_STORE", sentence)])
+    # Quiet unless it is set: the store's own lines would stand between the answers.
     level = environment.log_level if "log_level" in environment.model_fields_set else "error"
     logs.configure(level, environment.log_format)
     mode: HistoryMode = environment.history if "history" in environment.model_fields_set else "full"

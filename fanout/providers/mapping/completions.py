@@ -29,8 +29,10 @@ def read_finish(word: object, reasons: Mapping[str, FinishReason], *, has_calls:
     """
     native = as_text(word)
     reason = reasons.get(native)
+    # Clients run the tools only where the reason tells them to.
     if has_calls and reason == "stop":
         reason = "tool_calls"
+    # Cut: an upstream chooses this word, and every record of the answer repeats it.
     return reason, native[:100] if native and native != reason else None
 
 
@@ -110,6 +112,7 @@ def build_usage(
 
 
 def _keep_part(part: int | None, whole: int | None) -> int | None:
+    # Unknown instead of cut to fit: nobody can tell which of the two figures is wrong.
     return part if part is not None and whole is not None and part <= whole else None
 
 

@@ -90,9 +90,11 @@ class GrowingAnswer:
         if extra:
             delta.extra = extra
             choice.extras.append(extra)
+        # Log probabilities and images take far more than the text: what the event weighed is counted then.
         self._held_bytes += size if calls or logprobs or extra else len(text) + len(reasoning) + len(refusal)
         self._deltas.append(delta)
 
     def _finish(self, finish: Finish, index: int = 0) -> None:
         """Note the end of a choice."""
+        # Also of a choice without any piece: an answer may be empty, but it has ended.
         self._choice(index).finish(*finish)

@@ -36,6 +36,7 @@ def get_prompt(origin: Origin, query: Query) -> str:
     Raises:
         ProviderError: it is token ids.
     """
+    # Decoding them would need the tokenizer that made them, which nobody names.
     if query.prompt_tokens is not None:
         raise origin.request_error("takes no token ids; send the prompt as text", "prompt")
     return query.prompt or ""
@@ -85,6 +86,7 @@ def to_text(origin: Origin, content: Content | None) -> str:
     if isinstance(content, str):
         return content
     texts = [part.text for part in content or () if isinstance(part, TextPart)]
+    # Refused, not dropped: a system message without its image would be another instruction.
     if len(texts) < len(content or ()):
         raise origin.request_error("takes only text in messages of the system, of tools and of its own")
     return "".join(texts)

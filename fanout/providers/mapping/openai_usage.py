@@ -37,6 +37,7 @@ def parse_usage(raw: object, service_tier: object = None) -> Usage | None:
         return None
     heard = spoken = EMPTY
     cached = written = reasoning = apart = None
+    # Most answers have no other field, and are spared the search for a dozen names.
     if not PLAIN.issuperset(raw):
         heard, spoken = _find_details(raw, INPUT_DETAILS), _find_details(raw, OUTPUT_DETAILS)
         cached, written = find_count((raw, heard), CACHED), find_count((raw, heard), WRITTEN)
@@ -46,6 +47,7 @@ def parse_usage(raw: object, service_tier: object = None) -> Usage | None:
     total = as_count(raw.get("total_tokens"))
     if prompt is not None and completion is not None and total is not None and total > prompt + completion:
         outside = total - prompt - completion
+        # Exactly the thinking stands outside: nothing of the input can, so it is not searched there.
         if reasoning != outside:
             prompt += _count_input_beside(outside, prompt, _count_modalities(heard), (cached or 0) + (written or 0))
         # What else stands only in the total is thinking, which is part of the output, and billed so.
@@ -68,6 +70,7 @@ def _count_modalities(details: Mapping[str, object]) -> int:
 
 def _count_input_beside(outside: int, prompt: int, heard: int, stored: int) -> int:
     """Return how many of the tokens that stand in the total alone are input: audio and the like, or what the cache holds."""
+    # Only where the numbers fit: else a host's own counting would be billed as input.
     return next((part for part in (heard, stored) if part and (part == outside or prompt < part < outside)), 0)
 
 
@@ -81,6 +84,7 @@ def _count_apart(
         if name in heard:
             apart[f"input_{name}"] = as_count(heard[name])
             if cached := as_object(heard.get("cached_tokens_details")):
+                # 0 where the details leave it out: absent there means none.
                 apart[f"cache_{modality}_read_tokens"] = as_count(cached.get(name)) or 0
         if name in spoken:
             apart[f"output_{name}"] = as_count(spoken[name])

@@ -42,6 +42,7 @@ def make_image_link(url: str) -> JsonObject:
 
 def list_news(known: object, value: object) -> object:
     """Return the part of a list that is new; some hosts send all of it with every chunk (Perplexity)."""
+    # By comparing, not by host: a gateway may stand before either kind.
     if isinstance(known, list) and isinstance(value, list) and value[: len(known)] == known:
         return value[len(known) :]
     return None if known == value else value
@@ -56,9 +57,11 @@ def _add_part(extra: JsonObject, part: object) -> None:
     if kind == "image_url" and (url := as_text(image) or as_text(as_object(image).get("url"))):
         extra["images"] = [*extra.get("images", ()), make_image_link(url)]
     else:
+        # Kept as it is: a kind of part that is new today must not vanish from the comparison.
         extra["content_parts"] = [*extra.get("content_parts", ()), part]
 
 
 def _is_blank(value: object) -> bool:
     """Return whether a value holds nothing: hosts written in Go send every field, empty."""
+    # Passed on, an empty `audio` would read as if the model had spoken.
     return not any(value.values()) if isinstance(value, dict) else not value

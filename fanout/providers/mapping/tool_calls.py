@@ -71,9 +71,11 @@ class _Call:
             self.length += len(arguments)
 
     def is_complete(self) -> bool:
+        # Parsed again with each piece, long arguments would take the square of their length.
         if self.length > MAX_CHECKED_CHARACTERS:
             return False
         text = "".join(self.arguments).rstrip()
+        # Nearly every piece ends here, before anything is parsed.
         if not text.endswith("}"):
             return False
         try:
@@ -103,6 +105,7 @@ class ToolCallBuilder:
         if call is None or self._is_next(call, index, piece):
             return None if piece.is_empty and not piece.id else self._begin(index, piece)
         if piece.id:
+            # A host may change the id within a call: pieces under either belong to it.
             self._by_id[piece.id] = call
         return self._extend(call, piece)
 
@@ -114,6 +117,7 @@ class ToolCallBuilder:
 
     def _find(self, index: int | None, call_id: str) -> _Call | None:
         call = self._by_id.get(call_id)
+        # Without an index the order is all there is: the last call goes on.
         if index is None:
             return call or (self._calls[-1] if self._calls else None)
         return call if call and call.index == index else self._by_index.get(index)
@@ -166,6 +170,7 @@ def parse_calls(message: Mapping[str, Any]) -> tuple[JsonObject, ...]:
     """Return the tool calls of a whole message. One without a name, arguments or anything else is none."""
     pieces = [piece for raw in list_pieces(message) if not (piece := _Piece.from_json(raw)).is_empty]
     for piece in pieces:
+        # A function without parameters may come with an empty text, which no client can parse.
         piece.arguments = piece.arguments or "{}"
     return tuple(piece.render(piece.id or make_call_id(place)) for place, piece in enumerate(pieces))
 

@@ -87,10 +87,12 @@ def convert_response_format(fitted: FittedParameters, convert: Callable[[JsonObj
     sent = {name: value for name, value in fitted.sent.items() if name != RESPONSE_FORMAT}
     kind = as_object(given).get("type")
     schema = as_object(as_object(given).get("json_schema")).get("schema")
+    # The default everywhere: nothing is lost by not sending it.
     if kind == "text":
         return replace(fitted, sent=sent)
     if kind == "json_object" or (kind == "json_schema" and isinstance(schema, dict)):
         return replace(fitted, sent={**sent, **convert(schema if kind == "json_schema" else None)})
+    # Listed, not guessed: an answer in another form than requested is worse than one that says so.
     return replace(fitted, sent=sent, ignored=(*fitted.ignored, RESPONSE_FORMAT))
 
 
@@ -98,6 +100,7 @@ def _parse_toolbox(given: Mapping[str, Any]) -> Toolbox | None:
     tools, choice = given.get("tools"), given.get("tool_choice")
     functions = [_parse_function(tool) for tool in tools] if isinstance(tools, list) and tools else [None]
     known = tuple(function for function in functions if function)
+    # Tools of a vendor's own, such as its web search, exist at that vendor alone.
     if len(known) < len(functions):
         return None
     name = None

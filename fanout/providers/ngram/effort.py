@@ -57,6 +57,7 @@ class Effort:
                 f"sequences): with this call they would write about {steps:,}"
             )
             raise ProviderError(Failure("bad_request", sentence, code="too_much_work", param="max_tokens"))
+        # Weak keys: a request that is over takes its count with it.
         self._spent[call.scope] = steps
         return (
             call.query.inputs is not None  # each is one step, however long
@@ -87,6 +88,7 @@ def _work(work: Iterator[Piece | None]) -> list[Piece]:
     for piece in work:
         if piece is not None:
             done.append(piece)
+        # Also after steps that yield nothing, such as those that read the prompt.
         if perf_counter() >= until:
             break
     return done

@@ -50,6 +50,7 @@ def _count(words: Sequence[str], dimensions: int) -> list[float]:
     """Return a vector of length 1, to which each word and each pair of words adds or takes 1 at one place."""
     vector = [0.0] * dimensions
     for feature in _list_features(words):
+        # Not `hash`, which differs from process to process: vectors are stored and compared later.
         number = int.from_bytes(blake2b(feature.encode(errors="replace"), digest_size=8).digest(), "big")
         vector[(number >> 1) % dimensions] += 1.0 if number & 1 else -1.0
     length = math.sqrt(sum(value * value for value in vector))

@@ -132,6 +132,7 @@ class ResponseReader(AnswerReader):
         )
 
     def _add_call(self, place: object, piece: JsonObject, size: int) -> None:
+        # Arguments without an item before them have no name: a call that no client could run.
         if place in self._calls:
             self._add(size, calls=[{"index": self._calls[place], **piece}])
 

@@ -68,6 +68,7 @@ class ConfiguredProvider:
         Raises:
             ConfigError: a value that no header can carry.
         """
+        # Whatever the letters' case in the row, so that its User-Agent replaces ours instead of standing beside it.
         headers = CIMultiDict({"User-Agent": "fanout", "Content-Type": "application/json", "Accept-Encoding": "identity"})
         for name, secret in self.settings.headers.items():
             if value := _strip(secret):
@@ -96,12 +97,14 @@ class ConfiguredProvider:
         if call.credential is None:
             return None
         key = _strip(call.credential.key)
+        # A line break in a caller's key would be a second header of theirs, sent under the operator's address.
         if not HEADER_VALUE.fullmatch(key):
             raise ProviderError(Failure("auth", f"the key for `{self.name}` is malformed", code="invalid_api_key"))
         return key
 
     def origin(self, call: Call) -> Origin:
         """Return the origin of a call's failures, which must not show a caller-supplied key either."""
+        # One origin for all other calls: the spellings of a key are found once, not for each call.
         return self._origin.with_secret(_strip(call.credential.key)) if call.credential else self._origin
 
     def find_secrets(self, headers: Mapping[str, str]) -> tuple[str, ...]:

@@ -77,6 +77,7 @@ class JsonProvider(HttpProvider):
         """Return the headers of a call, the caller's own key among them if there is one."""
         key = self.read_caller_key(call)
         if key is None:
+            # Not copied: it is the same for each of thousands of calls, and nothing changes it.
             return self._headers
         headers = self._headers.copy()
         self.write_key(headers, key)
@@ -84,6 +85,7 @@ class JsonProvider(HttpProvider):
 
     def find_secrets(self, headers: Mapping[str, str]) -> tuple[str, ...]:
         """See `ConfiguredProvider.find_secrets`."""
+        # By identity: the shared headers are searched for secrets once, not for each answer.
         return self._own_secrets if headers is self._headers else super().find_secrets(headers)
 
     def write_key(self, headers: CIMultiDict[str], key: str) -> None:

@@ -42,6 +42,7 @@ class SseDecoder(LineDecoder):
         self._rest = bytearray(blocks.pop())
         is_large = len(data) > self._max_bytes
         for block in blocks:
+            # No block can be longer than all bytes together, so most reads need no check of each.
             if is_large:
                 self._check(len(block))
             if block.startswith(b"data: ") and b"\n" not in block:  # nearly every event of nearly every provider
@@ -57,6 +58,7 @@ class SseDecoder(LineDecoder):
         yield from _parse_block(block)
 
     def _normalize_line_ends(self, data: bytes) -> bytes:
+        # A CRLF cut between two reads is one line end; read as two, it would end the event early.
         if self._ended_with_cr and data.startswith(b"\n"):
             data, self._ended_with_cr = data[1:], False
         if data:
@@ -64,6 +66,7 @@ class SseDecoder(LineDecoder):
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
     def _remove_bom(self, data: bytes) -> bytes:
+        # The mark may come a byte at a time.
         start = bytes(self._rest) + data
         if len(start) < len(BOM) and BOM.startswith(start):
             self._rest[:] = start
@@ -88,6 +91,7 @@ def _parse_block(block: bytes) -> Iterator[Event]:
         field, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if field == b"event":
+            # The name of the next event, whose blank line before it was left out.
             if name and data and _ends_value(data[-1]):
                 yield name, b"\n".join(data)
                 data = []
