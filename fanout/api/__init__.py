@@ -1,5 +1,5 @@
 """Fanout in a program: questions, and jobs of many rows."""
 
-from fanout.api.questions import ask, ask_stream, ask_sync, build_request, find_image_type
+from fanout.api.questions import ask, ask_stream, ask_sync, build_request
 
-__all__ = ["ask", "ask_stream", "ask_sync", "build_request", "find_image_type"]
+__all__ = ["ask", "ask_stream", "ask_sync", "build_request"]

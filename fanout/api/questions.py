@@ -19,6 +19,7 @@ from fanout.config.settings import Settings, load_settings
 from fanout.core.comparison import Comparison, CompletionChoice
 from fanout.core.errors import Fault, RequestError
 from fanout.core.faults import to_faults, to_json_path
+from fanout.core.image_types import find_image_type
 from fanout.core.json_values import TOO_LARGE, find_infinite
 from fanout.core.merge import merge
 from fanout.core.messages import ImagePart, Message, MessageBody, TextPart
@@ -33,8 +34,6 @@ Prompt = str | Sequence[Message | Mapping[str, Any]]
 """A text, or the messages of a conversation in OpenAI's format: `{"role": "user", "content": "…"}`."""
 Image = str | Path | bytes
 """An address (`https:`, `data:`), a file's path, or the bytes of an image."""
-IMAGE_TYPES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif", b"RIFF": "image/webp"}
-"""Media types by the first bytes of a file."""
 
 
 class QuestionOptions(SamplingOptions, total=False):
@@ -164,11 +163,6 @@ def _read_image(image: Image, number: int, faults: list[Fault]) -> ImagePart | N
         faults.append(Fault(f"images[{number}]", "is no image that models take: PNG, JPEG, GIF or WebP"))
         return None
     return ImagePart(f"data:{media_type};base64,{base64.b64encode(content).decode()}")
-
-
-def find_image_type(content: bytes) -> str | None:
-    """Return the media type of an image by its first bytes; `None`: it is none that models take."""
-    return next((media_type for start, media_type in IMAGE_TYPES.items() if content.startswith(start)), None)
 
 
 async def ask(prompt: Prompt, models: Models | None = None, **options: Unpack[AskOptions]) -> Comparison:

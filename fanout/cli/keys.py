@@ -11,8 +11,8 @@ from pathlib import Path
 
 import click
 
+from fanout.cli import private_files
 from fanout.cli.completion import complete_providers
-from fanout.cli.init import private_files
 from fanout.cli.init.draft import set_variables
 from fanout.cli.init.requirements import list_requirements
 from fanout.cli.tables import SafeConsole, echo, print_table

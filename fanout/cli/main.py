@@ -1,5 +1,7 @@
 """The `fanout` command line: each subcommand is the function of its name in the module of its name.
 
+Those that are packages are in a module of theirs, named in `PACKAGES`.
+
 The name of a command that is a word of Python's, `import`, ends with an underscore there.
 """
 
@@ -37,6 +39,8 @@ COMMANDS = {
     "schema": "Print the JSON Schema of providers.json.",
 }
 """Subcommands and their lines in the help, in its order."""
+PACKAGES = {"ask": "ask.command", "batch": "batch.commands", "init": "init.command", "log": "log.command"}
+"""Modules of the subcommands that are packages."""
 SOME_FAILED, UNUSABLE, INTERRUPTED = 1, 2, 130
 """Exit codes; the last as shells have it for SIGINT."""
 OUTPUT_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
@@ -55,7 +59,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         name = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
-        command: click.Command = getattr(import_module(f"fanout.cli.{name}"), name)
+        command: click.Command = getattr(import_module(f"fanout.cli.{PACKAGES.get(name, name)}"), name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
 
 import click
 
-from fanout.cli.client import ServerClient
-from fanout.config.catalogue import Catalogue
 from fanout.core.suggestions import did_you_mean
+
+if TYPE_CHECKING:  # a command's help needs neither
+    from fanout.cli.client import ServerClient
+    from fanout.config.catalogue import Catalogue
 
 PATTERN_CHARACTERS = frozenset("*?")
 

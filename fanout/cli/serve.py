@@ -20,7 +20,6 @@ from fanout.config.catalogue import Catalogue
 from fanout.config.settings import Settings
 from fanout.observability import logs
 from fanout.observability.logs import log
-from fanout.server import app
 
 
 @click.command()
@@ -31,6 +30,9 @@ from fanout.server import app
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
 def serve(config_file: Path | None, env_file: Path | None, host: str, port: int) -> None:
     """Serve the HTTP API."""
+    # Imported only here: its help needs none of the server.
+    from fanout.server import app
+
     settings = load_settings(config_file, env_file)
     logs.configure(settings.environment.log_level, settings.environment.log_format)
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import click
 
-from fanout.api import find_image_type
 from fanout.cli.ask.question import Content
 from fanout.cli.tables import echo
 from fanout.core.given_text import BYTE_ORDER_MARK, trim
+from fanout.core.image_types import find_image_type
 from fanout.core.json_text import JsonObject
 
 PATIENCE_S = 2.0

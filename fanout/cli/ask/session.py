@@ -12,11 +12,9 @@ from fanout.cli.answer_view import AnswerView, build_labels
 from fanout.cli.ask.answer_schema import AnswerSchema
 from fanout.cli.ask.backend import AskBackend, PlannedAnswer
 from fanout.cli.ask.question import AskQuestion
-from fanout.cli.client import open_client
 from fanout.cli.log.record import AskLog
 from fanout.cli.options import load_settings, read_server_key
 from fanout.core.json_text import JsonObject
-from fanout.core.schema import Outcome, Retry
 
 ANSWERED, LEFT, ALL_FAILED = 200, 499, 502
 """Statuses of a question in the log, as a server's request would have them."""
@@ -106,12 +104,14 @@ async def open_session(location: AskLocation, schema: AnswerSchema | None, *, is
     """
     if location.server:
         from fanout.cli.ask.remote_models import RemoteModels
+        from fanout.cli.client import open_client
 
         async with open_client(location.server, read_server_key(location.env_file)) as client:
             yield AskSession(RemoteModels(client), None, schema)  # the server has a history of its own
         return
     # Imported only here: it loads every adapter, which `--server` does not need.
     from fanout.cli.ask.local_models import LocalModels
+    from fanout.core.schema import Outcome, Retry
     from fanout.dispatch.dispatcher import open_dispatcher
 
     settings = load_settings(location.config_file, location.env_file)

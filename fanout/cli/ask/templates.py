@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from fanout.cli.init import private_files
+from fanout.cli import private_files
 from fanout.config.environment import find_config_folder
 from fanout.core.errors import RequestError
 from fanout.core.faults import to_faults

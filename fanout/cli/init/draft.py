@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from fanout.cli.init import private_files
+from fanout.cli import private_files
 from fanout.cli.init.requirements import classify_provider
 from fanout.config.catalogue import Catalogue
 from fanout.config.env_file import KEYS_FILE_NAME, parse_line, quote, read_env_file

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 from pydantic_core import to_json
 
 from fanout.cli.tables import echo
-from fanout.config.settings import Settings
 from fanout.core.errors import ConfigError, Fault, StoreError
-from fanout.core.schema import Outcome
-from fanout.observability import logs
 
 if TYPE_CHECKING:  # the database is loaded when something is to be kept: answers are shown before
     from fanout.cli.ask.question import AskQuestion
+    from fanout.config.settings import Settings
+    from fanout.core.schema import Outcome
     from fanout.store import Store
     from fanout.store.history.recorder import HistoryMode
 
@@ -90,6 +89,7 @@ async def open_log(settings: Settings, *, is_reading: bool = False) -> AsyncGene
     Raises:
         ConfigError: there is no store, or it cannot be opened.
     """
+    from fanout.observability import logs
     from fanout.store import open_store
 
     environment = settings.environment

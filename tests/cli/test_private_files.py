@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fanout.cli.init import private_files
+from fanout.cli import private_files
 
 
 def read_mode(path: Path) -> int:
