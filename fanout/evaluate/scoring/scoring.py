@@ -40,6 +40,11 @@ class JobScorer:
         self._versions = {(scorer.label, scorer.version): (number, scorer) for number, scorer in scorers}
         self.watch: StoppingWatch | None = None
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is to be scored here."""
+        return not self._scorers
+
     async def score(self, body: str, outcome: StoredOutcome) -> Sequence[UnitScore]:
         """Return the scores of one answer, in a thread."""
         return await run_in_thread("scoring", self._score, body, outcome, self._scorers)
@@ -111,6 +116,8 @@ async def score_results(store: JobStore, number: int, scorers: Sequence[Scorer],
         StoreError: the database cannot be used; a repetition goes on where it stopped.
     """
     job_scorer = await declare_scorers(store, number, scorers)
+    if job_scorer.is_empty:
+        return
     after, seen = None, 0
     answers = ResultFilter(failed=False)
     while page := await store.results.list_results(number, after=after, limit=PAGE_ROWS, filter_=answers):
