@@ -479,3 +479,15 @@ async def test_a_text_that_is_used_again_while_it_is_being_deleted_stays(locatio
 
     assert count_comparisons(location) == 0
     assert query(location, "SELECT count(*) FROM history_texts") == [(1,)]
+
+
+def test_a_record_counts_all_that_it_holds_and_holds_no_vectors() -> None:
+    image = {"image_url": {"url": "x" * 2**20}}
+    answer = Answer("It", reasoning="y" * 2**20, extra={"images": [image]})
+    outcome = replace(make_answer(), result=Completion((Choice(answer, "stop"),), None, vectors=(b"\0" * 2**20,)))
+    comparison = ComparisonRecord(1, "id", 0.0, None, "r", "/v1/completion", False, 200, 0.1, {}, b"{}", [outcome])
+
+    assert 2 * 2**20 < comparison.size_bytes < 2 * 2**20 + 4096
+    (kept,) = comparison.outcomes
+    assert isinstance(kept.result, Completion)
+    assert (kept.result.vectors, kept.result.choices) == ((), outcome.result.choices)  # type: ignore[union-attr]

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from pydantic_core import PydanticSerializationError, to_json
 
 from fanout.core.merge import find_failure, get_finish_reason, list_choices
+from fanout.core.query_size import count_characters
 from fanout.core.schema import Choice, Completion, Failure, Outcome
 from fanout.core.units import to_ms
 from fanout.core.usage import UsageTotals, plausible_usage, plausible_usd
 from fanout.store.engine.text_columns import clean_name, clean_text, place_text
 
 DAY_S = 86_400
+LOGPROB_BYTES = 256
+"""Memory of a token's probability with a few alternatives."""
 RANDOM_BITS = 10
 """The low bits of a number. The bits above them count microseconds, so numbers last until the year 2255."""
 MAX_NUMBER = 2**63 - 1
@@ -97,16 +100,29 @@ class ComparisonRecord:
     keeps_texts: bool = True
     """The caller does not object to texts being kept; whether they are is the operator's choice."""
 
+    def __post_init__(self) -> None:
+        # Of embeddings no vector is kept: they may be many megabytes.
+        self.outcomes = [_drop_vectors(outcome) for outcome in self.outcomes]
+
     @property
     def size_bytes(self) -> int:
         """The memory that it takes, roughly."""
-        texts = (
-            len(choice.message.text)
-            for outcome in self.outcomes
-            if isinstance(outcome.result, Completion)
-            for choice in outcome.result.choices
-        )
-        return len(self.body) + sum(texts) + 1024 * len(self.outcomes)
+        answers = (_measure(outcome.result) for outcome in self.outcomes if isinstance(outcome.result, Completion))
+        return len(self.body) + sum(answers) + 1024 * len(self.outcomes)
+
+
+def _drop_vectors(outcome: Outcome) -> Outcome:
+    result = outcome.result
+    if isinstance(result, Completion) and result.vectors:
+        return replace(outcome, result=replace(result, vectors=()))
+    return outcome
+
+
+def _measure(completion: Completion) -> int:
+    messages = [choice.message for choice in completion.choices]
+    texts = sum(len(message.text) + len(message.reasoning or "") + len(message.refusal or "") for message in messages)
+    beside = sum(count_characters(message.tool_calls) + count_characters(message.extra) for message in messages)
+    return texts + beside + LOGPROB_BYTES * sum(len(choice.logprobs or ()) for choice in completion.choices)
 
 
 class ComparisonRows(NamedTuple):

@@ -36,6 +36,8 @@ from fanout.store.history.records import AnswerRow, StoredComparison
 PATH = "/v1/responses"
 MAX_TURNS = 200
 """Responses that a conversation may go back over."""
+MAX_PARTS = 100_000
+"""Messages and parts of them in all of those."""
 
 
 async def create_response(request: web.Request) -> web.StreamResponse:
@@ -114,7 +116,7 @@ async def _load_conversation(request: web.Request, id_: str) -> Sequence[Message
     if not _keeps_texts(request):
         raise _refuse("no texts are kept here (FANOUT_HISTORY is not `full`): send the conversation in `input`")
     turns: list[Sequence[Message]] = []
-    left, next_id = request.app[DISPATCHER].settings.environment.max_body_bytes, id_ or None
+    parts, left, next_id = 0, request.app[DISPATCHER].settings.environment.max_body_bytes, id_ or None
     while next_id is not None:
         try:
             stored = await _find(request, next_id)
@@ -128,6 +130,9 @@ async def _load_conversation(request: web.Request, id_: str) -> Sequence[Message
             raise _refuse(f"the conversation is too long: at most {MAX_TURNS} responses, and as many bytes as a body may have")
         # Validated like a body from outside, which may take long: so off the event loop, like those.
         turn, next_id = await run_in_thread("bodies", _read_turn, stored)
+        parts += sum(1 + len(message.content) if isinstance(message.content, tuple) else 1 for message in turn)
+        if parts > MAX_PARTS:
+            raise _refuse(f"the conversation is too long: at most {MAX_PARTS:,} messages and parts of them")
         turns.append(turn)
     return [message for turn in reversed(turns) for message in turn]
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from fanout.server.dialects.openai import responses
 from tests.support.builders.settings import write_providers_file
 from tests.support.client import Reply
 from tests.support.dialects import CannedUpstream, build_delta, post, serve_canned
@@ -238,6 +239,17 @@ class TestHistory:
         (sent,) = read_sent(third)
         assert [message["role"] for message in sent["messages"]] == ["user", "assistant", "user", "assistant", "user"]
         assert [sent["messages"][turn]["content"] for turn in (0, 1, 2, 4)] == ["one", get_texts(first)[0], "two", "three"]
+
+    async def test_a_conversation_has_a_bound_on_its_messages(
+        self, keeping_server: Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(responses, "MAX_PARTS", 5)
+        parts = [{"type": "input_text", "text": text} for text in ("a", "b")]
+        first = await respond(keeping_server, "up/echo", [{"role": "user", "content": parts}])
+        second = await respond(keeping_server, "up/echo", "two", previous_response_id=first.json["id"])
+        third = await respond(keeping_server, "up/echo", "three", previous_response_id=second.json["id"])
+        assert (second.status, third.status, third.error["param"]) == (200, 400, "previous_response_id")
+        assert "too long" in third.error["message"]
 
     async def test_one_answer_is_gone_on_from_and_not_several(self, keeping_server: Server) -> None:
         several = await respond(keeping_server, [LOCAL, LOCAL], "The")
