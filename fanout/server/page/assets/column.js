@@ -2,11 +2,11 @@
 import { html } from "./vendor/preact.js";
 import { advise } from "./advice.js";
 import { findModel } from "./catalogue.js";
+import { clock } from "./column_state.js";
 import { CopyButton } from "./copy_button.js";
 import { Difference } from "./difference.js";
 import { cost, count, duration, rate } from "./formats.js";
 import { Markdown } from "./markdown.js";
-import { clock } from "./run.js";
 import { showsMarkdown } from "./store.js";
 import { StreamedText } from "./streamed_text.js";
 
@@ -43,13 +43,16 @@ function Notes({ end }) {
   return html`<p class="notes" title=${notes.join(" · ")}>${notes.join(" · ")}</p>`;
 }
 
+/** Show what stands between backticks as code. */
+const withCode = (text) => text.split("`").map((part, number) => (number % 2 ? html`<code>${part}</code>` : part));
+
 function Failure({ column }) {
   const error = column.end.value?.error;
   if (!error) return null;
   const isStopped = column.state.value === "stopped";
-  return html`<div class=${isStopped ? "stop-note" : "failure"}>
-    <p>${error.message ?? error.code}</p>
-    ${!isStopped && html`<p class="advice">${advise(error, findModel(column.place.model))}</p>`}
+  return html`<div class=${isStopped ? "stop-note" : "failure"} tabindex="0" role="group" aria-label=${isStopped ? "Stopped" : "Failure"}>
+    <p>${withCode(error.message ?? error.code)}</p>
+    ${!isStopped && html`<p class="advice">${withCode(advise(error, findModel(column.place.model)))}</p>`}
   </div>`;
 }
 
@@ -57,7 +60,7 @@ export function ColumnView({ column, base, run, onContinue, onBase }) {
   const { label, model, sample, samples } = column.place;
   const state = column.state.value;
   const name = samples > 1 ? `${label} · ${sample + 1}` : label;
-  const canCompare = base && base !== column && !column.isRunning;
+  const canCompare = base && base !== column && !column.isRunning && column.text;
   return html`<article class="column ${state}" aria-label="Answer of ${name}">
     <header>
       <h2 title=${model}>${name}</h2>
@@ -65,12 +68,12 @@ export function ColumnView({ column, base, run, onContinue, onBase }) {
       ${column.isRunning && html`<button class="quiet-button" onClick=${() => run.stop(column)} aria-label="Stop ${name}">Stop</button>`}
     </header>
     ${column.earlier?.length ? html`<details class="earlier"><summary>${column.earlier.length} earlier messages</summary>${column.earlier.map((message) => html`<p class=${message.role} dir="auto"><b>${message.role}</b> ${message.content}</p>`)}</details>` : null}
-    ${canCompare
+    <div class="body">${canCompare
       ? html`<${Difference} before=${base.text} after=${column.text} base=${base.place.label} />`
       : showsMarkdown.value && !column.isRunning
         ? html`<${Markdown} text=${column.text} />`
         : html`<${StreamedText} column=${column} label="Text of ${name}" />`}
-    <${Failure} column=${column} />
+    <${Failure} column=${column} /></div>
     <footer>
       <${Figures} column=${column} />
       <${Notes} end=${column.end.value} />
