@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 import click
@@ -12,8 +15,13 @@ from fanout.cli.batch.location import JobsLocation, run_with_jobs, with_location
 from fanout.cli.completion import complete_jobs
 from fanout.cli.options import ALL_ANSWERED, print_json
 from fanout.cli.tables import SafeConsole, echo, print_line, print_table
+from fanout.core.json_text import parse
 from fanout.core.shown_text import to_single_line
+from fanout.core.threads import run_in_thread
+from fanout.jobs import output_files
+from fanout.rendering.job import JobJson
 from fanout.rendering.report import ReportJson
+from fanout.store.jobs.records import ResultFilter
 
 Output = Literal["json", "csv", "markdown"]
 
@@ -25,18 +33,47 @@ Output = Literal["json", "csv", "markdown"]
 @click.option("--json", "output", flag_value="json", help="Print the report as JSON.")
 @click.option("--csv", "output", flag_value="csv", help="Print every figure on a line of its own.")
 @click.option("--markdown", "output", flag_value="markdown", help="Print Markdown, for a pull request.")
-def report(location: JobsLocation, job: str, cluster: str | None, output: Output | None) -> None:
+@click.option(
+    "--html",
+    "file",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write figures, tables and all answers as one HTML file, which opens without a network.",
+)
+def report(location: JobsLocation, job: str, cluster: str | None, output: Output | None, file: Path | None) -> None:
     """Show which model of a job is better, and how sure that is.
 
     JOB is the id of a job, the beginning of one, or `last`.
     """
+    if file is not None and output is not None:
+        raise click.UsageError(f"--html writes a file and --{output} prints: choose one")
 
     async def work(jobs: JobBackend) -> int:
-        found = await jobs.evaluation.report(await find_job(jobs, job), cluster)
-        print_report(found, output)
+        chosen = await find_job(jobs, job)
+        found = await jobs.evaluation.report(chosen, cluster)
+        if file is None:
+            print_report(found, output)
+        else:
+            await write_html(jobs, chosen, found, file)
         return ALL_ANSWERED
 
     run_with_jobs(work, location)
+
+
+async def write_html(jobs: JobBackend, job: JobJson, report: ReportJson, file: Path) -> None:
+    """Write a report with all answers to a file, which takes its name only when it is whole."""
+    with output_files.open_output(file) as write, TemporaryDirectory(prefix="fanout-") as folder:
+        # By way of a file: the jobs here and those of a server are read alike, in memory that does not grow with them.
+        results = Path(folder) / "results.jsonl"
+        await jobs.export(job, str(results), None, ResultFilter())
+        await run_in_thread("reports", _write_document, write, report, results, job["kind"] != "rows")
+
+
+def _write_document(write: Callable[[bytes], object], report: ReportJson, results: Path, by_label: bool) -> None:
+    from fanout.rendering.report_html.document import write_document
+
+    with results.open("rb") as lines:
+        write_document(write, report, map(parse, lines), by_label=by_label)
 
 
 def print_report(report: ReportJson, output: Output | None) -> None:

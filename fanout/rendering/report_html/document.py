@@ -1,0 +1,123 @@
+"""The document: a report and its answers in one file, under a policy that allows its own script and style and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+
+from fanout.core.json_text import JsonObject, dump
+from fanout.rendering.report import ReportJson
+from fanout.rendering.report_html.answers import AnswerPack, compress
+from fanout.rendering.report_html.blocks import Blocks, list_texts, section
+from fanout.rendering.report_html.markup import Markup, element, join
+from fanout.rendering.report_html.opinion_sections import build_judges, build_preferences
+from fanout.rendering.report_html.sections import build_cards, build_costs, build_metric, pick_tones
+from fanout.rendering.report_tables import list_policies, list_verdicts, table_parameters
+from fanout.rendering.stopping import table_stopping
+
+FOLDER = Path(__file__).with_name("assets")
+POLICY = (
+    "default-src 'none'; script-src '{script}'; style-src '{style}'; img-src data:; "
+    "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+)
+"""`img-src` is for the empty icon, without which browsers would look for one."""
+Write = Callable[[bytes], object]
+
+
+def write_document(write: Write, report: ReportJson, records: Iterable[JsonObject], *, by_label: bool = False) -> None:
+    """Write a report and its answers as HTML, piece by piece.
+
+    Args:
+        write: takes the next bytes.
+        report: of a job.
+        records: the job's results, sorted by item, as exports have them.
+        by_label: rows name their own models.
+    """
+    script, style = load_asset("report.js"), load_asset("report.css")
+    policy = POLICY.format(script=hash_source(script), style=hash_source(style))
+    title = report["job"]["name"] or f"Report of {report['job']['id']}"
+    # The script and the style are ours, and hold no end tag; everything else goes through `element`.
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=policy),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="referrer", content="no-referrer"),
+        element("meta", name="generator", content="Fanout"),
+        element("link", rel="icon", href="data:,"),
+        element("title", title),
+        element("style", Markup(style)),
+    )
+    blocks = Blocks()
+    write(f'<!doctype html>\n<html lang="en">{head}\n<body>'.encode())
+    write("\n".join(_build_body(report, title, blocks)).encode())
+    pack = AnswerPack(report, by_label=by_label)
+    for number, chunk in enumerate(pack.compress(records)):
+        write(f"\n{_hold(f'chunk-{number}', chunk)}".encode())
+    write(f"\n{_hold('files', compress(dump(blocks.files)))}\n{_hold('index', compress(dump(pack.build_index())))}".encode())
+    write(f'\n<script type="module">{script}</script>\n</body></html>\n'.encode())
+
+
+def _hold(name: str, content: str) -> Markup:
+    """Return a block of data, which no browser runs."""
+    return element("script", Markup(content), type="application/gzip", id=name)  # base64: nothing to escape, and much of it
+
+
+@lru_cache
+def load_asset(name: str) -> str:
+    """Return a file of the document."""
+    return (FOLDER / name).read_text(encoding="utf-8")
+
+
+def hash_source(source: str) -> str:
+    """Return the hash by which a policy allows an inline script or style."""
+    return f"sha256-{b64encode(hashlib.sha256(source.encode()).digest()).decode()}"
+
+
+def _build_body(report: ReportJson, title: str, blocks: Blocks) -> Iterator[Markup]:
+    tones = pick_tones(report)
+    metrics = list(enumerate(report["metrics"]))
+    links = {f"metric-{number}": metric["name"] for number, metric in metrics}
+    links |= {f"preferences-{number}": one["source"] for number, one in enumerate(report["preferences"])}
+    links |= {"judges": "Judges"} if report["judges"] else {}
+    links |= {"costs": "Cost and time", "answers": "Answers", "methods": "Methods"}
+    yield element("header", element("h1", title), element("p", _describe_job(report), class_="quiet"))
+    yield element("nav", *(element("a", name, href=f"#{target}") for target, name in links.items()), aria_label="Sections")
+    yield Markup("<main>")
+    verdicts = element("ul", *(element("li", verdict) for verdict in list_verdicts(report)), class_="verdicts")
+    stopping = blocks.fold(table_stopping(report["stopping"])) if report["stopping"] else None
+    policies = [element("p", line, class_="quiet") for line in list_policies(report)]
+    yield section("verdict", "Verdict", verdicts, stopping, *policies)
+    yield build_cards(report, tones)
+    for number, metric in metrics:
+        yield build_metric(metric, number, tones, blocks)
+    for number, preferences in enumerate(report["preferences"]):
+        yield build_preferences(preferences, number, tones, blocks)
+    if report["judges"]:
+        yield build_judges(report["judges"], blocks)
+    yield build_costs(report, tones, blocks)
+    yield _build_answers()
+    notes = [element("h3", "Before you trust a figure"), list_texts(report["notes"])] if report["notes"] else []
+    parameters = [element("h3", "Parameters that each model received"), blocks.table(table_parameters(report))]
+    methods = [element("h3", "Methods by name"), list_texts(report["methods"])]
+    yield section("methods", "Methods and limits", *notes, *methods, *parameters)
+    yield Markup("</main>")
+
+
+def _describe_job(report: ReportJson) -> str:
+    job = report["job"]
+    repeats = f" × {job['repeats']:,} repeats" if job["repeats"] > 1 else ""
+    day = datetime.fromtimestamp(job["created_at"], UTC).date().isoformat()
+    size = f"{job['items']:,} items × {len(report['models']):,} models{repeats}"
+    return f"{size} · {job['ended']:,} of {job['calls']:,} calls have ended · {job['state']} · {day} · {job['id']}"
+
+
+def _build_answers() -> Markup:
+    """Return the place of the answers, which the script fills."""
+    empty = element("p", "The answers need JavaScript, which this browser has switched off or blocked.", id="answers-state")
+    paper = element("p", "The answers are in the file that this was printed from.", class_="paper quiet")
+    return section("answers", "Answers side by side", join(empty, paper), element("div", id="answers-table"))
