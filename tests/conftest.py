@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
+import pytest_asyncio
 import structlog
 from hypothesis import HealthCheck, settings
 from pydantic_core import to_json
@@ -21,6 +24,9 @@ from tests.support.server import UP_KEY, Server, serve
 from tests.support.upstream.client import UpstreamClient
 from tests.support.upstream.server import Upstream
 
+if TYPE_CHECKING:
+    from playwright.async_api import Browser
+
 # The duration of an example depends on the machine, which others use as well. The same examples in every run, so that a change
 # is judged by what it changes; `--hypothesis-profile=search` looks for new ones.
 settings.register_profile("search", parent=settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -30,6 +36,18 @@ settings.load_profile("steady")
 # A shell that starts the tests in the background ignores SIGINT for them, and so for every program they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    """Debian's Chromium: one for all tests."""
+    from tests.support.browser import CHROMIUM, open_browser  # playwright takes long to load, and few tests need it
+
+    if not CHROMIUM.exists():
+        reason = f"NO BROWSER: {CHROMIUM} is missing; apt-get install chromium"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    async with open_browser() as running:
+        yield running
 
 
 @pytest.fixture

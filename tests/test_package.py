@@ -104,6 +104,7 @@ def test_the_wheel_holds_all_modules_the_providers_the_marker_of_types_and_nothi
     modules = {str(path.relative_to(source)) for path in (source / "fanout").rglob("*.py")}
     page = {str(path.relative_to(source)) for path in (source / PAGE).rglob("*") if path.is_file()}
     others = {"fanout/config/providers.json", "fanout/py.typed", "fanout/server/openapi/static/reference.css"}
+    others |= {f"fanout/rendering/report_html/assets/report.{kind}" for kind in ("css", "js")}
     assert files == modules | page | others
 
 

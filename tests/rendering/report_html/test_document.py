@@ -65,7 +65,7 @@ def unpack(found: Outline, name: str) -> Any:
 
 def test_the_policy_allows_the_files_own_script_and_style_and_nothing_else() -> None:
     scores = make_scores()
-    found = outline(render(make_report(scores), make_records(scores, lambda *_: "text")))
+    found = outline(render(make_report(), make_records(scores, lambda *_: "text")))
     policy = next(value for name, value in found.attributes if name == "content" and value and "default-src" in value)
 
     assert f"script-src '{hash_source(found.sources['module'])}'; style-src '{hash_source(found.sources['style'])}'" in policy
@@ -80,7 +80,7 @@ def test_the_policy_allows_the_files_own_script_and_style_and_nothing_else() -> 
 def test_names_that_are_markup_stay_text_in_every_part() -> None:
     plain = make_scores()
     scores: Scores = {f"{name}{HOSTILE}": values for name, values in plain.items()}
-    harmless, hostile = make_report(plain), make_report(scores)
+    harmless, hostile = make_report(), make_report(scores)
     hostile["preferences"], hostile["judges"] = make_opinions(list(scores))
     harmless["preferences"], harmless["judges"] = make_opinions()
     for field in ("provider", "upstream_model"):
@@ -96,7 +96,7 @@ def test_names_that_are_markup_stay_text_in_every_part() -> None:
 
 def test_every_figure_has_its_table_and_every_table_its_csv() -> None:
     scores = make_scores()
-    report = make_report(scores)
+    report = make_report()
     report["preferences"], report["judges"] = make_opinions()
     document = render(report, make_records(scores, lambda *_: "text"))
     figures = re.findall(r"<figure.*?</figure>", document, re.DOTALL)

@@ -1,8 +1,7 @@
-"""One browser for all tests of the page, and servers in its event loop."""
+"""Servers for all tests of the page, in the event loop of the one browser."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -10,20 +9,10 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser
 
-from tests.support.browser import CHROMIUM, Visit, open_browser, visit
+from tests.support.browser import Visit, visit
 from tests.support.builders.settings import write_providers_file
 from tests.support.server import Server, serve
 from tests.support.upstream.server import Upstream
-
-
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def browser() -> AsyncGenerator[Browser]:
-    """Debian's Chromium."""
-    if not CHROMIUM.exists():
-        reason = f"NO BROWSER: {CHROMIUM} is missing; apt-get install chromium"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    async with open_browser() as running:
-        yield running
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,8 @@ def make_scores(items: int = 40) -> Scores:
 
 def make_report(scores: Scores | None = None) -> ReportJson:
     """Return a report in which models cost and last differently."""
-    scores = scores or make_scores()
+    if scores is None:
+        return deepcopy(_make_default_report())
     items = max(map(len, scores.values()))
     call_s = {name: [0.2 * 4**place * (1 + item % 7) for item in range(items)] for place, name in enumerate(scores)}
     measures = build_measures(scores, call_s=call_s)
@@ -41,6 +44,11 @@ def make_report(scores: Scores | None = None) -> ReportJson:
             model.cost_usd[place] = cost * factor
             model.ttft_s[place] = model.call_s[place] / 3
     return render_report(build_report(measures))
+
+
+@lru_cache(maxsize=1)
+def _make_default_report() -> ReportJson:
+    return make_report(make_scores())
 
 
 def make_opinions(models: Sequence[str] = MODELS) -> tuple[list[PreferencesJson], list[JudgeJson]]:
