@@ -158,8 +158,7 @@ class TokenLogprob:
 
 CONTENT_KINDS: Mapping[str, str] = {"images": "image", "videos": "video"}
 """Field of an answer → kind of content, where that has another name."""
-MAX_KINDS = 16
-MAX_KIND_CHARS = 64
+MAX_KINDS, MAX_KIND_CHARS = 16, 64
 """Bounds on what is named: an upstream chooses its fields."""
 
 

@@ -1,4 +1,7 @@
-"""Planning of a request's calls: names resolved, overrides applied, prompts × entries × samples. Pure."""
+"""Planning of a request's calls: names resolved, overrides applied, prompts × entries × samples. Pure.
+
+Longer than other modules: the request as every dialect makes it stands beside the one function that reads it.
+"""
 
 from __future__ import annotations
 

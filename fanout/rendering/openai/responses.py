@@ -1,6 +1,7 @@
 """Responses: a model's reasoning, message and calls of functions as the items of `output`.
 
 Source: openai 3.51.0, `types/responses/response.py`; `choices`, and what says which item belongs to which, are Fanout's.
+Longer than other modules: half of it is the shapes, each of which is the return type of a function beside it.
 """
 
 from __future__ import annotations
