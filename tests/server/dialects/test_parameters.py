@@ -34,7 +34,7 @@ EVERYTHING: dict[str, Any] = {
 RANGES: list[tuple[str, list[Any], list[Any]]] = [
     ("max_tokens", [0, 1, 2**63 - 1, None], [-1, 1.5, "1", True, 2**63, 10**30]),
     ("max_new_tokens", [0, 1, 2**63 - 1, None], [-1, 1.5, "1", 2**63]),
-    ("temperature", [0, 0.0, 1, 0.5, None], [-0.01, 1.01, "0.5", True]),
+    ("temperature", [0, 0.0, 2, 0.5, None], [-0.01, 2.01, "0.5", True]),
     ("top_p", [0, 1, None], [-0.1, 1.1, []]),
     ("top_k", [-1, 0, 50, 2**63 - 1, None], [-2, 0.5, 2**63, 2**70, -(2**70), 10**30]),
     ("n", [1, 2.0, None], [0, 129, -1, 1.5]),

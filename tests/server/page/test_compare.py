@@ -102,7 +102,7 @@ async def test_a_wrong_request_is_explained(visitor: Visit) -> None:
 
 async def test_one_answer_is_stopped_and_then_all(visitor: Visit, page_upstream: Upstream) -> None:
     left = len(page_upstream.abandoned)
-    await visitor.run(SLOW, "up/first-1", "up/chunks-400-gap-0.05")
+    await visitor.run(SLOW, "up/first-20", "up/chunks-400-gap-0.05")
     await visitor.wait_for_states("answering", "waiting", "answering")
     page = visitor.page
     await page.click(f"button[aria-label='Stop {SLOW}']")
