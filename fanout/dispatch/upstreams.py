@@ -20,6 +20,7 @@ from fanout.dispatch import pricing
 from fanout.dispatch.in_flight import InFlightCall, relay
 from fanout.dispatch.no_tokens import PromptReader
 from fanout.dispatch.retries import Result
+from fanout.limits.answer_memory import count_answer
 from fanout.limits.limiter import Limiter
 from fanout.limits.queue import Permit
 from fanout.limits.registry import LimiterRegistry
@@ -108,8 +109,11 @@ class Upstreams:
         try:
             async with limit:
                 if running.inbox is None:
-                    return await sender.complete(call, on_headers)
-                return await relay(running, sender.stream(call, on_headers))
+                    answer = await sender.complete(call, on_headers)
+                else:
+                    answer = await relay(running, sender.stream(call, on_headers))
+                await count_answer(call, answer)
+                return answer
         except ProviderError as error:
             failure = error.failure
         except TimeoutError:

@@ -12,7 +12,8 @@ from types import TracebackType
 from typing import Self
 
 from fanout.core.errors import ProviderError
-from fanout.core.schema import NO_MEMORY_CODE, Call, Failure, RequestScope
+from fanout.core.query_size import count_characters
+from fanout.core.schema import NO_MEMORY_CODE, Call, Completion, Failure, RequestScope
 from fanout.limits.shared_capacity import SharedCapacity
 
 BEGINNING_BYTES = 64 * 1024
@@ -67,6 +68,10 @@ class AnswerScope(RequestScope):
         self.release_answer(index)
         answer = self._answers[index] = HeldAnswer(self._memory)
         return answer
+
+    def holds(self, index: int) -> bool:
+        """Return whether the answer to a call counts."""
+        return index in self._answers
 
     def release_answer(self, index: int) -> None:
         """Give back the memory of one call's answer, if it has any."""
@@ -136,6 +141,28 @@ def open_answer(call: Call) -> HeldAnswer:
     """Begin the answer to a call."""
     scope = call.scope
     return scope.open_answer(call.index) if isinstance(scope, AnswerScope) else HeldAnswer(UNBOUNDED)
+
+
+async def count_answer(call: Call, completion: Completion) -> None:
+    """Count an answer whose adapter has not counted it while it came.
+
+    Raises:
+        ProviderError: there is no room for it.
+    """
+    if isinstance(call.scope, AnswerScope) and not call.scope.holds(call.index):
+        with call.scope.open_answer(call.index) as held:
+            await held.grow(_measure_answer(completion))
+
+
+def _measure_answer(completion: Completion) -> int:
+    size = sum(map(len, completion.vectors))
+    for choice in completion.choices:
+        message = choice.message
+        size += len(message.text) + len(message.reasoning or "") + len(message.refusal or "")
+        if message.tool_calls or message.extra:
+            size += count_characters(message.tool_calls) + count_characters(message.extra)
+        size += sum(64 * (1 + len(token.top)) for token in choice.logprobs or ())
+    return size
 
 
 def release_answer(call: Call) -> None:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fanout.api import ask
+from fanout.api import ask, build_request
 from fanout.config.settings import load_settings
-from fanout.core.schema import Failure
+from fanout.core.schema import Answer, Call, Choice, Completion, Delta, Failure, FittedParameters, Outcome, Query, Target
 from fanout.dispatch.dispatcher import open_dispatcher
 from fanout.limits import answer_memory
+from fanout.providers import OnHeaders
 from fanout.store.usage import ANSWERED
 from tests.support.builders.jobs import open_jobs
 from tests.support.builders.settings import write_providers_file
@@ -137,3 +138,40 @@ async def test_a_job_holds_no_answer_that_is_recorded(upstream: Upstream, tmp_pa
         results = await opened.list_results(job)
         assert opened.dispatcher.answers.used == 0
     assert [result.result for result in results] == [ANSWERED] * 5
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+async def test_answers_of_an_adapter_outside_the_package_count_too(stream: bool, tmp_path: Path) -> None:
+    """Such an adapter knows nothing of the bound: what it returns is counted, and given back with its request."""
+    config = write_providers_file(
+        "http://127.0.0.1:9", tmp_path, adapter="tests.dispatch.test_answer_memory", retries={"attempts": 1}
+    )
+    async with open_dispatcher(load_settings(config, BOUNDS)) as dispatcher:
+        calls = dispatcher.plan(build_request("hi", ["up/large"] * 4 + ["up/small"]))
+        if stream:
+            pieces = [piece async for piece in dispatcher.stream(calls, deadline_s=20)]
+            outcomes = sorted((piece for piece in pieces if isinstance(piece, Outcome)), key=lambda one: one.call.index)
+        else:
+            outcomes = await dispatcher.run(calls, deadline_s=20)
+        failed = [outcome.result.code for outcome in outcomes if isinstance(outcome.result, Failure)]
+        assert failed == ["answer_memory_full"]
+        assert isinstance(outcomes[-1].result, Completion)
+        assert dispatcher.answers.used == 0
+
+
+def create(settings: Any, session: Any) -> LargeAdapter:
+    """See `providers.create`."""
+    return LargeAdapter()
+
+
+class LargeAdapter:
+    """An adapter outside the package."""
+
+    def fit(self, target: Target, query: Query) -> FittedParameters:
+        return FittedParameters()
+
+    async def complete(self, call: Call, on_headers: OnHeaders | None = None) -> Completion:
+        return Completion((Choice(Answer("x" * (2_000_000 if call.target.model == "large" else 1)), "stop"),))
+
+    async def stream(self, call: Call, on_headers: OnHeaders | None = None) -> AsyncGenerator[Delta | Completion]:
+        yield await self.complete(call)

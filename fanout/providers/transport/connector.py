@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ConnectionKey
+from aiohttp.connector import AddrInfoType
 
+from fanout.core.sockets import notice_silence
 from fanout.providers.transport.resolver import DedicatedResolver
 
 KEEPALIVE_S = 30.0
 """How long an idle connection is kept."""
+
+
+def _open_socket(address: AddrInfoType) -> socket.socket:
+    family, kind, protocol, _, _ = address
+    opened = socket.socket(family, kind, protocol)
+    notice_silence(opened)
+    return opened
 
 
 class UpstreamConnector(aiohttp.TCPConnector):
@@ -23,7 +33,14 @@ class UpstreamConnector(aiohttp.TCPConnector):
     def __init__(self, verify: ssl.SSLContext | bool = True) -> None:
         """Open the pool; `verify`: the authorities whose certificates are trusted, by default the system's."""
         # limit=0: aiohttp's own limit of 100 would queue calls invisibly; the limit is the limiter's cap.
-        super().__init__(limit=0, ssl=verify, resolver=DedicatedResolver(), ttl_dns_cache=300, keepalive_timeout=KEEPALIVE_S)
+        super().__init__(
+            limit=0,
+            ssl=verify,
+            resolver=DedicatedResolver(),
+            ttl_dns_cache=300,
+            keepalive_timeout=KEEPALIVE_S,
+            socket_factory=_open_socket,
+        )
 
     def _release(self, key: ConnectionKey, protocol: ResponseHandler, *, should_close: bool = False) -> None:
         # Connected still: the answer came to its end, or the call was given up here.

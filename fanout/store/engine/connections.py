@@ -10,6 +10,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 
+from fanout.core.sockets import notice_silence
 from fanout.store.engine.location import as_read_only
 
 LOCK_TIMEOUT_MS = 2_000
@@ -22,8 +23,6 @@ STATEMENT_TIMEOUT_S = 10.0
 """The longest wait for PostgreSQL to answer a statement: a network that has fallen silent looks like a slow one."""
 MIGRATION_TIMEOUT_S = 3600.0
 """The same for a migration, which may write a large table anew; keep-alive still finds out a silent network."""
-KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30_000}
-"""Options of connections, where the system has them: one whose other end is gone is found out after a minute, idle or not."""
 
 
 def create_engine(url: URL, connections: int, statement_timeout_s: float | None = None) -> AsyncEngine:
@@ -51,12 +50,8 @@ def _prepare_postgres(adapted: Any, _: ConnectionPoolEntry) -> None:
     # The statements' timeout finds out a silent network while a statement runs; this one, between statements.
     transport = getattr(adapted.driver_connection, "_transport", None)
     raw: socket.socket | None = transport.get_extra_info("socket") if transport else None
-    if raw is None or raw.family == socket.AF_UNIX:
-        return
-    raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in KEEPALIVE.items():
-        if (option := getattr(socket, name, None)) is not None:
-            raw.setsockopt(socket.IPPROTO_TCP, option, value)
+    if raw is not None and raw.family != socket.AF_UNIX:
+        notice_silence(raw)
 
 
 def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:

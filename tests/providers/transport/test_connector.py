@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import io
 import json
 import socket
 import struct
@@ -12,10 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from fanout.cli.client import open_client
 from fanout.config.settings import load_settings
+from fanout.core import sockets
 from fanout.core.schema import Completion, Outcome
 from fanout.dispatch.dispatcher import open_dispatcher
 from fanout.providers.model_listing import list_models
@@ -169,3 +173,13 @@ async def test_the_client_of_a_server_keeps_no_connection_that_could_be_dead() -
             assert await client.get("/v1/models") == {"choices": []}
             server.make_stale()
     assert server.accepted == 4
+
+
+async def test_a_connection_breaks_whose_other_end_takes_nothing_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that has fallen silent resets nothing: without a bound of its own a call would use up its whole attempt."""
+    monkeypatch.setitem(sockets.KEEPALIVE, "TCP_USER_TIMEOUT", 200)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        async with open_session() as session, asyncio.timeout(30):
+            with pytest.raises(aiohttp.ClientOSError) as caught:
+                await session.post(f"http://127.0.0.1:{silent.getsockname()[1]}/", data=io.BytesIO(b"x" * 16 * 2**20))
+    assert caught.value.errno == errno.ETIMEDOUT

@@ -1,0 +1,16 @@
+"""Options of the connections that this process opens."""
+
+from __future__ import annotations
+
+import socket
+
+KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30_000}
+"""Where the system has them: a connection whose other end is gone is found out after a minute, idle or not."""
+
+
+def notice_silence(raw: socket.socket) -> None:
+    """Have a connection break when its network has fallen silent: without a reset it would wait for an answer for ever."""
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEPALIVE.items():
+        if (option := getattr(socket, name, None)) is not None:
+            raw.setsockopt(socket.IPPROTO_TCP, option, value)
