@@ -13,13 +13,14 @@ import click
 
 from fanout.cli.ask.command import prepare_question
 from fanout.cli.ask.options import GivenOptions, with_question
-from fanout.cli.ask.prompt import join_files
+from fanout.cli.ask.prompt import MAX_FILE_BYTES, join_files
 from fanout.cli.ask.question import AskQuestion
 from fanout.cli.ask.session import AskSession, open_session
 from fanout.cli.options import ALL_ANSWERED, SOME_FAILED
 from fanout.cli.side_by_side import SideBySide
 from fanout.cli.tables import SafeConsole, echo
 from fanout.core.errors import FanoutError
+from fanout.core.given_text import trim
 
 HELP = """/new begins a new conversation; /file FILE adds a file to the next message; /models NAME… talks to others
 /exit or Ctrl-D ends; a line that ends with \\ goes on with the next"""
@@ -84,7 +85,9 @@ class _Conversation:
             self._question, self._files = None, []
             self._options = replace(self._options, past_id=None)
         elif command == "/file" and words:
-            self._files.append(Path(" ".join(words)))
+            path = Path(" ".join(words))
+            join_files("", [path])  # one that cannot be read would fail every message that follows
+            self._files.append(path)
         elif command == "/models" and words:
             self._options = replace(self._options, words=words)
             models = self._runner.run(self._session.backend.expand(tuple(words)))
@@ -124,7 +127,10 @@ def _read_messages() -> Iterator[str]:
         try:
             text = _read_line()
             while text.endswith("\\"):
-                text = f"{text[:-1]}\n{_read_line()}"
+                try:
+                    text = f"{text[:-1]}\n{_read_line()}"
+                except EOFError:
+                    text = text[:-1]
         except EOFError:
             return
         except KeyboardInterrupt:
@@ -137,7 +143,12 @@ def _read_messages() -> Iterator[str]:
 def _read_line() -> str:
     if sys.stdin.isatty():
         return input(PROMPT)
-    line = sys.stdin.readline()
+    line = sys.stdin.buffer.readline(MAX_FILE_BYTES + 1)
     if not line:
         raise EOFError
-    return line.rstrip("\n")
+    if len(line) > MAX_FILE_BYTES:
+        raise click.UsageError(f"a message is longer than {MAX_FILE_BYTES // 2**20} MiB")
+    try:
+        return trim(line.decode())
+    except UnicodeDecodeError:
+        raise click.UsageError("a message is not UTF-8 text") from None

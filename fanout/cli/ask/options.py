@@ -42,7 +42,7 @@ class GivenOptions:
     """Of the template's variables."""
     schema: AnswerSchema | None
     past_id: str | None
-    """AskQuestion to go on from."""
+    """Question to go on from."""
     is_logging: bool
     raw: bool
     plain: bool

@@ -102,3 +102,24 @@ async def test_a_conversation_on_a_terminal_survives_an_interruption(providers_j
         await screen.answer("interrupted; Ctrl-D ends the conversation", "/exit")
         assert await screen.wait() == 1
     assert "Traceback" not in screen.output
+
+
+async def test_the_last_line_of_a_pipe_is_a_message_even_if_it_would_go_on(providers_json: str, upstream: Upstream) -> None:
+    result = await run_fanout("chat", "--config", providers_json, "-m", "ok", given="\ufeffone \\".encode())
+    (request,) = upstream.requests
+    assert (result.code, request.body["messages"][-1]["content"]) == (0, "one")
+
+
+async def test_a_message_that_is_not_utf8_is_refused(providers_json: str) -> None:
+    given, strict = b"caf\xe9\n", "utf-8:strict"
+    result = await run_fanout("chat", "--config", providers_json, "-m", "ok", given=given, PYTHONIOENCODING=strict)
+    assert result.code == 2
+    assert result.err.splitlines()[-1].endswith("a message is not UTF-8 text")
+
+
+async def test_a_file_that_cannot_be_read_is_named_at_once_and_fails_no_message(providers_json: str) -> None:
+    async with TerminalSession("chat", "--config", providers_json, "-m", "ok") as screen:
+        await screen.answer("> ", "/file /nowhere.txt")
+        await screen.answer("cannot be read", "Hello")
+        await screen.answer("This is ok.", "/exit")
+        assert await screen.wait() == 0
