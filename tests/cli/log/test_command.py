@@ -111,7 +111,7 @@ async def test_the_last_line_of_a_pipe_is_a_message_even_if_it_would_go_on(provi
 
 
 async def test_a_message_that_is_not_utf8_is_refused(providers_json: str) -> None:
-    given, strict = b"caf\xe9\n", "utf-8:strict"
+    given, strict = b"\xff\n", "utf-8:strict"
     result = await run_fanout("chat", "--config", providers_json, "-m", "ok", given=given, PYTHONIOENCODING=strict)
     assert result.code == 2
     assert result.err.splitlines()[-1].endswith("a message is not UTF-8 text")
