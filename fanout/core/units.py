@@ -5,6 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Literal, overload
 
+LAST_MINUTE = 253_402_300_740
+"""Last minute of the year 9999, in Unix seconds: later times cannot be written."""
+
 
 @overload
 def to_ms(seconds: float) -> int: ...

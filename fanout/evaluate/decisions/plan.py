@@ -14,6 +14,7 @@ from fanout.evaluate.decisions.options import PlanOptions, check_options
 from fanout.evaluate.report.matrix import ScoreMatrix, build_matrix
 from fanout.evaluate.report.measures import JobMeasures
 from fanout.evaluate.statistics.estimates import MIN_ITEMS, combine_notes, is_constant
+from fanout.evaluate.statistics.paired import smallest_mcnemar_p
 from fanout.evaluate.statistics.power import binary_variance, detectable_difference, required_items
 from fanout.evaluate.statistics.repeats import between_item_variance
 
@@ -69,7 +70,7 @@ def plan_from_rates(options: PlanOptions, better: float, worse: float, cost_per_
     if not variance:
         raise RequestError([Fault("rates", "the models never disagree by these shares: there is nothing to see")])
     items = _require(options, variance)
-    smallest = _bound_p(items, better + worse)
+    smallest = smallest_mcnemar_p(int(items * (better + worse)))
     return Plan(options, None, None, [PairPlan("A", "B", variance, items, smallest, None, cost_per_item_usd)])
 
 
@@ -115,7 +116,7 @@ def _plan_pairs(measures: JobMeasures, matrix: ScoreMatrix, options: PlanOptions
         items = _require(options, variance)
         yield PairPlan(
             *(a, b, variance, items),
-            _bound_p(items, float((differences != 0).mean())),
+            smallest_mcnemar_p(int(items * float((differences != 0).mean()))),
             detectable_difference(n, variance, alpha=options.alpha, power=options.power),
             *(cost, notes),
         )
@@ -125,12 +126,6 @@ def _require(options: PlanOptions, variance: float) -> int:
     items = required_items(options.difference, between_variance=variance, alpha=options.alpha, power=options.power)
     # A great difference needs few items by the formula, but below this the report gives no interval.
     return max(items, MIN_ITEMS)
-
-
-def _bound_p(items: int, share: float) -> float:
-    """Return the smallest p-value that an exact test could reach where that share of the items differs."""
-    # Down to whole items: half a discordant item proves nothing.
-    return min(1.0, 2 * 0.5 ** int(items * share))
 
 
 def _mean_cost(measures: JobMeasures, name: str) -> float | None:

@@ -47,14 +47,6 @@ VERDICT: 3
 }
 
 
-class JudgedAnswer(NamedTuple):
-    """An answer of the judged job."""
-
-    entry: int
-    repeat: int
-    text: str
-
-
 class Question(NamedTuple):
     """A question to a judge, by name: the places of the answers in the order in which they are shown."""
 

@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 
 from fanout.evaluate.report.matrix import DroppedItems, ScoreMatrix
-from fanout.evaluate.statistics.estimates import Estimate, Floats, Interval, PairedTest, clip, combine_notes
+from fanout.evaluate.statistics.estimates import Estimate, Floats, Interval, PairedTest, clip, combine_notes, join_names
 from fanout.evaluate.statistics.many import adjust, describe_rank, rank_bands, simultaneous_intervals
 from fanout.evaluate.statistics.means import estimate_clustered_mean, estimate_mean
 from fanout.evaluate.statistics.paired import compare
@@ -143,7 +143,7 @@ def describe_verdict(report: MetricReport) -> str:
     if len(best) == 1:
         ahead = f"it is ahead of {runner_up.b} by {format_difference(runner_up)}"
         return f"{report.name}: {leader.model} is best, {format_estimate(leader.mean)}; {ahead}"
-    tied = "all models are tied" if len(best) == len(report.models) else f"{_join(best)} are tied as best"
+    tied = "all models are tied" if len(best) == len(report.models) else f"{join_names(best)} are tied as best"
     if not runner_up.test.difference.value:
         return f"{report.name}: {tied}; {runner_up.a} and {runner_up.b} have the same mean"
     return f"{report.name}: {tied}; {runner_up.a} is ahead of {runner_up.b} by {format_difference(runner_up)}"
@@ -178,10 +178,6 @@ def format_p(p_value: float | None) -> str:
     if p_value is None:
         return "no p-value"
     return "p < 0.0001" if p_value < 0.0001 else f"p = {p_value:.2g}"
-
-
-def _join(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _estimate(values: Floats, clusters: Sequence[Hashable] | None, *, is_bounded: bool) -> Estimate:

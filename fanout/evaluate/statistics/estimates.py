@@ -80,6 +80,11 @@ def combine_notes(*notes: str | None) -> str | None:
     return "; ".join(found) if found else None
 
 
+def join_names(names: Sequence[str]) -> str:
+    """Return two names or more as they stand in a sentence: "A, B and C"."""
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
 def mean_of(values: Floats) -> float | None:
     """Return the mean; `None` for no values."""
     return float(values.mean()) if values.size else None

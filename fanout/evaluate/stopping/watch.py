@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from fanout.evaluate.statistics.estimates import Floats
+from fanout.evaluate.statistics.estimates import Floats, join_names
 from fanout.evaluate.statistics.sequential import Decision, StoppingRule, decide
 from fanout.jobs.job import FailurePolicy
 from fanout.jobs.stopping import LOOKAHEAD_ITEMS, StoppingPlan, StoppingStep, shuffle_items
@@ -153,10 +153,6 @@ class JobWatch:
         pairs = [(pair, self.decided.get(pair)) for pair in combinations(self.live, 2)]
         states = {decision.state if decision else "budget" for _, decision in pairs}
         if states == {"equivalence"}:
-            return f"{start}{_join(names)} are equal within ±{self.plan.margin:g}"
+            return f"{start}{join_names(names)} are equal within ±{self.plan.margin:g}"
         reason = "the items that remain cannot decide" if states <= {"equivalence", "futility"} else "the budget is used up"
-        return f"undecided by {self.plan.metric} after {prefix:,} items: {_join(names)} are not separated, {reason}"
-
-
-def _join(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:-1])} and {names[-1]}"
+        return f"undecided by {self.plan.metric} after {prefix:,} items: {join_names(names)} are not separated, {reason}"

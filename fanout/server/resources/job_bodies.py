@@ -15,6 +15,7 @@ from fanout.core.long_lists import IN_STEPS
 from fanout.core.sampling import at_most
 from fanout.core.sampling_fields import AllSampling
 from fanout.core.schema import FailureKind
+from fanout.core.units import LAST_MINUTE
 from fanout.evaluate.scoring.declarations import MAX_SCORERS
 from fanout.jobs.job import FailurePolicy, JobSpec
 from fanout.jobs.stopping import MAX_WATCHED_ITEMS, make_plan
@@ -23,8 +24,6 @@ from fanout.requests.bodies import EntryCount, Metadata, ObjectBody, ToEntryList
 MAX_REPEATS = 128
 MAX_DEADLINE_S = 10**8
 """Three years."""
-LAST_MOMENT = 253_402_300_740
-"""Last minute of the year 9999, in Unix seconds: later times cannot be written."""
 
 
 def _parse_deadline(value: object) -> object:
@@ -49,7 +48,7 @@ def _parse_deadline(value: object) -> object:
 def _check_future(moment: float) -> float:
     if moment <= time.time():  # every call of the job would expire unsent
         raise ValueError("has passed")
-    if moment > LAST_MOMENT:
+    if moment > LAST_MINUTE:
         raise ValueError("is not allowed: the year 9999 is the last")
     return moment
 

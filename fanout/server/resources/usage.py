@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 
 from fanout.core.errors import Fault, RequestError, StoreError
 from fanout.core.suggestions import did_you_mean
-from fanout.core.units import to_rfc3339
+from fanout.core.units import LAST_MINUTE, to_rfc3339
 from fanout.rendering.usage import UsageAnswerJson, render_usage_head, render_usage_row
 from fanout.server.lifecycle import STORE
 from fanout.server.middleware import auth
@@ -20,8 +20,6 @@ from fanout.server.resources.storage import store_failed_response, store_off_res
 from fanout.store.usage import UsageFilter
 
 MINUTE_S = 60
-MAX_MINUTE = 253_402_300_740
-"""Last minute of the year 9999, in Unix seconds: later times cannot be written."""
 GROUPS = {name: name for name in ("model", "provider", "upstream_model", "day", "hour")} | {"account": "account_id"}
 """Name in `group_by` → name in the answer and in the store."""
 MAX_ROWS = 10_000
@@ -39,7 +37,7 @@ def _parse_to(text: str) -> int:
 
 def _to_minute(number: float) -> int:
     # Clamped, not refused: "since the year 1" is a plain way to ask for everything.
-    return min(max(int(number) * MINUTE_S, 0), MAX_MINUTE)
+    return min(max(int(number) * MINUTE_S, 0), LAST_MINUTE)
 
 
 def _parse_groups(text: str) -> tuple[str, ...]:
