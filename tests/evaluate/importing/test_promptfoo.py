@@ -19,7 +19,7 @@ prompts:
   - id: file://chat.json
     label: chat
 providers:
-  - openai:chat:gpt-4o-mini
+  - openai:chat:gpt-6-luna
   - id: anthropic:messages:claude-x
     label: claude
     config: {temperature: 0, apiKey: secret}
@@ -49,7 +49,7 @@ def test_prompts_times_tests_become_rows_and_what_is_not_taken_is_named(tmp_path
     found = read_promptfoo(tmp_path / "promptfooconfig.yaml")
 
     assert found.models == [
-        {"model": "openai/gpt-4o-mini"},
+        {"model": "openai/gpt-6-luna"},
         {"model": "anthropic/claude-x", "label": "claude", "temperature": 0},
     ]
     assert [row.get("prompt", row.get("messages")) for row in found.rows] == [
