@@ -66,7 +66,9 @@ def replace(
     max_tokens: int | None,
     max_cost: float | None,
 ) -> None:
-    """Compare MODEL with candidates for its place: quality, refusals, broken formats, cost and latency.
+    """Tell whether another model can take a model's place.
+
+    Compares MODEL with candidates by the same prompts: quality, refusals, broken formats, cost and latency.
 
     PROMPTS is a file as for `fanout batch run`. Without it the prompts are those that MODEL has answered before, from the
     history (FANOUT_HISTORY=full). Exits with 0 if every candidate passes, 1 if one fails, 4 if the prompts do not tell.
