@@ -11,8 +11,8 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
+from fanout.core.answer_size import measure_answer
 from fanout.core.errors import ProviderError
-from fanout.core.query_size import count_characters
 from fanout.core.schema import NO_MEMORY_CODE, Call, Completion, Failure, RequestScope
 from fanout.limits.shared_capacity import SharedCapacity
 
@@ -151,18 +151,7 @@ async def count_answer(call: Call, completion: Completion) -> None:
     """
     if isinstance(call.scope, AnswerScope) and not call.scope.holds(call.index):
         with call.scope.open_answer(call.index) as held:
-            await held.grow(_measure_answer(completion))
-
-
-def _measure_answer(completion: Completion) -> int:
-    size = sum(map(len, completion.vectors))
-    for choice in completion.choices:
-        message = choice.message
-        size += len(message.text) + len(message.reasoning or "") + len(message.refusal or "")
-        if message.tool_calls or message.extra:
-            size += count_characters(message.tool_calls) + count_characters(message.extra)
-        size += sum(64 * (1 + len(token.top)) for token in choice.logprobs or ())
-    return size
+            await held.grow(measure_answer(completion))
 
 
 def release_answer(call: Call) -> None:

@@ -9,16 +9,14 @@ from typing import NamedTuple
 
 from pydantic_core import PydanticSerializationError, to_json
 
+from fanout.core.answer_size import measure_answer
 from fanout.core.merge import find_failure, get_finish_reason, list_choices
-from fanout.core.query_size import count_characters
 from fanout.core.schema import Choice, Completion, Failure, Outcome
 from fanout.core.units import to_ms
 from fanout.core.usage import UsageTotals, plausible_usage, plausible_usd
 from fanout.store.engine.text_columns import clean_name, clean_text, place_text
 
 DAY_S = 86_400
-LOGPROB_BYTES = 256
-"""Memory of a token's probability with a few alternatives."""
 RANDOM_BITS = 10
 """The low bits of a number. The bits above them count microseconds, so numbers last until the year 2255."""
 MAX_NUMBER = 2**63 - 1
@@ -107,7 +105,7 @@ class ComparisonRecord:
     @property
     def size_bytes(self) -> int:
         """The memory that it takes, roughly."""
-        answers = (_measure(outcome.result) for outcome in self.outcomes if isinstance(outcome.result, Completion))
+        answers = (measure_answer(outcome.result) for outcome in self.outcomes if isinstance(outcome.result, Completion))
         return len(self.body) + sum(answers) + 1024 * len(self.outcomes)
 
 
@@ -116,13 +114,6 @@ def _drop_vectors(outcome: Outcome) -> Outcome:
     if isinstance(result, Completion) and result.vectors:
         return replace(outcome, result=replace(result, vectors=()))
     return outcome
-
-
-def _measure(completion: Completion) -> int:
-    messages = [choice.message for choice in completion.choices]
-    texts = sum(len(message.text) + len(message.reasoning or "") + len(message.refusal or "") for message in messages)
-    beside = sum(count_characters(message.tool_calls) + count_characters(message.extra) for message in messages)
-    return texts + beside + LOGPROB_BYTES * sum(len(choice.logprobs or ()) for choice in completion.choices)
 
 
 class ComparisonRows(NamedTuple):

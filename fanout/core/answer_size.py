@@ -1,0 +1,18 @@
+"""The memory that an answer takes, roughly."""
+
+from __future__ import annotations
+
+from fanout.core.query_size import count_characters
+from fanout.core.schema import Completion
+
+
+def measure_answer(completion: Completion) -> int:
+    """Return about how many bytes an answer takes."""
+    size = sum(map(len, completion.vectors))
+    for choice in completion.choices:
+        message = choice.message
+        size += len(message.text) + len(message.reasoning or "") + len(message.refusal or "")
+        if message.tool_calls or message.extra:
+            size += count_characters(message.tool_calls) + count_characters(message.extra)
+        size += sum(64 * (1 + len(token.top)) for token in choice.logprobs or ())
+    return size
