@@ -215,7 +215,7 @@ class _QuestionWriter:
         for item, ended in page:
             completions = {place: StoredOutcome.from_json(unit.record).completion for place, unit in ended.items()}
             texts = {
-                place: found.choices[0].message.text if found.choices else ""
+                place: found.choices[0].message.shown_text if found.choices else ""
                 # Sorted: with rows in another order the seeded generator would draw other questions.
                 for place, found in sorted(completions.items())
                 if found is not None

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 from typing import Any
 
 from fanout.rendering.report import ReportJson
 from fanout.rendering.scores import JobScoresJson
 from tests.support.batches import PATIENCE_S, create_job, read_answer, wait_for_state
-from tests.support.server import Server
+from tests.support.builders.settings import write_providers_file
+from tests.support.dialects import CannedUpstream
+from tests.support.server import Server, serve
 from tests.support.shapes import check_shape
+from tests.support.upstream.canned import serve_answers
 
 MODELS = ["up/say-yes", "up/say-no"]
 NOT_VALIDATED = "judge not validated: 0 of 30 labels by people"
@@ -120,3 +124,16 @@ async def test_a_judge_whose_model_nobody_knows_is_refused_by_name(store_server:
         assert status == 400
         assert "nobody" in answer["error"]["message"]
     assert answer["error"]["param"] == "scorers[1].model"
+
+
+async def test_a_judge_reads_a_refusal_as_people_do(tmp_path: Path) -> None:
+    message = {"role": "assistant", "content": None, "refusal": "I must not."}
+    upstream = CannedUpstream(whole={"choices": [{"message": message, "finish_reason": "stop"}]})
+    async with serve_answers(upstream.answer) as canned:
+        config = write_providers_file(f"{canned.url}/v1", tmp_path)
+        async with serve(config, FANOUT_STORE=str(tmp_path / "fanout.db")) as server:
+            path = await run_job(server, 1)
+            judge_job, *_ = await judge(server, path, model="up/judge", rubric="It agrees.")
+            _, results = await read_answer(server.session.get(f"/v1/jobs/{judge_job}/results"))
+
+    assert "I must not." in results["data"][0]["prompt"][0]["content"]
