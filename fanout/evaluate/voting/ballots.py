@@ -22,6 +22,8 @@ from fanout.store.jobs.results import ItemResults
 from fanout.store.votes import BallotKind, Subject, VoteChoice, VotedAnswer, Voter, VoteRow
 
 ITEMS_AT_ONCE = 16
+EMBEDDINGS_PATH = "/v1/embeddings"
+"""`path` of comparisons whose answers are vectors, between which nobody can choose."""
 MAX_BALLOTS = 100_000
 """Ballots of one job or comparison."""
 _RANDOM = secrets.SystemRandom()
@@ -140,7 +142,7 @@ async def draw_from_comparison(store: JobStore, stored: StoredComparison, voter:
         seen = await store.votes.list_seen_ballots(subject, voter, kind, 0, len(stored.answers))
         by_prompt: dict[int, list[VotedAnswer]] = {}
         for answer in stored.answers:
-            if answer.kind is None:
+            if answer.kind is None and stored.comparison.path != EMBEDDINGS_PATH:
                 by_prompt.setdefault(answer.prompt or 0, []).append(VotedAnswer(answer.entry, answer.sample, answer.label))
         candidate = await run_in_thread("records", _choose_candidate, by_prompt.items(), seen, kind)
         if candidate is None:

@@ -226,3 +226,11 @@ async def test_a_ballot_on_responses_shows_their_input(upstream: Upstream, tmp_p
         for given in ("sure?", items):
             _, answer = await read_answer(server.session.post("/v1/responses", json={"model": MODELS, "input": given}))
             assert (await draw(server, f"/v1/comparisons/{answer['id']}"))["prompt"] == given
+
+
+async def test_nobody_votes_on_embeddings(tmp_path: Path) -> None:
+    async with serve(FANOUT_STORE=str(tmp_path / "fanout.db")) as server:
+        body = {"model": ["local/ngram-3", "local/ngram-5"], "input": "The"}
+        _, answer = await read_answer(server.session.post("/v1/embeddings", json=body))
+        status, refused = await read_answer(server.session.post(f"/v1/comparisons/{answer['id']}/ballots", json={}))
+    assert (status, refused["error"]["code"]) == (404, "ballots_exhausted")
