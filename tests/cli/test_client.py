@@ -8,6 +8,7 @@ import re
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -191,3 +192,25 @@ async def test_a_server_that_breaks_off_in_a_conversation_is_named_and_the_other
     assert (chat.code, chat.out.count("yes")) == (2, 2), chat
     assert chat.err.splitlines()[-1] == f"fanout: the server at {address} broke off in the middle of its answer"
     assert "Traceback" not in chat.err
+
+
+async def test_conversations_images_and_patterns_go_through_a_server_too(
+    providers_json: str, upstream: Upstream, tmp_path: Path
+) -> None:
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n rest")
+    async with serve_fanout("--config", providers_json) as address:
+        seen = await run_fanout("ask", "What is this?", "-m", "o?,up/500", "-f", str(tmp_path / "a.png"), "--server", address)
+        whole = await run_fanout("ask", "hi", "-m", "ok", "-o", "mode=x", "--json", "--server", address)
+        talk = await run_fanout("chat", "-m", "ok,up/say-two", "--server", address, given=b"Hello\nAnd now?\n")
+        default = await run_fanout("ask", "hi", "--server", address)
+        local = await run_fanout("ask", "more", "-c", "--server", address)
+
+    assert (seen.code, talk.code, whole.code, local.code) == (1, 0, 0, 2)
+    assert "== ok\nThis is ok.\n-- 4 tokens" in seen.out
+    assert "-- server 500" in seen.out
+    assert upstream.requests[0].body["messages"][0]["content"][1]["type"] == "image_url"
+    assert json.loads(whole.out)["choices"][0]["message"]["content"] == "This is ok."
+    sent = [[message["content"] for message in request.body["messages"]] for request in upstream.requests]
+    assert ["Hello", "two", "And now?"] in sent
+    assert ["Hello", "This is ok.", "And now?"] in sent
+    assert re.match(r"asking \S+: a ready model of each of the server's providers; ", default.err)

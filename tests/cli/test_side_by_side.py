@@ -313,3 +313,9 @@ def test_a_table_fits_the_terminal() -> None:
     lines = list_lines(out.getvalue())
     assert max(map(cell_len, lines)) <= 40
     assert "a-rather-long-name" in lines[1]
+
+
+def test_a_failure_tells_how_long_to_wait() -> None:
+    assert (
+        format_figures(make_failure(upstream_status=429, retry_after_s=20.0)) == "rate limit 429: too many; try again in 20 s"
+    )

@@ -244,6 +244,32 @@ async def test_a_job_needs_a_store_that_outlives_the_command(store: str, tmp_pat
             pass
 
 
+async def test_a_dry_run_needs_no_key_yet_and_a_run_does(tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("a\nb\n")
+    run = ["batch", "run", str(tmp_path / "in.txt"), "-m", "gpt-6-luna", "--max-tokens", "20", "--max-cost", "1"]
+    dry = await run_fanout(*run, "--dry-run")
+    real = await run_fanout(*run, FANOUT_STORE=str(tmp_path / "jobs.db"))
+
+    sentence = "`gpt-6-luna` needs `OPENAI_API_KEY`; `fanout keys set openai` sets it"
+    assert (dry.code, dry.err) == (0, "")
+    assert "2 rows, 2 calls; nothing was sent" in dry.out
+    assert sentence in dry.out
+    assert "cost: about $" in dry.out
+    assert (real.code, real.err) == (2, f"fanout: models[0]: {sentence}\n")
+
+
+async def test_a_job_takes_patterns_and_commas_and_by_default_the_users_own_models(providers_json: str, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("a\n")
+    run = ["batch", "run", str(tmp_path / "in.txt"), "--max-tokens", "2", "--dry-run", "--json"]
+    named = await run_fanout(*run, "--config", providers_json, "-m", "o?,up/say-two")
+    file = json.loads(Path(providers_json).read_text())
+    (tmp_path / "own.json").write_text(json.dumps({**file, "sets": {"mine": ["up/say-one"]}}))
+    own = await run_fanout(*run, "--config", str(tmp_path / "own.json"))
+
+    assert [model["model"] for model in json.loads(named.out)["models"]] == ["ok", "up/say-two"]
+    assert [model["model"] for model in json.loads(own.out)["models"]] == ["up/say-one"]
+
+
 async def test_a_dry_run_shows_calls_tokens_cost_and_time(tmp_path: Path, upstream: Upstream) -> None:
     price = {"input_usd_per_mtok": 1.0, "output_usd_per_mtok": 10.0}
     more = {"models": {"dear": {"provider": "up", "id": "ok", "kind": "chat", "price": price}}}
