@@ -25,6 +25,7 @@ __all__ = [
     "JobResults",
     "Message",
     "Outcome",
+    "Progress",
     "RequestError",
     "RunningJob",
     "ServerError",
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from fanout.core.schema import Answer, Choice, Completion, Failure, Outcome, Timing
     from fanout.core.usage import Cost, Usage, UsageTotals
     from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher
+    from fanout.jobs.job import Progress
     from fanout.providers import authoring as adapters
 
 _EXPORTS = {
@@ -65,6 +67,7 @@ _EXPORTS = {
     "core.schema": ("Answer", "Choice", "Completion", "Failure", "Outcome", "Timing"),
     "core.usage": ("Cost", "Usage", "UsageTotals"),
     "dispatch.dispatcher": ("Dispatcher", "open_dispatcher"),
+    "jobs.job": ("Progress",),
 }
 _HOMES = {name: module for module, names in _EXPORTS.items() for name in names}
 
