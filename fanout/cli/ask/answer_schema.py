@@ -14,7 +14,7 @@ from fanout.core.json_text import JsonObject
 
 TYPES = {"str": "string", "string": "string", "int": "integer", "float": "number", "number": "number", "bool": "boolean"}
 FIELD = re.compile(r"\s*(?P<name>\w+)(?:\s+(?P<type>[a-z]+))?(?:\s*:\s*(?P<description>[^,]+))?\s*")
-FENCED = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL)
+FENCED = re.compile(r"```(?:json)?[^\S\n]*\n(.*?)```", re.DOTALL)
 NOT_UNDERSTOOD = "a schema is JSON, a file of JSON, or fields such as `name, age int, bio: in one sentence`"
 
 

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from functools import cached_property
 from typing import Any, Literal, Self
 
 import jsonschema
 import referencing
+import regex
 from pydantic import Field, model_validator
 
+from fanout.evaluate.scorers.schema_patterns import DEADLINE, KEYWORDS, has_both
 from fanout.evaluate.scorers.scorer import Score, Scorer, ScorerInput
+from fanout.evaluate.scorers.text import REGEX_TIMEOUT_S
 
 MAX_JSON_CHARS = 1_000_000
-FENCED = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL)
+# White space without line breaks: with them the search would take the square of their number.
+FENCED = re.compile(r"```(?:json)?[^\S\n]*\n(.*?)```", re.DOTALL)
 
 
 class _JsonScorer(Scorer):
@@ -71,16 +76,20 @@ class JsonSchemaScorer(_JsonScorer):
             self._validator.check_schema(self.json_schema)
         except jsonschema.SchemaError as error:
             raise ValueError(f"schema is not a JSON Schema: {error.message}") from None
+        if has_both(self.json_schema, "patternProperties", "unevaluatedProperties"):
+            raise ValueError("schema has `patternProperties` and `unevaluatedProperties`, which are not allowed together")
         return self
 
     @cached_property
     def _validator(self) -> Any:
         # An empty registry: a reference to an address is an error, never a request that a schema makes this machine send.
         maker = jsonschema.validators.validator_for(self.json_schema, default=jsonschema.Draft202012Validator)
-        return maker(self.json_schema, registry=referencing.Registry())
+        bounded = jsonschema.validators.extend(maker, KEYWORDS)  # type: ignore[no-untyped-call]
+        return bounded(self.json_schema, registry=referencing.Registry())
 
     def score(self, given: ScorerInput) -> Score:
         """Return 1 or 0, with the first fault."""
+        DEADLINE.set(time.monotonic() + REGEX_TIMEOUT_S)
         try:
             fault = next(self._validator.iter_errors(self.parse(given.text)), None)
         except ValueError as error:
@@ -88,6 +97,12 @@ class JsonSchemaScorer(_JsonScorer):
         # No score instead of 0: the fault is the schema's, and every model would look equally wrong.
         except referencing.exceptions.Unresolvable as error:
             return Score(None, f"the schema refers to what it does not hold: {error}")
+        except RecursionError:
+            return Score(None, "the schema refers to itself without end, or is nested too deeply")
+        except TimeoutError:
+            return Score(None, f"the schema's patterns took longer than {REGEX_TIMEOUT_S} s")
+        except regex.error as error:
+            return Score(None, f"a pattern of the schema is not a regular expression: {error}")
         return Score(1.0) if fault is None else Score(0.0, f"{fault.json_path}: {fault.message[:200]}")
 
 

@@ -84,6 +84,44 @@ def test_a_schema_names_the_first_fault_and_never_fetches() -> None:
     assert (explain({"type": "json_equal"}, "[" * 100_000, "1") or "").startswith("not JSON: nested too deeply")
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "additionalProperties": {"pattern": r"^(a|aa)+$"}},
+        {"patternProperties": {r"^(a|aa)+$": {}}},
+        {"patternProperties": {r"^(a|aa)+$": {}}, "additionalProperties": False},
+        {"properties": {"x": {}}, "propertyNames": {"pattern": r"^(a|aa)+$"}},
+    ],
+)
+def test_a_schema_whose_patterns_take_too_long_is_no_score(schema: dict[str, Any]) -> None:
+    name = "a" * 100 + "!"
+    assert "took longer" in (explain({"type": "json_schema", "schema": schema}, f'{{"{name}": "{name}"}}') or "")
+
+
+@pytest.mark.parametrize(
+    ("schema", "text", "value"),
+    [
+        ({"pattern": "^a"}, '"abc"', 1),
+        ({"pattern": "^a"}, '"bc"', 0),
+        ({"patternProperties": {"^a": {"type": "string"}}}, '{"ab": 1}', 0),
+        ({"patternProperties": {"^a": {"type": "string"}}}, '{"b": 1}', 1),
+        ({"properties": {"x": {}}, "patternProperties": {"^a": {}}, "additionalProperties": False}, '{"x": 1, "ab": 1}', 1),
+        ({"properties": {"x": {}}, "patternProperties": {"^a": {}}, "additionalProperties": False}, '{"x": 1, "b": 1}', 0),
+        ({"properties": {"x": {}}, "additionalProperties": {"type": "string"}}, '{"x": 1, "b": 1}', 0),
+        ({"$schema": "http://json-schema.org/draft-07/schema#", "items": {"pattern": "^a"}}, '["a", "b"]', 0),
+        ({"$ref": "#"}, "1", None),
+    ],
+)
+def test_patterns_of_a_schema_are_checked_as_json_schema_says(schema: dict[str, Any], text: str, value: float | None) -> None:
+    assert score({"type": "json_schema", "schema": schema}, text) == value
+
+
+def test_a_code_block_that_does_not_end_is_looked_for_in_short_time() -> None:
+    began = time.thread_time()
+    assert score({"type": "json_schema", "schema": {}}, "```json" + "\n" * 100_000) == 0
+    assert time.thread_time() - began < 1, "the square of the number of lines would take minutes"
+
+
 def test_operational_scores_without_measurements_are_unknown() -> None:
     assert score({"type": "length"}, "three words here") == 3
     assert score({"type": "length", "unit": "tokens"}, "x") is None
@@ -125,6 +163,10 @@ def test_a_function_scores_and_its_error_is_no_score() -> None:
         ({"type": "exact", "ignorecase": True}, "ignorecase"),
         ({"type": "nope"}, "nope"),
         ({"type": "regex", "pattern": "("}, "is not a regular expression"),
+        (
+            {"type": "json_schema", "schema": {"patternProperties": {"a": {}}, "unevaluatedProperties": False}},
+            "are not allowed together",
+        ),
         ({"type": "json_schema", "schema": {"type": "nope"}}, "is not a JSON Schema"),
         ({"type": "python", "function": "tests.nope.f"}, "cannot be loaded"),
         ({"type": "numeric", "absolute": -1}, "greater than or equal to 0"),
