@@ -722,6 +722,17 @@ class TestUnwritableOutputs:
         assert job
         assert f"to write them: fanout batch export {job[0]}" in result.err
 
+    @pytest.mark.parametrize("command", ["resume", "retry"])
+    async def test_the_output_of_an_old_job_is_tried_before_the_first_call_too(
+        self, command: str, workspace: Workspace, upstream: Upstream
+    ) -> None:
+        job = await workspace.make_job("up/fail", ended=command == "retry")
+        sent = len(upstream.requests)
+        result = await workspace.run(command, job["id"], "-o", "none/results.jsonl")
+
+        assert (result.code, len(upstream.requests)) == (2, sent)
+        assert "`none/results.jsonl` cannot be written: there is no folder `none`" in result.err
+
     @needs_full_device
     async def test_an_export_gives_2_since_it_sends_nothing(self, workspace: Workspace, upstream: Upstream) -> None:
         job = await workspace.make_job("up/ok", ended=True)
