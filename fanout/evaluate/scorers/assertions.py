@@ -6,13 +6,14 @@ Types and meanings are promptfoo's. Source: https://www.promptfoo.dev/docs/confi
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-import jsonschema
 import referencing
 import regex
 
+from fanout.evaluate.scorers.schema_patterns import DEADLINE, has_both, make_validator
 from fanout.evaluate.scorers.scorer import Score, Scorer, ScorerInput, to_text
 from fanout.evaluate.scorers.structured import is_equal, parse_strictly
 from fanout.evaluate.scorers.text import REGEX_TIMEOUT_S
@@ -89,11 +90,12 @@ def _matches(given: ScorerInput, assertion: Mapping[str, Any]) -> bool:
 def _fits(value: Any, schema: object) -> bool:
     if not isinstance(schema, dict):
         return True
-    # An empty registry: a reference to an address is an error, never a request that a row makes this machine send.
-    maker = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
+    if has_both(schema, "patternProperties", "unevaluatedProperties"):
+        return False
+    DEADLINE.set(time.monotonic() + REGEX_TIMEOUT_S)
     try:
-        return bool(maker(schema, registry=referencing.Registry()).is_valid(value))
-    except referencing.exceptions.Unresolvable:
+        return bool(make_validator(schema).is_valid(value))
+    except (referencing.exceptions.Unresolvable, RecursionError, TimeoutError, regex.error):
         return False
 
 

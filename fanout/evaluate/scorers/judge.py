@@ -14,6 +14,8 @@ from fanout.evaluate.scorers.scorer import Score, Scorer, ScorerInput
 MAX_RUBRIC_CHARS = 20_000
 VERDICT = re.compile(r"^[\s>*_`#]*verdict[\s*_`]*:[\s*_`]*([A-Za-z_ ]+?|\d)[\s*_`.]*$", re.IGNORECASE)
 """The last line of a judge's answer; models like to set it in bold or as a heading."""
+MAX_VERDICT_CHARS = 200
+"""Of that line: the time of the pattern grows with the cube of its length."""
 CHOICES: Mapping[str, float] = {"A": 1.0, "B": 0.0, "TIE": 0.5, "BOTH_BAD": 0.5}
 BOTH_BAD = "both_bad"
 """Explanation of the half point that is not a tie."""
@@ -60,7 +62,7 @@ class VerdictScorer(Scorer):
         """Return 0 … 1: of a score its place on the scale, of a pair 1 for A, 0 for B, ½ for a tie and for both bad."""
         lines = [line for line in given.text.splitlines() if line.strip()]
         # The last line alone: judges quote "VERDICT: A" while they weigh, and an answer may contain it to be quoted.
-        found = VERDICT.match(lines[-1]) if lines else None
+        found = VERDICT.match(lines[-1]) if lines and len(lines[-1]) <= MAX_VERDICT_CHARS else None
         if found is None:
             return Score(None, "the answer does not end with a line `VERDICT: …`")
         word = found[1].strip().upper().replace(" ", "_")

@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import jsonschema
+import referencing
 import regex
 
 DEADLINE: ContextVar[float] = ContextVar("deadline")
@@ -53,6 +54,14 @@ KEYWORDS = {
     "additionalProperties": _check_additional_properties,
 }
 """Checks that take the places of the package's own."""
+
+
+def make_validator(schema: Mapping[str, Any]) -> Any:
+    """Return the validator of a schema; `DEADLINE` must be set for each validation."""
+    # An empty registry: a reference to an address is an error, never a request that a schema makes this machine send.
+    maker = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
+    bounded = jsonschema.validators.extend(maker, KEYWORDS)  # type: ignore[no-untyped-call]
+    return bounded(schema, registry=referencing.Registry())
 
 
 def has_both(schema: object, *names: str) -> bool:

@@ -13,7 +13,7 @@ import referencing
 import regex
 from pydantic import Field, model_validator
 
-from fanout.evaluate.scorers.schema_patterns import DEADLINE, KEYWORDS, has_both
+from fanout.evaluate.scorers.schema_patterns import DEADLINE, has_both, make_validator
 from fanout.evaluate.scorers.scorer import Score, Scorer, ScorerInput
 from fanout.evaluate.scorers.text import REGEX_TIMEOUT_S
 
@@ -82,10 +82,7 @@ class JsonSchemaScorer(_JsonScorer):
 
     @cached_property
     def _validator(self) -> Any:
-        # An empty registry: a reference to an address is an error, never a request that a schema makes this machine send.
-        maker = jsonschema.validators.validator_for(self.json_schema, default=jsonschema.Draft202012Validator)
-        bounded = jsonschema.validators.extend(maker, KEYWORDS)  # type: ignore[no-untyped-call]
-        return bounded(self.json_schema, registry=referencing.Registry())
+        return make_validator(self.json_schema)
 
     def score(self, given: ScorerInput) -> Score:
         """Return 1 or 0, with the first fault."""

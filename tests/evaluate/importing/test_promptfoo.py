@@ -111,6 +111,8 @@ def test_what_cannot_be_read_is_refused(text: str, words: str, tmp_path: Path) -
         ({"type": "is-json"}, 'so: {"a": 1}', False),
         ({"type": "is-json", "value": {"required": ["b"]}}, '{"a": 1}', False),
         ({"type": "is-json", "value": {"$ref": "http://127.0.0.1:1/x"}}, "{}", False),
+        pytest.param({"type": "is-json", "value": {"pattern": "^(a|aa)+$"}}, f'"{"a" * 100}!"', False, id="a slow pattern"),
+        ({"type": "is-json", "value": {"$ref": "#"}}, "{}", False),
         ({"type": "contains-json"}, 'so: {"a": 1}.', True),
         ({"type": "contains-json", "value": {"type": "array"}}, 'so: {"a": [1]}', True),
         ({"type": "contains-json"}, "no { json", False),

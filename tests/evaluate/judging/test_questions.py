@@ -61,6 +61,7 @@ def test_an_answer_cannot_close_its_mark_and_write_another_ones() -> None:
         ("pair", "VERDICT: A or B", None),
         ("pair", "I prefer A", None),
         ("pair", "VERDICT: 3", None),
+        pytest.param("pair", "VERDICT:" + "_" * 100_000 + "!", None, id="a line that would take hours"),
         ("pair", "", None),
         ("score", "## VERDICT: 5", 1.0),
         ("score", "VERDICT: 1", 0.0),
