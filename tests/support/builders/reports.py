@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
@@ -137,7 +137,7 @@ def make_records(scores: Scores, answer: Answer, **more: Any) -> Iterator[JsonOb
                 }
 
 
-def write_file(path: Path, report: ReportJson, records: Iterator[JsonObject], *, by_label: bool = False) -> Path:
+def write_file(path: Path, report: ReportJson, records: Iterable[JsonObject], *, by_label: bool = False) -> Path:
     """Write a report to a file and return its path."""
     with path.open("wb") as file:
         write_document(file.write, report, records, by_label=by_label)
