@@ -14,6 +14,8 @@ from fanout.rendering.report_html.markup import Markup, element
 
 LINE = 15
 """Height of a line of text."""
+MAX_RADIUS = 15.0
+"""Of the circle with most items; less where many stand side by side."""
 SHADES = 5
 """Steps of colour at each side of an even win rate."""
 LABEL_END = 190
@@ -103,10 +105,11 @@ def draw_agreement(cells: Sequence[GridCellJson], labels: tuple[str, str], title
     values = [value for cell in cells for value in (cell["a"], cell["b"])]
     across, up = fit_axis(values, left, end), fit_axis(values, bottom, top)
     most = max(cell["items"] for cell in cells)
+    largest = min(MAX_RADIUS, (bottom - top) / len({cell["a"] for cell in cells}))
     parts = [*draw_lines(up, left, end, format_plain, 4), *draw_columns(across, top, bottom, format_plain, 4)]
     parts.append(element("line", x1=left, y1=bottom, x2=end, y2=top, class_="zero"))
     for cell in sorted(cells, key=lambda one: -one["items"]):
-        radius = max(15 * sqrt(cell["items"] / most), 1.5)
+        radius = max(largest * sqrt(cell["items"] / most), 1.5)
         side = "above" if cell["b"] > cell["a"] else "below" if cell["b"] < cell["a"] else "even"
         count = element("title", f"{cell['items']:,} items: {format_plain(cell['a'])} and {format_plain(cell['b'])}")
         parts.append(
