@@ -33,6 +33,12 @@ async def launch(playwright: Playwright) -> Browser:
     return await playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-dev-shm-usage"])
 
 
+TEXTS = (
+    "[...document.querySelectorAll('.column .text')].map(box => [...box.children].map(line => line.textContent).join('\\n'))"
+)
+"""Script for the text of each column."""
+
+
 class Visit:
     """A page that is open in a tab, and everything the browser has complained about."""
 
@@ -89,10 +95,12 @@ class Visit:
 
     async def texts(self) -> list[str]:
         """Return the text of each column."""
-        found: list[str] = await self.page.eval_on_selector_all(
-            ".column .text", "boxes => boxes.map(box => [...box.children].map(line => line.textContent).join('\\n'))"
-        )
+        found: list[str] = await self.page.evaluate(TEXTS)
         return found
+
+    async def wait_for_texts(self, texts: list[str]) -> None:
+        """Wait until the columns have these texts."""
+        await self.wait_until(TEXTS, texts)
 
     async def check_accessibility(self) -> Sequence[str]:
         """Return what axe-core finds against WCAG AA."""

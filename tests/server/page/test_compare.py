@@ -248,8 +248,7 @@ async def test_a_past_run_opens_from_its_address_and_runs_again(visitor: Visit, 
         assert await other.page.input_value("#prompt") == "The return"
         await other.page.click("text=Run again")
         await other.page.wait_for_url(lambda url: url != visitor.page.url)
-        await other.wait_for_states("done")
-        assert await other.texts() == await visitor.texts()
+        await other.wait_for_texts(await visitor.texts())
 
 
 async def test_the_layout_and_the_theme_are_remembered_and_the_keys_work(visitor: Visit) -> None:
