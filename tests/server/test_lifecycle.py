@@ -118,12 +118,17 @@ async def test_idle_connections_do_not_delay_the_stop_and_get_503(config: Path, 
     assert (live.status, ready.status, state) == (200, 503, {"status": "stopping"})
 
 
+async def _read_state(session: aiohttp.ClientSession) -> tuple[int, object]:
+    async with session.get("/readyz") as ready:
+        return ready.status, await ready.json()
+
+
 async def test_a_server_that_drains_takes_requests_but_is_not_ready(config: Path) -> None:
     async with start_server(config, UP_KEY="k", FANOUT_DRAIN_S="30") as serving:
         serving.process.send_signal(signal.SIGHUP)
-        await asyncio.sleep(0.3)
-        async with aiohttp.ClientSession(serving.url) as session, session.get("/readyz") as ready:
-            assert (ready.status, await ready.json()) == (503, {"status": "stopping"})
+        async with aiohttp.ClientSession(serving.url) as session, asyncio.timeout(10):
+            while (await _read_state(session)) != (503, {"status": "stopping"}):
+                await asyncio.sleep(0.02)
         status, _, _ = await complete(serving, "up/ok")
         assert status == 200
         serving.terminate()  # the second signal ends the drain

@@ -269,9 +269,10 @@ async def test_the_layout_and_the_theme_are_remembered_and_the_keys_work(visitor
     await page.keyboard.press("?")
     assert await page.locator("dialog dt").first.inner_text() == "Ctrl + Enter"
     await page.keyboard.press("Escape")
+    await visitor.wait_until("document.querySelector('dialog[open]') === null")
     await page.locator("main").focus()
     await page.keyboard.press("/")
-    assert await page.evaluate("document.activeElement.id") == "prompt"
+    await visitor.wait_until("document.activeElement.id", "prompt")
 
 
 @pytest.mark.parametrize(("size", "scheme"), [(NARROW, "light"), (WIDE, "dark"), ((2560, 1200), "light")])
