@@ -36,6 +36,8 @@ settings.load_profile("steady")
 # A shell that starts the tests in the background ignores SIGINT for them, and so for every program they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# So does `nohup` with SIGHUP.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
