@@ -30,6 +30,11 @@ def find_failure(outcome: Outcome, choice: Choice | None) -> Failure | None:
     return Failure("malformed", message, code="missing_choice")
 
 
+def has_answer(outcomes: Iterable[Outcome]) -> bool:
+    """Return whether any call was answered."""
+    return any(isinstance(outcome.result, Completion) for outcome in outcomes)
+
+
 def get_finish_reason(choice: Choice | None, failure: Failure | None) -> FinishReason | Literal["timeout", "error"] | None:
     """Return the reason for an answer's end, as callers see it: the model's own, `timeout` or `error`."""
     if choice is not None:

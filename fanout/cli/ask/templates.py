@@ -6,7 +6,6 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
@@ -60,14 +59,6 @@ class AskTemplate(BaseModel):
             raise click.UsageError(f"-p: the template has no variable `{extra[0]}`{known}")
         prompt = PromptTemplate(self.prompt).render({INPUT: text, **values}) if variables else self.prompt
         return prompt if INPUT in variables or not text else f"{prompt}\n\n{text}"
-
-
-@dataclass(frozen=True, slots=True)
-class TemplateUse:
-    """A template, and the values of its variables."""
-
-    template: AskTemplate = field(default_factory=AskTemplate)
-    values: Mapping[str, str] = field(default_factory=dict)
 
 
 def find_folder() -> Path:

@@ -66,7 +66,7 @@ class OpenAi(JsonProvider):
         """Encode a call; a long prompt is written once for all the models that get it."""
         fields: JsonObject = {**call.fitted.sent, "model": call.target.model}
         if call.query.inputs is not None:
-            # A third of the bytes of numbers, and exact.
+            # Fewer bytes than numbers in decimal, and exact.
             fields |= {"input": call.query.inputs, "encoding_format": "base64"}
             return HttpRequest(self.require_url(self._embeddings_url), self.build_headers(call), dump(fields))
         options = fields.pop("stream_options", None)

@@ -222,7 +222,7 @@ class HttpProvider(ConfiguredProvider, ABC):
 class OpenRequest:
     """A request in flight: while the context is open its body has its place in memory, and no failure leaves with a secret.
 
-    A class and not a generator, since every call passes here: half the time.
+    A class and not a generator, since every call passes here.
     """
 
     __slots__ = ("_call", "_guard", "_provider", "_size", "_stream")

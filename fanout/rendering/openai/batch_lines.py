@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing_extensions import TypedDict
 
 from fanout.core.json_text import encode_json
-from fanout.core.schema import Call, Failure, Outcome
+from fanout.core.merge import has_answer
+from fanout.core.schema import Call, Outcome
 from fanout.jobs.job import Job
 from fanout.rendering.errors import render_all_failed
 from fanout.rendering.openai.answers import Dialect, OpenAiHeadJson
@@ -78,7 +79,7 @@ def encode_output_line(
         line["error"] = {"code": code, "message": sentence}
         return False, encode_json(line) + b"\n"
     outcomes = [call.outcome for call in finished]
-    is_answered = not all(isinstance(outcome.result, Failure) for outcome in outcomes)
+    is_answered = has_answer(outcomes)
     body: Mapping[str, object]
     if is_answered:
         created = int(max(call.ended for call in finished))

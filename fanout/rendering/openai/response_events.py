@@ -14,7 +14,7 @@ from typing import Annotated, NotRequired
 from typing_extensions import Doc, TypedDict
 
 from fanout.core.json_text import encode_json
-from fanout.core.merge import find_failure, get_finish_reason, list_choices
+from fanout.core.merge import find_failure, get_finish_reason, has_answer, list_choices
 from fanout.core.schema import Call, Choice, Delta, Outcome
 from fanout.rendering.errors import ErrorJson, render_all_failed
 from fanout.rendering.openai.answers import render_openai_totals
@@ -27,7 +27,6 @@ from fanout.rendering.openai.responses import (
     ResponseHeadJson,
     ResponseJson,
     assemble_response,
-    has_answer,
     render_response_choice,
 )
 

@@ -13,7 +13,7 @@ from typing_extensions import Doc, TypedDict
 
 from fanout.core.json_text import JsonObject
 from fanout.core.merge import find_failure, get_finish_reason
-from fanout.core.schema import Answer, Choice, Failure, Outcome, TokenLogprob
+from fanout.core.schema import Answer, Choice, Outcome, TokenLogprob
 from fanout.rendering.choices import PlaceJson, render_place
 from fanout.rendering.errors import ErrorJson
 from fanout.rendering.history import PastChoiceJson
@@ -300,11 +300,6 @@ def render_response_usage(usage: OpenAiUsageJson | None) -> ResponseUsageJson | 
         "output_tokens_details": {"reasoning_tokens": completion["reasoning_tokens"] if completion else 0},
         "total_tokens": usage["total_tokens"],
     }
-
-
-def has_answer(outcomes: Iterable[Outcome]) -> bool:
-    """Return whether any call was answered."""
-    return any(not isinstance(outcome.result, Failure) for outcome in outcomes)
 
 
 def _flatten_annotation(annotation: JsonObject) -> JsonObject:

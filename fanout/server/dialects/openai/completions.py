@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from fanout.core.errors import RequestError
-from fanout.core.schema import Call, Failure
+from fanout.core.merge import has_answer
+from fanout.core.schema import Call
 from fanout.rendering.errors import render_all_failed, render_error
 from fanout.rendering.openai.answers import Dialect, OpenAiHeadJson
 from fanout.rendering.openai.chat import CHAT, ChatChunkJson, ChatCompletionJson
@@ -63,7 +64,7 @@ async def _respond(request: web.Request, body: OpenAiBody, dialect: Dialect) -> 
         return await event_stream.respond(request, encoder, calls, deadline_s, body.return_when)
     outcomes = await request.app[DISPATCHER].run(calls, deadline_s=deadline_s, return_when=body.return_when)
     # One answer is a success: the failures stand in their choices. Only where there is none has the status something to tell.
-    if all(isinstance(outcome.result, Failure) for outcome in outcomes):
+    if not has_answer(outcomes):
         return error_response(request, render_all_failed(outcomes))
     return json_response(dialect.render_answer(outcomes, head, time.monotonic() - began))
 

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from fanout.core.json_text import encode_json
+from fanout.core.merge import has_answer
 from fanout.core.schema import Call, Outcome
 from fanout.core.threads import run_in_thread
 from fanout.rendering.errors import render_all_failed
 from fanout.rendering.openai.answers import OpenAiHeadJson
 from fanout.rendering.openai.embeddings import EmbeddingsJson, EncodingFormat, render_embeddings
-from fanout.rendering.openai.responses import has_answer
 from fanout.requests.bodies import check_limits
 from fanout.requests.openai.embeddings import EmbeddingsBody
 from fanout.server.dialects.openai.completions import HEADERS, join_labels

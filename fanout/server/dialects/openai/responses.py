@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from fanout.core.errors import Fault, RequestError, StoreError
+from fanout.core.merge import has_answer
 from fanout.core.messages import Message
 from fanout.core.threads import run_in_thread
 from fanout.rendering.errors import render_all_failed, render_error
@@ -19,7 +20,7 @@ from fanout.rendering.openai.past_responses import (
     to_assistant_message,
 )
 from fanout.rendering.openai.response_events import ResponseEventEncoder, ResponseEventJson
-from fanout.rendering.openai.responses import ResponseHeadJson, ResponseJson, has_answer, render_response
+from fanout.rendering.openai.responses import ResponseHeadJson, ResponseJson, render_response
 from fanout.requests.bodies import validate_body
 from fanout.requests.openai.responses import ResponsesBody
 from fanout.server import event_stream

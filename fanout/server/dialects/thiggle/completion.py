@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from aiohttp import web
 
 from fanout.core.json_text import encode_json
-from fanout.core.merge import list_choices, merge
-from fanout.core.schema import Call, Delta, Failure, Outcome
+from fanout.core.merge import has_answer, list_choices, merge
+from fanout.core.schema import Call, Delta, Outcome
 from fanout.rendering.choices import render_legacy_logprobs, render_place
 from fanout.rendering.comparison import (
     ComparisonChunkJson,
@@ -55,7 +55,7 @@ async def create_completion(request: web.Request) -> web.StreamResponse:
             return await follow(request, live, 0)
         return await respond(request, encoder, calls, deadline_s, body.return_when)
     outcomes = await dispatcher.run(calls, deadline_s=deadline_s, return_when=body.return_when)
-    if all(isinstance(outcome.result, Failure) for outcome in outcomes):
+    if not has_answer(outcomes):
         return error_response(request, render_all_failed(outcomes))
     comparison = merge(outcomes, created=created, total_s=time.monotonic() - began, metadata=body.metadata)
     return json_response(render_comparison(comparison, head))
