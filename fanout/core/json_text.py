@@ -22,6 +22,9 @@ LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 REPLACEMENT = "\ufffd"
 MAX_NESTING = 200
 """Levels of JSON that is read; some 250 can be written."""
+# White space without line breaks: with them the search would take the square of their number.
+FENCED_JSON = re.compile(r"```(?:json)?[^\S\n]*\n(.*?)```", re.DOTALL)
+"""A block of code in a model's answer that is, or claims to be, JSON."""
 
 
 def parse(data: bytes) -> Any:

@@ -10,11 +10,10 @@ from typing import Any
 import click
 
 from fanout.core.errors import explain_missing_extra
-from fanout.core.json_text import JsonObject
+from fanout.core.json_text import FENCED_JSON, JsonObject
 
 TYPES = {"str": "string", "string": "string", "int": "integer", "float": "number", "number": "number", "bool": "boolean"}
 FIELD = re.compile(r"\s*(?P<name>\w+)(?:\s+(?P<type>[a-z]+))?(?:\s*:\s*(?P<description>[^,]+))?\s*")
-FENCED = re.compile(r"```(?:json)?[^\S\n]*\n(.*?)```", re.DOTALL)
 NOT_UNDERSTOOD = "a schema is JSON, a file of JSON, or fields such as `name, age int, bio: in one sentence`"
 
 
@@ -61,7 +60,7 @@ class AnswerSchema:
 
     def find_fault(self, text: str) -> str | None:
         """Return the reason why an answer does not fit; JSON in a code block counts, too."""
-        found = FENCED.search(text)
+        found = FENCED_JSON.search(text)
         for candidate in (text, found[1] if found else ""):
             try:
                 value = json.loads(candidate)

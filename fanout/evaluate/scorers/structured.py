@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from functools import cached_property
 from typing import Any, Literal, Self
@@ -13,13 +12,12 @@ import referencing
 import regex
 from pydantic import Field, model_validator
 
+from fanout.core.json_text import FENCED_JSON
 from fanout.evaluate.scorers.schema_patterns import DEADLINE, has_both, make_validator
 from fanout.evaluate.scorers.scorer import Score, Scorer, ScorerInput
 from fanout.evaluate.scorers.text import REGEX_TIMEOUT_S
 
 MAX_JSON_CHARS = 1_000_000
-# White space without line breaks: with them the search would take the square of their number.
-FENCED = re.compile(r"```(?:json)?[^\S\n]*\n(.*?)```", re.DOTALL)
 
 
 class _JsonScorer(Scorer):
@@ -39,7 +37,7 @@ class _JsonScorer(Scorer):
             return parse_strictly(text)
         except ValueError:
             # Models wrap JSON in Markdown unless they are forced to write JSON; the job says whether that counts.
-            block = FENCED.search(text) if self.fenced else None
+            block = FENCED_JSON.search(text) if self.fenced else None
             if block is None:
                 raise
             return parse_strictly(block[1])
