@@ -59,8 +59,7 @@ async def draw_from_job(store: JobStore, job: Job, voter: Voter, kind: BallotKin
         StoreError: the database cannot be used.
     """
     subject = Subject(job_id=job.id)
-    row = await store.votes.find_open(subject, voter, kind)
-    if row is not None and (ballot := await _read_job_ballot(store, job, row)):
+    if ballot := await _find_open_ballot(store, job, voter, kind):
         return ballot
     start = _RANDOM.randrange(max(job.items, 1))
     # From a random item to the end and then from the beginning: no item is preferred, and every one is reached.
@@ -75,7 +74,16 @@ async def draw_from_job(store: JobStore, job: Job, voter: Voter, kind: BallotKin
                 ballot = await _read_job_ballot(store, job, row)
                 assert ballot, "the answers were read a moment ago, and answers are never deleted"
                 return ballot
+    # The voter's other draw at the same moment may have taken the last pair after the first look.
+    if ballot := await _find_open_ballot(store, job, voter, kind):
+        return ballot
     raise _nothing_left(kind)
+
+
+async def _find_open_ballot(store: JobStore, job: Job, voter: Voter, kind: BallotKind) -> Ballot | None:
+    """Return the ballot on a job that the voter has drawn and not voted on."""
+    row = await store.votes.find_open(Subject(job_id=job.id), voter, kind)
+    return await _read_job_ballot(store, job, row) if row else None
 
 
 def _list_candidates(page: Sequence[ItemResults]) -> Iterable[tuple[int, Sequence[VotedAnswer]]]:
@@ -145,9 +153,11 @@ async def draw_from_comparison(store: JobStore, stored: StoredComparison, voter:
             if answer.kind is None and stored.comparison.path != EMBEDDINGS_PATH:
                 by_prompt.setdefault(answer.prompt or 0, []).append(VotedAnswer(answer.entry, answer.sample, answer.label))
         candidate = await run_in_thread("records", _choose_candidate, by_prompt.items(), seen, kind)
-        if candidate is None:
+        if candidate is not None:
+            row = await _store_ballot(store, subject, voter, kind, *candidate)
+        # As for a job: another draw may have taken the last pair in between.
+        elif (row := await store.votes.find_open(subject, voter, kind)) is None:
             raise _nothing_left(kind)
-        row = await _store_ballot(store, subject, voter, kind, *candidate)
     places = {(answer.prompt or 0, answer.entry, answer.sample): answer for answer in stored.answers}
     shown = [_show_answer(places[row.item, answer.entry, answer.repeat]) for answer in row.answers]
     return Ballot(row, await run_in_thread("records", _find_prompt, stored.comparison.request, row.item), None, shown)

@@ -269,7 +269,7 @@ async def test_the_layout_and_the_theme_are_remembered_and_the_keys_work(visitor
     await page.keyboard.press("?")
     assert await page.locator("dialog dt").first.inner_text() == "Ctrl + Enter"
     await page.keyboard.press("Escape")
-    await visitor.wait_until("document.querySelector('dialog[open]') === null")
+    await visitor.wait_until("document.querySelector('dialog') === null")
     await page.locator("main").focus()
     await page.keyboard.press("/")
     await visitor.wait_until("document.activeElement.id", "prompt")

@@ -212,7 +212,7 @@ async def test_a_refusal_is_what_a_ballot_shows_of_an_answer_without_text(tmp_pa
 
 async def test_draws_at_once_by_one_voter_are_one_ballot_of_a_pair(store_server: Server) -> None:
     path = await run_job(store_server, ["p0"])
-    drawn = await asyncio.gather(*(draw(store_server, path) for _ in range(6)))
+    drawn = await asyncio.gather(*(draw(store_server, path) for _ in range(12)))
 
     assert len({ballot["id"] for ballot in drawn}) == 1, "else one voter would vote on a pair several times"
 
