@@ -22,15 +22,15 @@ from fanout.evaluate.scoring.declarations import parse_scorers, to_declaration
 from fanout.evaluate.scoring.scoring import make_scorer_factory
 from fanout.jobs.input_files import read_rows
 from fanout.jobs.input_formats.rows import BadRow, InputRow
-from fanout.jobs.job import ENDED_STATES, Job, JobSpec, Progress
+from fanout.jobs.job import Job, JobSpec, Progress
 from fanout.jobs.manager import JobManager, open_job_manager
 from fanout.jobs.output_formats import fill_columns
 from fanout.jobs.result_records import JobResultJson, build_records
 from fanout.jobs.worker import JobWorker
 from fanout.observability import logs
-from fanout.store import MEMORY, OFF, open_store
 from fanout.store.jobs.job_store import JobStore
-from fanout.store.jobs.records import JobState, Place
+from fanout.store.jobs.records import ENDED_STATES, JobState, Place
+from fanout.store.opening import MEMORY, OFF, open_store
 
 POLL_INTERVAL_S = 0.2
 PAGE_ROWS = 128

@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import click
@@ -16,14 +17,14 @@ from rich.console import Console
 
 from fanout.cli.options import ALL_ANSWERED, SOME_FAILED, is_ready, load_settings, print_json, timeout_option, with_settings
 from fanout.cli.tables import SafeConsole, echo, format_usd, print_table
-from fanout.config.catalogue import Catalogue
-from fanout.config.proxies import describe_proxy
-from fanout.config.settings import EMBEDDED, Settings
 from fanout.core.shown_text import to_single_line
 from fanout.core.suggestions import did_you_mean
-from fanout.dispatch.dispatcher import open_dispatcher
-from fanout.probe.diagnosis import Finding
-from fanout.probe.probe import Trial, choose_trials, run_trials
+
+if TYPE_CHECKING:  # a command's help needs none of them
+    from fanout.config.catalogue import Catalogue
+    from fanout.config.settings import Settings
+    from fanout.probe.diagnosis import Finding
+    from fanout.probe.probe import Trial
 
 COLUMNS = ("provider", "model", "reachable", "key", "known", "streams", "usage", "time", "cost", "next")
 ANSWERS: Mapping[bool | None, str] = {True: "yes", False: "no", None: "?"}
@@ -62,6 +63,8 @@ def check(
 
 
 async def _check(settings: Settings) -> int:
+    from fanout.dispatch.dispatcher import open_dispatcher
+
     async with open_dispatcher(settings):  # raises what the adapters find wrong
         echo(_summarize(settings))
     return ALL_ANSWERED
@@ -70,6 +73,10 @@ async def _check(settings: Settings) -> int:
 async def _check_live(
     settings: Settings, models: Sequence[str], providers: Sequence[str], timeout_s: float, as_json: bool
 ) -> int:
+    from fanout.config.settings import EMBEDDED
+    from fanout.dispatch.dispatcher import open_dispatcher
+    from fanout.probe.probe import run_trials
+
     async with open_dispatcher(settings) as dispatcher:
         echo(_summarize(settings), err=as_json)  # standard output holds nothing but the JSON
         chosen = _choose_trials(settings, models, providers)
@@ -89,6 +96,8 @@ async def _check_live(
 
 
 def _summarize(settings: Settings) -> str:
+    from fanout.config.catalogue import Catalogue
+
     catalogue = Catalogue(settings)
     ready = sum(is_ready(model, catalogue) for model in catalogue)
     counts = f"{len(settings.providers)} providers, {len(settings.models)} models ({ready} ready)"
@@ -112,6 +121,8 @@ def _describe_ends(catalogue: Catalogue, today: date) -> Iterator[str]:
 
 def _describe_proxies(settings: Settings) -> Iterator[str]:
     """Yield a line for each proxy, with the providers whose requests go through it."""
+    from fanout.config.proxies import describe_proxy
+
     users: dict[str, list[str]] = {}
     for name, provider in settings.providers.items():
         address = urlsplit(provider.base_url or "https://unknown.invalid")
@@ -129,6 +140,9 @@ def _choose_trials(settings: Settings, models: Sequence[str], providers: Sequenc
     Raises:
         ClickException: a name is unknown, or nothing is ready.
     """
+    from fanout.config.catalogue import Catalogue
+    from fanout.probe.probe import choose_trials
+
     catalogue = Catalogue(settings)
     names = [member for name in models for member in catalogue.find_set(name) or (name,)]
     for name in names:

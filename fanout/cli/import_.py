@@ -5,10 +5,10 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from fanout.cli.batch.backend import JobBackend
 from fanout.cli.batch.input import open_input
 from fanout.cli.batch.location import JobsLocation, run_with_jobs, with_location
 from fanout.cli.batch.options import OutputOptions
@@ -23,7 +23,10 @@ from fanout.evaluate.importing.inspect_logs import read_inspect
 from fanout.evaluate.importing.lm_eval import read_lm_eval
 from fanout.evaluate.importing.promptfoo import read_promptfoo
 from fanout.evaluate.importing.samples import ImportedSamples
-from fanout.jobs.job import FailurePolicy, JobSpec
+
+if TYPE_CHECKING:  # a command's help needs none of them
+    from fanout.cli.batch.backend import JobBackend
+    from fanout.store.jobs.records import FailurePolicy
 
 Reader = Callable[[Path, str | None, ImportedSamples], None]
 
@@ -93,6 +96,8 @@ def promptfoo(
     scorers: list[JsonObject] = [{"type": "assertions"}]
     if found.has_rubrics and judge is not None:
         scorers.append({"type": "judge", "model": judge, "rubric_column": "rubric", "name": "llm-rubric"})
+    from fanout.jobs.job import JobSpec
+
     spec = JobSpec(models=tuple(chosen), scorers=tuple(scorers), failed=failed, max_cost_usd=max_cost, name=name or config.stem)
     with tempfile.NamedTemporaryFile(suffix=".jsonl") as written:
         written.write(b"".join(dump(row) + b"\n" for row in found.rows))

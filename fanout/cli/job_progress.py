@@ -6,7 +6,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -26,7 +26,9 @@ from fanout.cli.job_summary import (
 )
 from fanout.cli.tables import print_line
 from fanout.core.shown_text import to_single_line
-from fanout.rendering.job import JobCountsJson, JobJson
+
+if TYPE_CHECKING:  # a command's help needs none of them
+    from fanout.rendering.job import JobCountsJson, JobJson
 
 LINE_INTERVAL_S = 5.0
 """Time between two lines in a pipe, unless a note is new."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 
 from fanout.cli.tables import format_usd, print_line, print_table
 from fanout.core.shown_text import to_single_line
-from fanout.rendering.job import JobCountsJson, JobEstimateJson, JobJson, JobProgressJson
+
+if TYPE_CHECKING:  # a command's help needs none of them
+    from fanout.rendering.job import JobCountsJson, JobEstimateJson, JobJson, JobProgressJson
 
 UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 

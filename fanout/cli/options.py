@@ -6,16 +6,16 @@ import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from fanout.cli.tables import echo_json
-from fanout.config import settings
-from fanout.config.catalogue import Catalogue, Model
-from fanout.config.env_file import add_env_file
-from fanout.config.environment import Environment
 from fanout.core.sampling import DESCRIPTIONS, is_whole, range_of
+
+if TYPE_CHECKING:  # a command's help needs none of them
+    from fanout.config.catalogue import Catalogue, Model
+    from fanout.config.settings import Settings
 
 ALL_ANSWERED, SOME_FAILED = 0, 1
 Command = TypeVar("Command", bound=Callable[..., object])
@@ -66,17 +66,23 @@ def _number_option(name: str) -> Callable[[Command], Command]:
     return click.option(f"--{name.replace('_', '-')}", type=kind, help=DESCRIPTIONS[name])
 
 
-def load_settings(config_file: Path | None, env_file: Path | None) -> settings.Settings:
+def load_settings(config_file: Path | None, env_file: Path | None) -> Settings:
     """Load the configuration that these options and the environment name.
 
     Raises:
         ConfigError: with every fault.
     """
+    from fanout.config import settings
+    from fanout.config.env_file import add_env_file
+
     return settings.load_settings(config_file, add_env_file(env_file, os.environ))
 
 
 def read_server_key(env_file: Path | None) -> str | None:
     """Return the key to send to a Fanout server: the first of FANOUT_API_KEYS."""
+    from fanout.config.env_file import add_env_file
+    from fanout.config.environment import Environment
+
     # Not the whole configuration: a faulty providers.json is no reason not to ask a server.
     environment = Environment.read(add_env_file(env_file, os.environ))
     return environment.api_keys[0].secret.get_secret_value() if environment.api_keys else None

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -22,18 +22,17 @@ from fanout.cli.evaluation.judging import run_and_judge
 from fanout.cli.evaluation.options import with_scorers
 from fanout.cli.options import ALL_ANSWERED, SOME_FAILED, load_settings
 from fanout.cli.tables import SafeConsole, print_line, print_table
-from fanout.config.catalogue import Catalogue
-from fanout.config.settings import Settings
 from fanout.core.json_text import JsonObject, dump
 from fanout.core.sampling import SAMPLING_NAMES
 from fanout.core.shown_text import to_single_line
 from fanout.evaluate.decisions.options import GateOptions
-from fanout.jobs.job import JobSpec
-from fanout.rendering.decisions import GateJson
 from fanout.rendering.figures import format_cell, format_score
-from fanout.rendering.report import ReportJson, ReportModelJson
-from fanout.store import OFF, open_store
-from fanout.store.history.queries import ComparisonFilter
+
+if TYPE_CHECKING:  # a command's help needs none of them
+    from fanout.config.settings import Settings
+    from fanout.jobs.job import JobSpec
+    from fanout.rendering.decisions import GateJson
+    from fanout.rendering.report import ReportJson, ReportModelJson
 
 REFUSAL, JSON_FORMAT = "refusal", "json"
 ALWAYS: Sequence[JsonObject] = (
@@ -73,6 +72,8 @@ def replace(
     PROMPTS is a file as for `fanout batch run`. Without it the prompts are those that MODEL has answered before, from the
     history (FANOUT_HISTORY=full). Exits with 0 if every candidate passes, 1 if one fails, 4 if the prompts do not tell.
     """
+    from fanout.jobs.job import JobSpec
+
     settings = load_settings(location.config_file, location.env_file)
     chosen = tuple(candidates) or _find_successor(settings, model)
     with ExitStack() as stack:
@@ -105,6 +106,8 @@ def replace(
 
 def _find_successor(settings: Settings, model: str) -> tuple[str, ...]:
     """Return the successor that the catalogue names; raise `ClickException` where it names none."""
+    from fanout.config.catalogue import Catalogue
+
     catalogue = Catalogue(settings)
     found = catalogue.find(model)
     if found is None:
@@ -116,6 +119,9 @@ def _find_successor(settings: Settings, model: str) -> tuple[str, ...]:
 
 async def _read_history(settings: Settings, model: str, limit: int) -> list[bytes]:
     """Return the prompts that a model has answered before as rows, the newest first, each once."""
+    from fanout.store.history.queries import ComparisonFilter
+    from fanout.store.opening import OFF, open_store
+
     store = settings.environment.store
     async with open_store(store.get_secret_value() if store else OFF, is_reading=True) as opened:
         if opened is None:

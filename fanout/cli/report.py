@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 from rich.console import Console
@@ -18,10 +18,11 @@ from fanout.cli.tables import SafeConsole, echo, print_line, print_table
 from fanout.core.json_text import parse
 from fanout.core.shown_text import to_single_line
 from fanout.core.threads import run_in_thread
-from fanout.jobs import output_files
-from fanout.rendering.job import JobJson
-from fanout.rendering.report import ReportJson
 from fanout.store.jobs.records import ResultFilter
+
+if TYPE_CHECKING:  # a command's help needs none of them
+    from fanout.rendering.job import JobJson
+    from fanout.rendering.report import ReportJson
 
 Output = Literal["json", "csv", "markdown"]
 
@@ -62,6 +63,8 @@ def report(location: JobsLocation, job: str, cluster: str | None, output: Output
 
 async def write_html(jobs: JobBackend, job: JobJson, report: ReportJson, file: Path) -> None:
     """Write a report with all answers to a file, which takes its name only when it is whole."""
+    from fanout.jobs import output_files
+
     with output_files.open_output(file) as write, TemporaryDirectory(prefix="fanout-") as folder:
         # By way of a file: the jobs here and those of a server are read alike, in memory that does not grow with them.
         results = Path(folder) / "results.jsonl"

@@ -7,10 +7,11 @@ import json
 import click
 
 from fanout.cli.tables import echo
-from fanout.config.providers_file import make_json_schema
 
 
 @click.command()
 def schema() -> None:
     """Print the JSON Schema of providers.json."""
+    from fanout.config.providers_file import make_json_schema
+
     echo(json.dumps(make_json_schema(), indent=2))

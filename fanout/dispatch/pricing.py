@@ -11,11 +11,13 @@ from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from functools import lru_cache
 from importlib.metadata import version
-
-from genai_prices.types import ModelInfo, Provider, TieredPrices, TimeOfDateConstraint
+from typing import TYPE_CHECKING
 
 from fanout.config.providers_file import PriceRow
 from fanout.core.usage import Cost, Usage
+
+if TYPE_CHECKING:  # its import takes longer than a toy's answer, and most commands price nothing by it
+    from genai_prices.types import ModelInfo, Provider, TieredPrices
 
 SOURCE = f"genai-prices {version('genai-prices')}"
 TOKEN_PRICES = {
@@ -218,14 +220,16 @@ def _list_units(prices: Mapping[str, object]) -> frozenset[str]:
 
 
 def _has_hourly_prices(model: ModelInfo) -> bool:
+    from genai_prices.types import TimeOfDateConstraint
+
     prices = model.prices if isinstance(model.prices, list) else []
     return any(isinstance(price.constraint, TimeOfDateConstraint) for price in prices)
 
 
 def _convert_price(price: Decimal | TieredPrices) -> float | SteppedPrice:
-    if isinstance(price, TieredPrices):
-        return SteppedPrice(float(price.base), tuple((tier.start, float(tier.price)) for tier in price.tiers))
-    return float(price)
+    if isinstance(price, Decimal):
+        return float(price)
+    return SteppedPrice(float(price.base), tuple((tier.start, float(tier.price)) for tier in price.tiers))
 
 
 def _find_price(price: float | SteppedPrice, input_tokens: int) -> float:

@@ -11,13 +11,13 @@ from functools import partial
 
 from fanout.core.errors import FanoutError, LeaseLostError, StoreClosedError, StoreError
 from fanout.jobs.answer_scorer import AnswerScorer, AnswerScorerFactory
-from fanout.jobs.job import ENDED_STATES, OPEN_STATES, Fingerprint, Job, build_state_error, find_job, read_counts
+from fanout.jobs.job import Fingerprint, Job, build_state_error, find_job, read_counts
 from fanout.jobs.planner import JobPlanner
 from fanout.jobs.worker import JobWorker
 from fanout.observability import logs
 from fanout.observability.logs import log
 from fanout.store.jobs.job_store import JobStore
-from fanout.store.jobs.records import JobChange, JobState
+from fanout.store.jobs.records import ENDED_STATES, OPEN_STATES, JobChange, JobState
 
 MAX_FINAL_WRITES = 5
 FINAL_WRITE_INTERVAL_S = 2.0

@@ -14,13 +14,9 @@ from fanout.core.usage import WorkTotals, sum_known
 from fanout.dispatch.plan import Request
 from fanout.jobs.process_identity import is_gone
 from fanout.store.jobs.job_store import JobStore
-from fanout.store.jobs.records import JobRow, JobState
+from fanout.store.jobs.records import FailurePolicy, JobRow, JobState
 from fanout.store.usage import ANSWERED
 
-OPEN_STATES: tuple[JobState, ...] = ("queued", "running", "cancelling")
-ENDED_STATES: tuple[JobState, ...] = ("stopped", "cancelled", "expired", "done")
-FailurePolicy = Literal["score_zero", "drop_item"]
-"""What a failed call counts in an evaluation: a score of 0, or its item is left out for all models."""
 JobKind = Literal["rows", "requests"]
 """Rows of prompts for the job's models, or whole requests that name their own."""
 

@@ -17,7 +17,6 @@ from fanout.jobs.executor import JobExecutor, JobSupervisor, OnStart
 from fanout.jobs.input_formats.rows import BadRow, InputRow
 from fanout.jobs.intake import JobCreator
 from fanout.jobs.job import (
-    ENDED_STATES,
     Job,
     JobKind,
     JobSpec,
@@ -31,7 +30,7 @@ from fanout.jobs.job import (
 from fanout.jobs.planner import JobPlanner
 from fanout.jobs.process_identity import identify_process
 from fanout.store.jobs.job_store import JobStore
-from fanout.store.jobs.records import JobChange, JobState
+from fanout.store.jobs.records import ENDED_STATES, JobChange, JobState
 
 
 class JobManager:

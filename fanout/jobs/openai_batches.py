@@ -20,12 +20,12 @@ from typing_extensions import Doc, TypedDict
 
 from fanout.core.errors import Fault, RequestError, StoreError
 from fanout.jobs.input_files import read_rows
-from fanout.jobs.job import ENDED_STATES, Job, JobSpec
+from fanout.jobs.job import Job, JobSpec
 from fanout.jobs.manager import JobManager
 from fanout.observability.logs import log
 from fanout.store.batches import BatchRow, BatchStore
 from fanout.store.files import FileRow, FileStore, find_file, open_stored_file
-from fanout.store.jobs.records import JobState
+from fanout.store.jobs.records import ENDED_STATES, JobState
 
 WINDOW_UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 MAX_WINDOW_S = 366 * 86_400

@@ -13,11 +13,12 @@ from typing_extensions import Doc, TypedDict
 
 from fanout.core.json_text import JsonObject
 from fanout.core.units import to_unix_seconds
-from fanout.jobs.job import ENDED_STATES, Job, Progress
+from fanout.jobs.job import Job, Progress
 from fanout.jobs.openai_batches import BatchErrorJson, parse_window
 from fanout.rendering.shared import PageJson
 from fanout.store.batches import BatchRow
 from fanout.store.files import FileRow
+from fanout.store.jobs.records import ENDED_STATES
 
 BatchStatus = Literal["validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"]
 

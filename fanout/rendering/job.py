@@ -12,10 +12,10 @@ from fanout.core.json_text import JsonObject
 from fanout.core.units import to_rfc3339, to_unix_seconds
 from fanout.core.usage import WorkTotals
 from fanout.jobs.estimate import JobEstimate, ModelEstimate
-from fanout.jobs.job import FailurePolicy, JobKind, Progress, ResultGroup
+from fanout.jobs.job import JobKind, Progress, ResultGroup
 from fanout.jobs.result_records import JobResultJson
 from fanout.rendering.shared import CostTotalsJson, PageJson
-from fanout.store.jobs.records import JobState
+from fanout.store.jobs.records import FailurePolicy, JobState
 from fanout.store.usage import ANSWERED
 
 USD_DIGITS = 12

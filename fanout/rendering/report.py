@@ -9,12 +9,11 @@ from typing_extensions import Doc, TypedDict
 
 from fanout.core.json_text import JsonObject
 from fanout.core.units import to_unix_seconds
-from fanout.jobs.job import FailurePolicy
 from fanout.rendering.estimates import EstimateJson, get_bounds, render_statistic, scale
 from fanout.rendering.judges import JudgeJson, render_judge
 from fanout.rendering.preferences import PreferencesJson, render_preferences
 from fanout.rendering.stopping import StoppingJson, render_stopping
-from fanout.store.jobs.records import JobState
+from fanout.store.jobs.records import FailurePolicy, JobState
 
 # Not imported when the program runs: they load numpy, and the server describes reports without making any.
 if TYPE_CHECKING:

@@ -44,11 +44,11 @@ from fanout.server.middleware import auth, history, idempotency, request, reques
 from fanout.server.middleware.wrong_keys import WRONG_KEYS, WrongKeys
 from fanout.server.openapi.pages import PAGES, make_pages
 from fanout.server.resources import providers
-from fanout.store import MEMORY, open_store
 from fanout.store.batches import BatchStore
 from fanout.store.engine.database import CLOSE_TIMEOUT_S
 from fanout.store.files import FileStore
 from fanout.store.jobs.job_store import JobStore
+from fanout.store.opening import MEMORY, open_store
 
 SETTINGS = web.AppKey("settings", Settings)
 CANCELLED_GRACE_S = 2.0

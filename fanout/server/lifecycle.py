@@ -11,10 +11,10 @@ from fanout.evaluate.judging.judging import Judging
 from fanout.jobs.manager import JobManager
 from fanout.jobs.openai_batches import OpenAIBatchWorker
 from fanout.observability.metrics import Metrics
-from fanout.store import Store
 from fanout.store.batches import BatchStore
 from fanout.store.files import FileStore
 from fanout.store.jobs.job_store import JobStore
+from fanout.store.opening import Store
 
 
 class Lifecycle:

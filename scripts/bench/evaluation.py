@@ -34,10 +34,10 @@ from fanout.jobs.output_files import make_encoder
 from fanout.jobs.stored_outcome import StoredOutcome
 from fanout.rendering.report import render_report
 from fanout.rendering.report_html.document import write_document
-from fanout.store import open_store
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.journal import UnitEnded
 from fanout.store.jobs.records import InputItem, NewJobRow, ResultFilter, Unit
+from fanout.store.opening import open_store
 from fanout.store.usage import ANSWERED
 
 STEPS = ("score", "report", "html", "open")

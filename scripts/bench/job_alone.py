@@ -22,8 +22,8 @@ from fanout.jobs.input_formats.rows import InputRow
 from fanout.jobs.job import JobSpec
 from fanout.jobs.manager import open_job_manager
 from fanout.jobs.worker import JobWorker
-from fanout.store import open_store
 from fanout.store.jobs.job_store import JobStore
+from fanout.store.opening import open_store
 
 
 async def main() -> None:

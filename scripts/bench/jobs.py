@@ -19,10 +19,10 @@ from fanout.core.schema import Answer, Choice, Completion, Timing
 from fanout.core.usage import Cost, Usage, WorkTotals
 from fanout.jobs.job import JobSpec
 from fanout.jobs.stored_outcome import StoredOutcome
-from fanout.store import open_store
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.journal import AttemptStarted, UnitEnded
 from fanout.store.jobs.records import NewJobRow, Unit
+from fanout.store.opening import open_store
 
 TRANSACTION_ROWS = 20
 """In the bare measurement."""

@@ -19,11 +19,11 @@ from sqlalchemy.dialects import sqlite as dialect
 
 from fanout.core.schema import Answer, Choice, Completion, Failure, Outcome
 from fanout.core.usage import Usage
-from fanout.store import MEMORY, Store, open_store
 from fanout.store.engine.database import MAX_READERS
 from fanout.store.history.queries import ComparisonFilter
 from fanout.store.history.recorder import MAX_COMPARISONS_PER_WRITE, MAX_WAITING
 from fanout.store.history.records import ComparisonRecord, StoredComparison
+from fanout.store.opening import MEMORY, Store, open_store
 from fanout.store.retention import MAX_COMPARISONS_IN_MEMORY
 from tests.support.builders.outcomes import KNOWN, make_answer, make_failure
 from tests.support.databases import SYSTEMS, OutsideConnection, query

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from fanout.store import open_store
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.leases import LEASE_S
 from fanout.store.jobs.records import NewJobRow
+from fanout.store.opening import open_store
 from fanout.store.tables import jobs
 
 ELSEWHERE = "host|another machine|1|1"
@@ -22,7 +22,7 @@ ELSEWHERE = "host|another machine|1|1"
 ACQUIRE = """
 import asyncio, sys, time
 from pathlib import Path
-from fanout.store import open_store
+from fanout.store.opening import open_store
 from fanout.store.jobs.job_store import JobStore
 
 async def main():

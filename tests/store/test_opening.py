@@ -18,11 +18,11 @@ from sqlalchemy import Connection, inspect, text
 
 from fanout.core.errors import ConfigError
 from fanout.core.usage import UsageTotals
-from fanout.store import MEMORY, open_store
 from fanout.store.engine import connections
 from fanout.store.engine.connections import LOCK_TIMEOUT_MS
 from fanout.store.engine.database import Database
 from fanout.store.engine.upgrade import HEAD, MIGRATIONS
+from fanout.store.opening import MEMORY, open_store
 from fanout.store.tables import metadata
 from fanout.store.usage import UsageFilter
 from tests.support.builders.outcomes import make_answer
@@ -342,7 +342,7 @@ async def test_a_migration_may_take_longer_than_other_statements(
 async def test_processes_that_open_a_new_database_at_the_same_time_all_succeed(bare_location: str) -> None:
     program = (
         "import asyncio, sys\n"
-        "from fanout.store import open_store\n"
+        "from fanout.store.opening import open_store\n"
         "from tests.support.builders.outcomes import make_answer\n"
         "async def main():\n"
         "    async with open_store(sys.argv[1]) as store:\n"

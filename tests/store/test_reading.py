@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fanout.store import open_store
+from fanout.store.opening import open_store
 from fanout.store.usage import UsageFilter
 from tests.support.builders.settings import write_providers_file
 from tests.support.cli import FANOUT, CommandResult, build_environ, run_fanout

@@ -12,8 +12,8 @@ import aiohttp
 import pytest
 
 from fanout.core.errors import StoreClosedError, StoreError
-from fanout.store import open_store
 from fanout.store.engine import connections, database
+from fanout.store.opening import open_store
 from fanout.store.usage import UsageFilter
 from tests.support.builders.settings import write_providers_file
 from tests.support.cli import start_fanout, start_server

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from fanout.core.usage import WorkTotals
-from fanout.store import open_store
 from fanout.store.batches import BatchRow, BatchStore
 from fanout.store.files import FileStore
 from fanout.store.history.queries import ComparisonFilter
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.journal import AttemptFailed, AttemptStarted, UnitEnded
 from fanout.store.jobs.records import InputItem, NewJobRow, ResultFilter, Unit
+from fanout.store.opening import open_store
 
 ODD = "nul\0 half \ud83d"
 KEPT = "nul\ufffd half ?"

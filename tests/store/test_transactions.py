@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from fanout.core.errors import StoreError
-from fanout.store import open_store
 from fanout.store.files import FileStore
+from fanout.store.opening import open_store
 
 
 async def test_a_database_in_memory_survives_callers_that_are_cancelled_in_the_middle_of_a_statement() -> None:

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import pytest
 
-from fanout.store import MEMORY
+from fanout.store.opening import MEMORY
 from fanout.store.tables import metadata
 from tests.support.postgres import Postgres, connect
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import pytest
 
-from fanout.store import open_store
+from fanout.store.opening import open_store
 
 USER, PASSWORD = "fanout", "geheim-4711"
 START_S, STOP_S = 60.0, 30.0

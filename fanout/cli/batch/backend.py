@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import click
 
-from fanout.cli.batch.input import JobInput
-from fanout.cli.evaluation.backend import EvaluationBackend
-from fanout.core.json_text import JsonObject
-from fanout.jobs.job import JobSpec
-from fanout.rendering.job import JobEstimateJson, JobJson
-from fanout.store.jobs.records import ResultFilter
+if TYPE_CHECKING:  # a command's help needs none of them
+    from fanout.cli.batch.input import JobInput
+    from fanout.cli.evaluation.backend import EvaluationBackend
+    from fanout.core.json_text import JsonObject
+    from fanout.jobs.job import JobSpec
+    from fanout.rendering.job import JobEstimateJson, JobJson
+    from fanout.store.jobs.records import ResultFilter
+
 
 ID_PREFIXES = ("", "job_", "batch_")
 """What the user may leave out at the beginning of an id."""

@@ -16,7 +16,6 @@ import click
 
 from fanout.jobs.input_files import SUFFIXES, TYPED_FORMATS, choose_format, read_rows
 from fanout.jobs.input_formats.rows import BadRow, InputRow
-from fanout.jobs.row_request import is_request_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +46,8 @@ class JobInput:
         """Return the `url` of the first line of an OpenAI batch file; `None` if the input has rows of prompts."""
         if self.format != "jsonl":
             return None
+        from fanout.jobs.row_request import is_request_line
+
         # Closed at once: `rows` allows one reader at a time.
         with closing(self.rows()) as found:  # type: ignore[type-var]  # a generator, declared as an iterator
             first = next(found, None)

@@ -28,16 +28,16 @@ from fanout.evaluate.stopping.opening import check_plan
 from fanout.jobs import output_files
 from fanout.jobs.export import encode_results
 from fanout.jobs.input_diff import find_input_differences
-from fanout.jobs.job import ENDED_STATES, OPEN_STATES, JobKind, JobSpec, RequestBuilderFactory
+from fanout.jobs.job import JobKind, JobSpec, RequestBuilderFactory
 from fanout.jobs.manager import JobManager, open_job_manager
 from fanout.jobs.row_request import RowRequestBuilder
 from fanout.jobs.worker import JobWorker
 from fanout.limits.limiter import Limiter
 from fanout.rendering.job import JobEstimateJson, JobJson, render_estimate, render_job
 from fanout.requests.openai.batch_lines import BODIES, LineRequestBuilder
-from fanout.store import MEMORY, OFF, open_store
 from fanout.store.jobs.job_store import JobStore
-from fanout.store.jobs.records import JobState, ResultFilter
+from fanout.store.jobs.records import ENDED_STATES, OPEN_STATES, JobState, ResultFilter
+from fanout.store.opening import MEMORY, OFF, open_store
 
 REQUEST_BUILDERS: Mapping[JobKind, RequestBuilderFactory] = {"rows": RowRequestBuilder, "requests": LineRequestBuilder}
 SNAPSHOT_INTERVAL_S = 0.25

@@ -9,15 +9,15 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from fanout.cli.batch.backend import JobBackend
-from fanout.cli.batch.remote_jobs import open_remote_jobs
 from fanout.cli.options import load_settings, read_server_key, with_settings
 from fanout.core.errors import RequestError
-from fanout.observability import logs
+
+if TYPE_CHECKING:  # a command's help needs none of them
+    from fanout.cli.batch.backend import JobBackend
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +66,14 @@ def run_with_jobs(
 @asynccontextmanager
 async def _open_jobs(location: JobsLocation, *, in_memory: bool, is_reading: bool) -> AsyncGenerator[JobBackend]:
     if location.server:
+        from fanout.cli.batch.remote_jobs import open_remote_jobs
+
         async with open_remote_jobs(location.server, read_server_key(location.env_file)) as remote:
             yield remote
         return
     # Imported only here: it loads every adapter and the database, and `--server` needs neither.
     from fanout.cli.batch.local_jobs import open_local_jobs
+    from fanout.observability import logs
 
     settings = load_settings(location.config_file, location.env_file)
     environment = settings.environment

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,8 +18,9 @@ from fanout.cli.options import add_options
 from fanout.core.errors import RequestError
 from fanout.core.given_text import trim
 from fanout.core.json_text import JsonObject
-from fanout.jobs import output_files
-from fanout.jobs.job import JobSpec
+
+if TYPE_CHECKING:  # a command's help needs none of them
+    from fanout.jobs.job import JobSpec
 
 DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?:in)?)?(?:(\d+)s)?")
 UNITS_S = (86_400, 3_600, 60, 1)
@@ -94,6 +95,8 @@ def to_spec(options: dict[str, Any], limits: JsonObject, endpoint: str | None) -
     Raises:
         UsageError: an option contradicts an OpenAI batch file, whose lines name their models and parameters themselves.
     """
+    from fanout.jobs.job import JobSpec
+
     given = {name: options.pop(name) for name in SAMPLING}
     parameters = {name: value for name, value in given.items() if value not in (None, ())}
     models = options.pop("models")
@@ -176,6 +179,8 @@ def check_standard_output() -> None:
 
 def check_outputs(outputs: Sequence[str], format_: str | None = None, *, quote_formulas: bool = False) -> None:
     """Refuse files that cannot be written: a job should not find that out after it has cost money."""
+    from fanout.jobs import output_files
+
     for output in outputs:
         # Also imports pyarrow: a missing package must not show only after the job has run.
         output_files.make_encoder(output_files.choose_format(output, format_), quote_formulas=quote_formulas)

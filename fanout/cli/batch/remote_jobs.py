@@ -25,9 +25,9 @@ from fanout.core.json_text import JsonObject
 from fanout.core.threads import run_in_thread
 from fanout.dispatch.default_models import EMBEDDED_SET
 from fanout.jobs import output_files
-from fanout.jobs.job import ENDED_STATES, JobSpec
+from fanout.jobs.job import JobSpec
 from fanout.rendering.job import JobEstimateJson, JobJson
-from fanout.store.jobs.records import ResultFilter
+from fanout.store.jobs.records import ENDED_STATES, ResultFilter
 
 MAX_ABSENCE_S = 60.0
 """How long a server may be unreachable while a job is followed."""

@@ -9,9 +9,8 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from fanout.cli.batch.backend import JobBackend, JobSnapshot
 from fanout.cli.batch.location import JobsLocation
 from fanout.cli.batch.options import OutputOptions
 from fanout.cli.job_progress import JobProgress
@@ -19,9 +18,11 @@ from fanout.cli.job_summary import format_duration, format_progress, format_titl
 from fanout.cli.options import ALL_ANSWERED, SOME_FAILED, print_json
 from fanout.cli.tables import SafeConsole, echo, print_line
 from fanout.core.errors import LeaseLostError, RequestError, ServerError, StoreError
-from fanout.jobs.job import OPEN_STATES
-from fanout.rendering.job import JobJson
-from fanout.store.jobs.records import ResultFilter
+from fanout.store.jobs.records import OPEN_STATES, ResultFilter
+
+if TYPE_CHECKING:  # a command's help needs none of them
+    from fanout.cli.batch.backend import JobBackend, JobSnapshot
+    from fanout.rendering.job import JobJson
 
 UNFINISHED = 3
 SIGNALS = (signal.SIGINT, signal.SIGTERM)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from fanout.core.json_text import JsonObject
-from fanout.evaluate.decisions.options import GateOptions, PlanOptions
-from fanout.evaluate.importing.samples import ImportedSamples
-from fanout.jobs.job import FailurePolicy
-from fanout.rendering.decisions import GateJson, PlanJson
-from fanout.rendering.job import JobJson
-from fanout.rendering.report import ReportJson
-from fanout.rendering.scores import JobScoresJson
-from fanout.rendering.votes import BallotJson, VoteJson
-from fanout.store.votes import BallotKind, VoteChoice
+if TYPE_CHECKING:  # a command's help needs none of them
+    from fanout.core.json_text import JsonObject
+    from fanout.evaluate.decisions.options import GateOptions, PlanOptions
+    from fanout.evaluate.importing.samples import ImportedSamples
+    from fanout.rendering.decisions import GateJson, PlanJson
+    from fanout.rendering.job import JobJson
+    from fanout.rendering.report import ReportJson
+    from fanout.rendering.scores import JobScoresJson
+    from fanout.rendering.votes import BallotJson, VoteJson
+    from fanout.store.jobs.records import FailurePolicy
+    from fanout.store.votes import BallotKind, VoteChoice
+
 
 OnProgress = Callable[[int], None]
 """Called with the number of answers scored so far."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,7 +14,9 @@ from fanout.cli.batch.running import run_job
 from fanout.cli.options import ALL_ANSWERED, SOME_FAILED
 from fanout.cli.tables import echo
 from fanout.core.json_text import JsonObject
-from fanout.rendering.job import JobJson
+
+if TYPE_CHECKING:  # a command's help needs none of them
+    from fanout.rendering.job import JobJson
 
 NO_FILES = OutputOptions((), as_json=False, quiet=False)
 

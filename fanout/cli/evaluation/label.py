@@ -6,6 +6,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -17,8 +18,10 @@ from fanout.cli.options import ALL_ANSWERED
 from fanout.cli.tables import SafeConsole, print_line
 from fanout.core.errors import RequestError
 from fanout.core.json_text import JsonObject
-from fanout.rendering.votes import BallotJson
-from fanout.store.votes import BallotKind
+
+if TYPE_CHECKING:  # a command's help needs none of them
+    from fanout.rendering.votes import BallotJson
+    from fanout.store.votes import BallotKind
 
 QUIT = "q"
 CHOICES: Mapping[str, tuple[str, str]] = {

@@ -15,7 +15,7 @@ from fanout.evaluate.report.job_report import report_job
 from fanout.evaluate.scoring.declarations import parse_scorers
 from fanout.evaluate.scoring.scoring import score_results
 from fanout.evaluate.voting.ballots import cast_vote, draw_from_job
-from fanout.jobs.job import FailurePolicy, find_job
+from fanout.jobs.job import find_job
 from fanout.jobs.manager import JobManager
 from fanout.rendering.decisions import GateJson, PlanJson, render_gate, render_plan
 from fanout.rendering.job import JobJson
@@ -23,6 +23,7 @@ from fanout.rendering.report import ReportJson, render_report
 from fanout.rendering.scores import JobScoresJson, render_scores
 from fanout.rendering.votes import BallotJson, VoteJson, render_ballot, render_vote
 from fanout.store.jobs.job_store import JobStore
+from fanout.store.jobs.records import FailurePolicy
 from fanout.store.votes import BallotKind, VoteChoice, Voter
 
 

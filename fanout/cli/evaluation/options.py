@@ -11,8 +11,8 @@ import click
 
 from fanout.cli.options import add_options
 from fanout.core.json_text import JsonObject
-from fanout.jobs.job import FailurePolicy
 from fanout.jobs.stopping import make_plan
+from fanout.store.jobs.records import FailurePolicy
 
 Command = TypeVar("Command", bound=Callable[..., object])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,8 +13,10 @@ from fanout.cli.tables import SafeConsole, echo, format_usd, print_table
 from fanout.core.errors import RequestError, explain_missing_extra
 from fanout.core.shown_text import to_single_line
 from fanout.evaluate.decisions.options import PlanOptions
-from fanout.rendering.decisions import PlanJson
 from fanout.rendering.figures import format_cell
+
+if TYPE_CHECKING:  # a command's help needs none of them
+    from fanout.rendering.decisions import PlanJson
 
 SHARE = click.FloatRange(0, 1)
 CHANCE = click.FloatRange(0, 1, min_open=True, max_open=True)

@@ -13,12 +13,12 @@ from fanout.cli.evaluation.backend import OnProgress
 from fanout.core.json_text import JsonObject
 from fanout.evaluate.decisions.options import GateOptions, PlanOptions
 from fanout.evaluate.importing.samples import ImportedSamples
-from fanout.jobs.job import FailurePolicy
 from fanout.rendering.decisions import GateJson, PlanJson
 from fanout.rendering.job import JobJson
 from fanout.rendering.report import ReportJson
 from fanout.rendering.scores import JobScoresJson
 from fanout.rendering.votes import BallotJson, VoteJson
+from fanout.store.jobs.records import FailurePolicy
 from fanout.store.votes import BallotKind, VoteChoice
 
 

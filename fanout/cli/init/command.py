@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.table import Table
@@ -28,7 +29,9 @@ from fanout.cli.tables import SafeConsole, echo
 from fanout.config.catalogue import Catalogue
 from fanout.core.given_text import trim_value
 from fanout.core.suggestions import did_you_mean
-from fanout.probe.diagnosis import Finding
+
+if TYPE_CHECKING:  # a command's help needs none of them
+    from fanout.probe.diagnosis import Finding
 
 NO_TERMINAL = (
     "`fanout init` asks questions and needs a terminal; without one, name the providers: `fanout init --yes --provider"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-import aiohttp
-
-from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ProviderError
-from fanout.providers.model_listing import list_models
+
+if TYPE_CHECKING:  # a command's help needs none of them
+    import aiohttp
+
+    from fanout.config.settings import ProviderSettings
 
 # Sources: https://github.com/ollama/ollama/blob/main/docs/faq.md, https://lmstudio.ai/docs/app/api,
 # https://github.com/ggml-org/llama.cpp/tree/master/tools/server, https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html
@@ -39,6 +41,8 @@ async def find_local_servers(
     timeout_s: float = PROBE_TIMEOUT_S,
 ) -> dict[str, LocalServer]:
     """Return the servers that answer, by provider: at the configured address, else at the default one."""
+    import aiohttp
+
     names = [name for name in addresses if name in providers]
     # No cookies: a server must not learn what another one on this machine has set.
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session, asyncio.TaskGroup() as group:
@@ -49,6 +53,8 @@ async def find_local_servers(
 async def _probe(
     provider: ProviderSettings, default_address: str, session: aiohttp.ClientSession, timeout_s: float
 ) -> LocalServer | None:
+    from fanout.providers.model_listing import list_models
+
     address = provider.base_url or default_address
     # No key is sent to a default port: any program may listen there.
     target = provider if provider.base_url else replace(provider, base_url=address, key=None, headers={})

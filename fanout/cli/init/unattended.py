@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,9 +18,9 @@ from fanout.cli.tables import SafeConsole, echo, format_usd
 from fanout.config.env_file import parse_env_file
 from fanout.core.given_text import trim_value
 from fanout.core.shown_text import to_single_line
-from fanout.dispatch.dispatcher import open_dispatcher
-from fanout.probe.diagnosis import Finding
-from fanout.probe.probe import Trial, run_trials
+
+if TYPE_CHECKING:  # a command's help needs none of them
+    from fanout.probe.diagnosis import Finding
 
 ENV_LINE = re.compile(r"(export )?[A-Z][A-Z0-9]*_\w*\s*=[^=]")
 """Start of a `NAME=value` line. A bare key may hold `=` too, at its end or doubled."""
@@ -55,6 +56,8 @@ def set_up(draft: Draft, names: Sequence[str], live: bool, timeout_s: float) -> 
 
 def try_provider(draft: Draft, name: str, model: str | None, timeout_s: float) -> Finding:
     """Call a provider, print the result in one line, and return the finding."""
+    from fanout.dispatch.dispatcher import open_dispatcher
+    from fanout.probe.probe import Trial, run_trials
 
     async def run_trial() -> Finding:
         async with open_dispatcher(draft.load_settings()) as dispatcher:

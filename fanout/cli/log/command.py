@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,9 +13,11 @@ from fanout.cli.completion import complete_models
 from fanout.cli.default_group import DefaultGroup
 from fanout.cli.options import load_settings, print_json, with_settings
 from fanout.cli.tables import SafeConsole, echo, format_usd, print_line, print_table
-from fanout.config.settings import Settings
 from fanout.core.json_text import JsonObject
 from fanout.core.shown_text import to_single_line
+
+if TYPE_CHECKING:  # a command's help needs none of them
+    from fanout.config.settings import Settings
 
 SHORT_ID_CHARS = 8
 MAX_SHOWN_CHARS = 60

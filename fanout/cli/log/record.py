@@ -16,8 +16,8 @@ if TYPE_CHECKING:  # the database is loaded when something is to be kept: answer
     from fanout.cli.ask.question import AskQuestion
     from fanout.config.settings import Settings
     from fanout.core.schema import Outcome
-    from fanout.store import Store
     from fanout.store.history.recorder import HistoryMode
+    from fanout.store.opening import Store
 
 ASK_PATH = "ask"
 """`path` of comparisons that the command line made; a server's are paths of HTTP."""
@@ -90,7 +90,7 @@ async def open_log(settings: Settings, *, is_reading: bool = False) -> AsyncGene
         ConfigError: there is no store, or it cannot be opened.
     """
     from fanout.observability import logs
-    from fanout.store import open_store
+    from fanout.store.opening import open_store
 
     environment = settings.environment
     location = find_location(settings)

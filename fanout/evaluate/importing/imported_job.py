@@ -14,12 +14,12 @@ from fanout.core.json_text import dump
 from fanout.core.schema import Answer, Choice, Completion, Failure, Timing
 from fanout.core.usage import Usage, WorkTotals
 from fanout.evaluate.importing.samples import ImportedSamples, Sample
-from fanout.jobs.job import FINGERPRINT_JSON, FailurePolicy, JobSpec
+from fanout.jobs.job import FINGERPRINT_JSON, JobSpec
 from fanout.jobs.process_identity import identify_process
 from fanout.jobs.stored_outcome import StoredOutcome, failure_to_json
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.journal import UnitEnded
-from fanout.store.jobs.records import InputItem, JobChange, NewJobRow, NewScorer, Unit, UnitScore
+from fanout.store.jobs.records import FailurePolicy, InputItem, JobChange, NewJobRow, NewScorer, Unit, UnitScore
 from fanout.store.usage import ANSWERED
 
 CHUNK = 500

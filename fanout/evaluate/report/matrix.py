@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from fanout.evaluate.report.measures import JobMeasures, ModelMeasures
 from fanout.evaluate.statistics.estimates import Floats
-from fanout.jobs.job import FailurePolicy
-from fanout.store.jobs.records import ScorerRow
+from fanout.store.jobs.records import FailurePolicy, ScorerRow
 
 Integers = NDArray[np.int64]
 

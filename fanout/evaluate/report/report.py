@@ -14,7 +14,8 @@ from fanout.evaluate.report.metrics import MetricReport, compare_models, mark_fi
 from fanout.evaluate.report.operations import LatencyPair, ModelOperations, compare_latencies, measure_operations
 from fanout.evaluate.report.preferences import Judgement, PreferenceReport, compare_preferences, mark_preferences
 from fanout.evaluate.report.stopping import StoppingReport, report_stopping
-from fanout.jobs.job import FailurePolicy, Job
+from fanout.jobs.job import Job
+from fanout.store.jobs.records import FailurePolicy
 
 POLICIES: Mapping[FailurePolicy, str] = {
     "score_zero": "a failed call counts as a score of 0",

@@ -11,9 +11,8 @@ import numpy as np
 
 from fanout.evaluate.statistics.estimates import Floats, join_names
 from fanout.evaluate.statistics.sequential import Decision, StoppingRule, decide
-from fanout.jobs.job import FailurePolicy
 from fanout.jobs.stopping import LOOKAHEAD_ITEMS, StoppingPlan, StoppingStep, shuffle_items
-from fanout.store.jobs.records import Unit, UnitScore
+from fanout.store.jobs.records import FailurePolicy, Unit, UnitScore
 
 LOOK_EVERY = 1.02
 """Between looks the prefix grows by a fiftieth, and by one item at least: e-values hold at whichever looks are taken."""

@@ -14,7 +14,7 @@ from aiohttp import web
 from pydantic import AfterValidator, Field
 
 from fanout.core.errors import Fault, RequestError
-from fanout.jobs.job import ENDED_STATES, Progress
+from fanout.jobs.job import Progress
 from fanout.jobs.manager import JobManager
 from fanout.jobs.openai_batches import parse_window
 from fanout.rendering.batch import BatchJson, BatchListJson, render_batch
@@ -28,6 +28,7 @@ from fanout.server.resources.storage import find_own_file, needs_store
 from fanout.server.resources.upload import MAX_LIFETIME_S, MIN_LIFETIME_S
 from fanout.server.responses import json_response
 from fanout.store.batches import BatchRow
+from fanout.store.jobs.records import ENDED_STATES
 
 
 def _check_window(text: str) -> str:

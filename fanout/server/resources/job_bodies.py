@@ -17,9 +17,10 @@ from fanout.core.sampling_fields import AllSampling
 from fanout.core.schema import FailureKind
 from fanout.core.units import LAST_MINUTE
 from fanout.evaluate.scoring.declarations import MAX_SCORERS
-from fanout.jobs.job import FailurePolicy, JobSpec
+from fanout.jobs.job import JobSpec
 from fanout.jobs.stopping import MAX_WATCHED_ITEMS, make_plan
 from fanout.requests.bodies import EntryCount, Metadata, ObjectBody, ToEntryList, entries_schema
+from fanout.store.jobs.records import FailurePolicy
 
 MAX_REPEATS = 128
 MAX_DEADLINE_S = 10**8

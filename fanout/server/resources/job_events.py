@@ -8,13 +8,13 @@ import time
 from aiohttp import web
 
 from fanout.core.json_text import encode_json
-from fanout.jobs.job import ENDED_STATES
 from fanout.rendering.job import JobJson, render_job
 from fanout.server.event_stream import PING, PING_INTERVAL_S, start
 from fanout.server.lifecycle import JOB_MANAGER, LIFECYCLE
 from fanout.server.openapi.endpoint import EVENTS, Endpoint, Events, StatusAnswer, list_store_answers
 from fanout.server.resources.jobs import JOB_ID, MISSING
 from fanout.server.resources.storage import find_own_job, needs_store
+from fanout.store.jobs.records import ENDED_STATES
 
 POLL_INTERVAL_S = 1.0
 

@@ -18,6 +18,10 @@ JobState = Literal["loading", "queued", "running", "cancelling", "stopped", "can
 - `cancelled`, `expired` (its deadline has passed): nothing more is sent; can be resumed, the latter with a later deadline.
 - `done`: every unit has ended.
 """
+OPEN_STATES: tuple[JobState, ...] = ("queued", "running", "cancelling")
+ENDED_STATES: tuple[JobState, ...] = ("stopped", "cancelled", "expired", "done")
+FailurePolicy = Literal["score_zero", "drop_item"]
+"""What a failed call counts in an evaluation: a score of 0, or its item is left out for all models."""
 
 
 class NewJobRow(NamedTuple):

@@ -30,9 +30,9 @@ from fanout.dispatch.dispatcher import open_dispatcher
 from fanout.jobs.job import JobSpec
 from fanout.jobs.manager import open_job_manager
 from fanout.rendering.job import JobJson
-from fanout.store import open_store
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.records import ResultFilter
+from fanout.store.opening import open_store
 from tests.support.builders.settings import write_providers_file
 from tests.support.cli import PATIENCE_S, CommandResult, run_fanout, serve_fanout, start_fanout
 from tests.support.server import serve as in_process

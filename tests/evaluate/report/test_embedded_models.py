@@ -29,9 +29,9 @@ from fanout.jobs.job import find_job
 from fanout.jobs.output_files import make_encoder
 from fanout.providers.ngram.language_model import tokenize
 from fanout.rendering.report import ReportJson, render_report
-from fanout.store import open_store
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.records import ResultFilter
+from fanout.store.opening import open_store
 from tests.support.browser import visit
 from tests.support.builders.reports import write_file
 from tests.support.client import Client

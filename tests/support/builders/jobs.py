@@ -14,8 +14,8 @@ from fanout.evaluate.scoring.scoring import make_scorer_factory
 from fanout.jobs.input_formats.rows import InputRow
 from fanout.jobs.job import Job, JobSpec
 from fanout.jobs.manager import JobManager, open_job_manager
-from fanout.store import Store, open_store
 from fanout.store.jobs.job_store import JobStore
+from fanout.store.opening import Store, open_store
 from tests.support.builders.settings import write_providers_file
 
 

@@ -1,0 +1,113 @@
+"""A store that is open, and what opens it: the tables brought up to date, and the records in them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, nullcontext
+
+from fanout.core.errors import StoreError
+from fanout.core.threads import run_in_thread
+from fanout.store.engine.connections import LOCK_TIMEOUT_MS
+from fanout.store.engine.database import Database, describe_error
+from fanout.store.engine.location import MEMORY, create_file
+from fanout.store.engine.upgrade import has_current_tables, upgrade
+from fanout.store.history.recorder import History, HistoryMode
+from fanout.store.idempotency import IdempotencyStore
+from fanout.store.retention import DEFAULT_HISTORY_DAYS, DEFAULT_USAGE_DAYS, Retention
+from fanout.store.usage import UsageLedger
+
+__all__ = ["MEMORY", "OFF", "Store", "open_store"]
+
+OFF = "off"
+OPEN_TIMEOUT_S = 10.0
+"""The longest wait at the start for a database that another process has locked."""
+LOCK_MESSAGES = ("locked", "lock timeout")
+"""How SQLite and PostgreSQL say that the database is locked."""
+
+
+class Store:
+    """An open database and the records in it."""
+
+    def __init__(
+        self,
+        database: Database,
+        history: HistoryMode = "usage",
+        history_days: float = DEFAULT_HISTORY_DAYS,
+        usage_days: float = DEFAULT_USAGE_DAYS,
+    ) -> None:
+        self.name = database.name
+        self.database = database
+        self.usage = UsageLedger(database)
+        self.history = History(database, history)
+        self.idempotency = None if database.in_memory else IdempotencyStore(database)
+        """Answers to be replayed; none in memory, which they would fill."""
+        self.retention = Retention(database, self.history, history_days, usage_days)
+
+
+@asynccontextmanager
+async def open_store(
+    location: str,
+    *,
+    history: HistoryMode = "usage",
+    history_days: float = DEFAULT_HISTORY_DAYS,
+    usage_days: float = DEFAULT_USAGE_DAYS,
+    is_reading: bool = False,
+) -> AsyncGenerator[Store | None]:
+    """Open the store at a location, its tables brought up to date; at the end, write what is not written yet.
+
+    Args:
+        location: a file's path, a SQLAlchemy URL, `:memory:`, or `off`: then there is no store.
+        history: what is kept of comparisons from now on.
+        history_days: for how long; 0: for ever.
+        usage_days: for how long usage is kept; 0: for ever.
+        is_reading: nothing will be written, so that neither another's lock nor a read-only database is in the way.
+
+    Raises:
+        ConfigError: it cannot be opened, or a newer Fanout wrote it.
+    """
+    if location == OFF:
+        yield None
+        return
+    database = Database(location)
+    try:
+        await _prepare(database, location)
+        store = Store(database, history, history_days, usage_days)
+        if is_reading:
+            yield store
+            return
+        idempotency = store.idempotency.run() if store.idempotency else nullcontext()
+        async with store.usage.run(), store.history.run(), idempotency, store.retention.run():
+            try:
+                yield store
+            finally:
+                database.give_up_after()
+    finally:
+        await database.close()
+
+
+async def _prepare(database: Database, location: str) -> None:
+    began = time.monotonic()
+    try:
+        await run_in_thread("setup", create_file, location)
+        while True:
+            try:
+                # Only what has something to migrate takes the lock: another process may hold it for long.
+                async with database.read_transaction() as connection:
+                    is_current = await connection.run_sync(has_current_tables, database)
+                if not is_current:
+                    async with database.migration_transaction() as connection:
+                        await connection.run_sync(upgrade, database)
+            except StoreError as error:
+                is_late = time.monotonic() - began > OPEN_TIMEOUT_S - LOCK_TIMEOUT_MS / 1e3
+                if is_late or not any(message in str(error) for message in LOCK_MESSAGES):
+                    raise
+                # When two processes open a new file at once, SQLite fails one of them instead of letting it wait.
+                await asyncio.sleep(0.05)
+            else:
+                break
+    except StoreError as error:
+        raise database.to_config_error(str(error)) from error
+    except OSError as error:
+        raise database.to_config_error(describe_error(error)) from error
