@@ -227,7 +227,7 @@ async def open_job(
         raise_file_limit()  # every call in flight holds a socket
         store = JobStore(opened.database)
         async with (
-            open_dispatcher(settings, [opened.usage.observe]) as dispatcher,
+            open_dispatcher(settings, [opened.observe]) as dispatcher,
             open_job_manager(store, dispatcher, open_scorer=make_scorer_factory(store, allow_functions=True)) as manager,
         ):
             if resumed:

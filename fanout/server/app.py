@@ -98,7 +98,7 @@ async def _run_dispatcher(app: web.Application) -> AsyncIterator[None]:
     metrics = app[METRICS]
     observers = [metrics.observe, app[providers.ACCOUNT_HEALTH].observe, history.collect_outcome, request_log.log_retry]
     if STORE in app:
-        observers.append(app[STORE].usage.observe)
+        observers.append(app[STORE].observe)
     async with open_dispatcher(app[SETTINGS], observers, is_serving=True) as dispatcher:
         app[DISPATCHER] = dispatcher
         metrics.expect(dispatcher.catalogue)

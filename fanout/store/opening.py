@@ -8,7 +8,9 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, nullcontext
 
 from fanout.core.errors import StoreError
+from fanout.core.schema import Outcome, Retry
 from fanout.core.threads import run_in_thread
+from fanout.store.call_times import CallTimes
 from fanout.store.engine.connections import LOCK_TIMEOUT_MS
 from fanout.store.engine.database import Database, describe_error
 from fanout.store.engine.location import MEMORY, create_file
@@ -40,10 +42,16 @@ class Store:
         self.name = database.name
         self.database = database
         self.usage = UsageLedger(database)
+        self.times = CallTimes(database)
         self.history = History(database, history)
         self.idempotency = None if database.in_memory else IdempotencyStore(database)
         """Answers to be replayed; none in memory, which they would fill."""
         self.retention = Retention(database, self.history, history_days, usage_days)
+
+    def observe(self, event: Outcome | Retry) -> None:
+        """Count a call, as an observer of the Dispatcher."""
+        self.usage.observe(event)
+        self.times.observe(event)
 
 
 @asynccontextmanager
@@ -78,7 +86,7 @@ async def open_store(
             yield store
             return
         idempotency = store.idempotency.run() if store.idempotency else nullcontext()
-        async with store.usage.run(), store.history.run(), idempotency, store.retention.run():
+        async with store.usage.run(), store.times.run(), store.history.run(), idempotency, store.retention.run():
             try:
                 yield store
             finally:

@@ -7,15 +7,25 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 
-from sqlalchemy import ColumnElement, Delete, Table, delete, select, union_all
+from sqlalchemy import Column, ColumnElement, Delete, Table, delete, select, union_all
 
 from fanout.core.errors import StoreError
 from fanout.observability.logs import log
+from fanout.store.call_times import DAYS
 from fanout.store.engine.database import Database
 from fanout.store.history.recorder import History
 from fanout.store.history.records import DAY_S, first_number_at
 from fanout.store.idempotency import LIFETIME_S
-from fanout.store.tables import answers, comparison_metadata, comparisons, history_texts, idempotent_answers, usage, votes
+from fanout.store.tables import (
+    answers,
+    call_times,
+    comparison_metadata,
+    comparisons,
+    history_texts,
+    idempotent_answers,
+    usage,
+    votes,
+)
 
 DEFAULT_HISTORY_DAYS = 30.0
 DEFAULT_USAGE_DAYS = 400.0
@@ -76,7 +86,8 @@ class Retention:
         now = time.time()
         await self._delete_all(_delete_some(idempotent_answers, idempotent_answers.c.created < now - LIFETIME_S))
         if self._usage_days:
-            await self._delete_usage(int(now - self._usage_days * DAY_S))
+            await self._delete_sums(usage.c.minute, int(now - self._usage_days * DAY_S))
+        await self._delete_sums(call_times.c.period, int(now - DAYS * DAY_S))
         if self._days:
             oldest_s = now - self._days * DAY_S
             await self._delete_comparisons(first_number_at(oldest_s))
@@ -90,16 +101,16 @@ class Retention:
             used = union_all(*(select(column).where(column.is_not(None)) for column in columns))
             await self._delete_all(_delete_some(history_texts, history_texts.c.digest.not_in(used)))
 
-    async def _delete_usage(self, before: int) -> None:
-        """Delete the usage of earlier minutes, each as a whole."""
-        oldest = select(usage.c.minute).where(usage.c.minute < before).order_by(usage.c.minute).limit(ROWS_PER_DELETE)
+    async def _delete_sums(self, start: Column[int], before: int) -> None:
+        """Delete the sums of periods that started before, each as a whole."""
+        oldest = select(start).where(start < before).order_by(start).limit(ROWS_PER_DELETE)
         is_open = True
         while is_open:
             async with self._database.write_transaction() as connection:
                 some = (await connection.scalars(oldest)).all()
                 if not some:
                     return
-                await connection.execute(delete(usage).where(usage.c.minute <= some[-1]))
+                await connection.execute(delete(start.table).where(start <= some[-1]))
             is_open = await self._pause(PAUSE_S)
 
     async def _delete_comparisons(self, before: int) -> None:

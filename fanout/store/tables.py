@@ -63,6 +63,20 @@ usage = Table(
 )
 """Sums of calls by minute, account, model and result."""
 
+call_times = Table(
+    "call_times",
+    metadata,
+    Column("period", BigInteger, nullable=False),
+    Column("account_id", StorableText, nullable=False),
+    Column("provider", StorableText, nullable=False),
+    Column("figure", StorableText, nullable=False),
+    Column("step", BigInteger, nullable=False),  # of a scale of durations
+    Column("calls", BigInteger, nullable=False),
+    PrimaryKeyConstraint("period", "account_id", "provider", "figure", "step", name="call_times_key"),
+    sqlite_with_rowid=False,
+)
+"""Numbers of calls by period, account, provider and how long they took."""
+
 jobs = Table(
     "jobs",
     metadata,

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, ColumnElement, cast, func, select
@@ -16,18 +14,15 @@ from fanout.core.errors import StoreError
 from fanout.core.schema import Failure, Outcome, Retry
 from fanout.core.usage import USAGE_SUMS, UsageTotals, plausible_usage, plausible_usd
 from fanout.store.engine.database import Database, Query, run_to_end
+from fanout.store.engine.sums import REST, ROWS_AT_ONCE, SumsTable
 from fanout.store.engine.text_columns import clean_name
-from fanout.store.engine.writers import WriteBehind
 from fanout.store.tables import usage
 
 ANSWERED = "answered"
-MAX_COUNTERS = 10_000
-"""Callers choose names: beyond so many counters that wait to be written, further names are counted as `REST`."""
-REST = "(rest)"
-ROWS_AT_ONCE = 32
-"""So many rows hold the event loop for less than a millisecond."""
 DIMENSIONS: Mapping[str, int] = {"account_id": 0, "model": 0, "provider": 0, "upstream_model": 0, "day": 86_400, "hour": 3_600}
 """Names to group usage by; for a period, its length in seconds."""
+PERIOD = "period"
+"""The dimension whose length is chosen: `UsageFilter.period_s`."""
 Group = tuple[int | str, ...]
 """The values that a group of calls has in common, in the order of `group_by`."""
 
@@ -76,6 +71,8 @@ class UsageFilter:
     group_by: tuple[str, ...] = ("account_id", "model")
     limit: int = 10_000
     """The largest number of groups; further ones are left out."""
+    period_s: int = 0
+    """Length of the dimension `PERIOD`, in seconds."""
 
     def matches(self, key: UsageKey) -> bool:
         """Return whether these calls are to be reported."""
@@ -84,13 +81,17 @@ class UsageFilter:
     def find_group(self, key: UsageKey) -> Group:
         """Return the group of these calls."""
         return tuple(
-            key.minute // period * period if (period := DIMENSIONS[name]) else getattr(key, name) for name in self.group_by
+            key.minute // period * period if (period := self._find_length(name)) else getattr(key, name)
+            for name in self.group_by
         )
+
+    def _find_length(self, name: str) -> int:
+        return self.period_s if name == PERIOD else DIMENSIONS[name]
 
     def select(self) -> Query:
         """Return the query: a row for each group and result, with the sums."""
         groups: list[ColumnElement[Any]] = [
-            (usage.c.minute // period * period).label(name) if (period := DIMENSIONS[name]) else usage.c[name]
+            (usage.c.minute // period * period).label(name) if (period := self._find_length(name)) else usage.c[name]
             for name in self.group_by
         ]
         sums = [func.sum(usage.c[name]) for name in USAGE_SUMS]
@@ -107,11 +108,7 @@ class UsageLedger:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._waiting: dict[UsageKey, UsageTotals] = {}
-        # Held while totals are on their way into the database, so that a report sees each of them exactly once.
-        self._lock = asyncio.Lock()
-        self._add = database.insert_or_add(usage)
-        self._writer = WriteBehind("usage", database.name, self._write_waiting, self._count_waiting)
+        self._sums = SumsTable(database, usage, start=UsageTotals, clean=_clean_key, pool=_pool_key)
 
     def observe(self, event: Outcome | Retry) -> None:
         """Count a call that has ended."""
@@ -130,60 +127,20 @@ class UsageLedger:
             upstream_model,
             result.kind if isinstance(result, Failure) else ANSWERED,
         )
-        # The key as it came: this runs for every call, and cleaning is needed only for a key that has no counter yet.
-        totals = self._waiting.get(key) or self._start_counter(key)
+        totals = self._sums.count(key)
         if isinstance(result, Failure):
             totals.add_failure()
         else:
             totals.add_answer(plausible_usage(result.usage), plausible_usd(event.cost))
 
-    def _start_counter(self, key: UsageKey) -> UsageTotals:
-        self._writer.notify()
-        key = UsageKey(key.minute, *map(clean_name, key[1:]))
-        # Bounded, because callers can invent names faster than a database that cannot be written takes them.
-        if key not in self._waiting and len(self._waiting) >= MAX_COUNTERS:
-            oldest = next(iter(self._waiting)).minute
-            key = UsageKey(oldest, REST, REST, key.provider, REST, key.result)
-        return self._waiting.setdefault(key, UsageTotals())
-
     @asynccontextmanager
     async def run(self) -> AsyncGenerator[None]:
         """Write in the background, and the rest at the end."""
         with suppress(StoreError):
-            await self._compile_statements()
-        async with self._writer.run():
+            await self._sums.compile_statements(UsageKey(0, "", "", "", "", ""))
+            await self.report(UsageFilter(0, 0))
+        async with self._sums.run():
             yield
-
-    async def _compile_statements(self) -> None:
-        # Before anything is served: compiling each of them holds the event loop for 2 ms.
-        nothing = _to_row(UsageKey(0, "", "", "", "", ""), UsageTotals())
-        async with self._database.write_transaction() as connection:
-            for rows in ([nothing], [nothing, nothing]):  # one statement for one row, another for several
-                await connection.execute(self._add, rows)
-            await connection.rollback()
-        await self.report(UsageFilter(0, 0))
-
-    def _count_waiting(self) -> int:
-        return sum(totals.calls for totals in self._waiting.values())
-
-    async def _write_waiting(self) -> None:
-        if not self._waiting:
-            return
-        # The connection first, then the lock: reports take both in the same order, and in memory there is one connection.
-        async with self._database.write_transaction() as connection, self._lock:
-            waiting, self._waiting = self._waiting, {}
-            # Sorted where rows are locked one by one, so that two processes never wait for each other.
-            rows = iter(waiting.items() if self._database.dialect == "sqlite" else sorted(waiting.items()))
-            try:
-                while some := [_to_row(key, totals) for key, totals in islice(rows, ROWS_AT_ONCE)]:
-                    await connection.execute(self._add, some)
-                await connection.commit()  # here, not at the end of the block: a commit that fails must give the totals back
-            except BaseException:
-                # What could not be written is kept, and what has been counted since is added to it.
-                newer, self._waiting = self._waiting, waiting
-                for key, more in newer.items():
-                    (self._waiting.get(key) or self._start_counter(key)).add(more)
-                raise
 
     @run_to_end
     async def report(self, filter_: UsageFilter) -> list[GroupUsage]:
@@ -204,11 +161,7 @@ class UsageLedger:
             found[group].add(result, totals)
 
         width = len(filter_.group_by)
-        async with self._database.read_transaction() as connection:
-            # Under the lock nothing is both written and waiting, and what the transaction sees now, it sees to its end.
-            async with self._lock:
-                await connection.execute(select(usage.c.minute).limit(1))
-                unwritten = {key: replace(totals) for key, totals in self._waiting.items() if filter_.matches(key)}
+        async with self._sums.read(filter_.matches) as (connection, unwritten):
             written = await connection.stream(filter_.select())
             async for rows in written.partitions(ROWS_AT_ONCE):
                 for row in rows:
@@ -218,5 +171,9 @@ class UsageLedger:
         return [found[group] for group in sorted(found)]
 
 
-def _to_row(key: UsageKey, totals: UsageTotals) -> Mapping[str, object]:
-    return key._asdict() | totals.as_columns()
+def _clean_key(key: UsageKey) -> UsageKey:
+    return UsageKey(key.minute, *map(clean_name, key[1:]))
+
+
+def _pool_key(key: UsageKey, oldest: UsageKey) -> UsageKey:
+    return UsageKey(oldest.minute, REST, REST, key.provider, REST, key.result)

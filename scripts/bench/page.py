@@ -111,15 +111,38 @@ async def measure_memory(browser: Browser, server: Server, minutes: float, token
         await visitor.choose(*(f"up/chunks-{tokens}-gap-{1 / TOKENS_PER_S}-input-{number}" for number in range(MODELS)))
         await visitor.page.fill("#prompt", "hi")
         end = time.monotonic() + minutes * 60
-        sizes: list[float] = []
-        while not sizes or time.monotonic() < end:
+        measured: dict[str, list[float]] = {}
+        while not measured or time.monotonic() < end:
             await visitor.page.click("#run")
-            await visitor.page.wait_for_selector(".column .state:not([data-state=done])")
+            # Not by `wait_for_selector`, whose handle would keep the run and all of its columns.
+            await visitor.wait_until("document.querySelector('.column .state:not([data-state=done])') !== null")
             await wait_for_answers(visitor)
             await tools.send("HeapProfiler.collectGarbage")
-            sizes.append((await read_metrics(tools))["JSHeapUsedSize"] / 1e6)
-        steps = ", ".join(f"{size:.1f}" for size in sizes[:: max(1, len(sizes) // 6)])
-        show(f"JavaScript heap over {minutes:g} min, {len(sizes)} runs", f"{steps} MB; last {sizes[-1]:.1f} MB")
+            metrics = await read_metrics(tools)
+            now = {
+                "JavaScript heap, MB": metrics["JSHeapUsedSize"] / 1e6,
+                "nodes": metrics["Nodes"],
+                "listeners": metrics["JSEventListeners"],
+                "resident memory of the browser's processes, MB": await read_resident(browser),
+            }
+            for name, value in now.items():
+                measured.setdefault(name, []).append(value)
+        for name, values in measured.items():
+            steps = ", ".join(f"{value:.1f}" for value in values[:: max(1, len(values) // 10)])
+            show(f"{name}, {minutes:g} min, {len(values)} runs", f"{steps}; last {values[-1]:.1f}")
+
+
+async def read_resident(browser: Browser) -> float:
+    """Return the megabytes of the browser's tabs in memory."""
+    tools = await browser.new_browser_cdp_session()
+    processes = (await tools.send("SystemInfo.getProcessInfo"))["processInfo"]
+    await tools.detach()
+    kilobytes = 0
+    for process in processes:
+        if process["type"] == "renderer":
+            status = Path(f"/proc/{process['id']}/status").read_text()
+            kilobytes += int(status.split("VmRSS:")[1].split()[0])
+    return kilobytes / 1000
 
 
 async def measure_table(browser: Browser, server: Server, rows: int) -> None:

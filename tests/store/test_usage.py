@@ -20,8 +20,9 @@ from sqlalchemy.pool import Pool
 from fanout.core.schema import Call, Completion, Failure, Outcome, Query, Target
 from fanout.core.usage import Usage, UsageTotals
 from fanout.store.engine.database import MAX_READERS
+from fanout.store.engine.sums import MAX_COUNTERS, REST
 from fanout.store.opening import MEMORY, open_store
-from fanout.store.usage import MAX_COUNTERS, REST, GroupUsage, UsageFilter, UsageLedger
+from fanout.store.usage import GroupUsage, UsageFilter, UsageLedger
 from tests.support.builders.outcomes import KNOWN, make_answer, make_failure, make_retry
 from tests.support.databases import SYSTEMS, OutsideConnection, query
 

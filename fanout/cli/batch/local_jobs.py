@@ -245,7 +245,7 @@ async def open_local_jobs(
         open_scorer = make_scorer_factory(store, allow_functions=True)
         sys.path.append(str(Path.cwd()))  # for scorers that are functions of the user's own
         async with (
-            open_dispatcher(settings, [opened.usage.observe]) as dispatcher,
+            open_dispatcher(settings, [opened.observe]) as dispatcher,
             open_job_manager(store, dispatcher, REQUEST_BUILDERS, open_scorer=open_scorer) as manager,
         ):
             if not is_reading:

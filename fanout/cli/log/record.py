@@ -47,7 +47,7 @@ class AskLog:
 
         for outcome in self._outcomes:
             # Usage is kept even where the history is off: money was spent either way.
-            store.usage.observe(outcome)
+            store.observe(outcome)
         if store.history.mode == OFF:
             return
         is_first = not await store.history.list_comparisons(ComparisonFilter(path=ASK_PATH, limit=1))

@@ -53,8 +53,8 @@ def _parse_groups(text: str) -> tuple[str, ...]:
 GROUP_BY_SCHEMA = {"type": "string", "pattern": f"^(({'|'.join(GROUPS)})(,({'|'.join(GROUPS)}))*)?$", "examples": ["day,model"]}
 
 
-class UsageQuery(BaseModel):
-    """The time, account and groups of a usage report."""
+class PeriodQuery(BaseModel):
+    """The time and account of a report."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
@@ -65,11 +65,6 @@ class UsageQuery(BaseModel):
     """Start: a date or an RFC 3339 time, rounded down to its minute; absent: from the beginning."""
     to: Annotated[int | None, BeforeValidator(_parse_to), time_schema("2026-11-20T09:30:00Z")] = None
     """End: a date, whose whole day is included, or an RFC 3339 time, rounded up to its minute; absent: now."""
-    group_by: Annotated[tuple[str, ...], BeforeValidator(_parse_groups), WithJsonSchema(GROUP_BY_SCHEMA)] = Field(
-        ("account", "model"), json_schema_extra={"default": "account,model"}
-    )
-    """Dimensions of the rows: names out of `model`, `account`, `provider`, `upstream_model`, `day` and `hour` (UTC), separated
-    by commas. Empty: one row for all."""
 
     @field_validator("to")
     @classmethod
@@ -79,13 +74,26 @@ class UsageQuery(BaseModel):
             raise ValueError(f"{to_rfc3339(value, 'seconds')} is before `from`, {to_rfc3339(since, 'seconds')}")
         return value
 
+    @property
+    def until(self) -> int:
+        """The end in Unix seconds; without `to` that of the current minute, so that calls that have just ended are in it."""
+        return int(time.time()) // MINUTE_S * MINUTE_S + MINUTE_S if self.to is None else self.to
+
+
+class UsageQuery(PeriodQuery):
+    """The time, account and groups of a usage report."""
+
+    group_by: Annotated[tuple[str, ...], BeforeValidator(_parse_groups), WithJsonSchema(GROUP_BY_SCHEMA)] = Field(
+        ("account", "model"), json_schema_extra={"default": "account,model"}
+    )
+    """Dimensions of the rows: names out of `model`, `account`, `provider`, `upstream_model`, `day` and `hour` (UTC), separated
+    by commas. Empty: one row for all."""
+
     def to_filter(self, account_id: str | None) -> UsageFilter:
-        """Return the query as the store takes it, for one account or all; without `to` it ends with the current minute."""
-        # The whole current minute: calls that have just ended are in it.
-        next_minute = int(time.time()) // MINUTE_S * MINUTE_S + MINUTE_S
+        """Return the query as the store takes it, for one account or all."""
         return UsageFilter(
             since=self.from_ or 0,
-            until=next_minute if self.to is None else self.to,
+            until=self.until,
             account_id=account_id,
             group_by=tuple(GROUPS[name] for name in self.group_by),
             # One more than an answer may have, to see that there are too many.

@@ -123,7 +123,10 @@ async def test_every_endpoint_serves_an_accounts_own_objects_alone(accounts: Cli
             assert got.status < 300 or got.status == 409 or is_exhausted or is_undecided, (method, path, got.status, got.body)
 
 
-@pytest.mark.parametrize("path", ["/v1/files", "/v1/batches", "/v1/jobs", "/v1/comparisons", "/v1/usage"])
+LISTS = ["/v1/files", "/v1/batches", "/v1/jobs", "/v1/comparisons", "/v1/usage", "/v1/providers/figures"]
+
+
+@pytest.mark.parametrize("path", LISTS)
 async def test_lists_hold_an_accounts_own_objects_alone(path: str, accounts: Client) -> None:
     await make_everything(accounts, OWN)
     await make_everything(accounts, OTHER)
@@ -135,6 +138,11 @@ async def test_lists_hold_an_accounts_own_objects_alone(path: str, accounts: Cli
     assert (await send(accounts, SECOND, "GET", f"{path}?account_id=own")).json["data"] == mine
     if path == "/v1/usage":
         assert ({row["account_id"] for row in mine}, {row["account_id"] for row in theirs}) == ({"own"}, {"other"})
+    elif path == "/v1/providers/figures":
+        used = (await send(accounts, OWN, "GET", "/v1/usage?group_by=provider")).json["data"][0]
+        (own,) = mine
+        for figure in ("answered", "total_tokens"):
+            assert sum(step[figure] for step in own["steps"]) == used[figure]
     else:
         assert not {one["id"] for one in mine} & {one["id"] for one in theirs}
         reply = await send(accounts, OWN, "GET", f"{path}?after={theirs[0]['id']}")

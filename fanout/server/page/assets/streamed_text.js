@@ -1,5 +1,6 @@
 // A text that grows: appended to the document piece by piece, as text and never as markup.
 import { effect, html, useLayoutEffect, useRef } from "./vendor/preact.js";
+import { schedule, unschedule } from "./frames.js";
 
 /** Characters of one block. Browsers lay a block out anew for every piece, so a line of megabytes is cut into several. */
 const MAX_BLOCK = 8192;
@@ -27,13 +28,12 @@ export function StreamedText({ column, label }) {
   useLayoutEffect(() => {
     const box = ref.current;
     let shown = 0;
-    let frame = 0;
     let isFollowing = true;
     const paint = () => {
-      frame = 0;
-      const text = column.text.slice(shown);
+      appendText(box, column.text.slice(shown));
       shown = column.text.length;
-      appendText(box, text);
+    };
+    const follow = () => {
       // No more once the reader has scrolled up to read.
       if (isFollowing && column.isRunning) box.scrollTop = 1e9;
     };
@@ -44,11 +44,11 @@ export function StreamedText({ column, label }) {
     box.addEventListener("keyup", watchScroll);
     // Once a frame, whatever has come meanwhile: a tab in the background has no frames and catches up with its first.
     const stop = effect(() => {
-      if (column.version.value && !frame) frame = requestAnimationFrame(paint);
+      if (column.version.value) schedule(paint, follow);
     });
     return () => {
       stop();
-      cancelAnimationFrame(frame);
+      unschedule(paint);
       box.replaceChildren();
     };
   }, [column]);

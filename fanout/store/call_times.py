@@ -1,0 +1,167 @@
+"""Times of calls by provider, as counts of steps of a scale, which any number of processes can add to and sum."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple, Self
+
+from sqlalchemy import BigInteger, cast, func, select
+
+from fanout.core.errors import StoreError
+from fanout.core.schema import Completion, Outcome, Retry
+from fanout.store.engine.database import Database, Query, run_to_end
+from fanout.store.engine.sums import REST, ROWS_AT_ONCE, SumsTable
+from fanout.store.engine.text_columns import clean_name
+from fanout.store.tables import call_times
+from fanout.store.usage import PERIOD, UsageFilter
+
+PERIOD_S = 300
+"""The shortest period that can be reported. A busy provider has some 25 rows in each."""
+DAYS = 31
+"""For how long times are kept."""
+STEP_RATIO = 1.15
+"""Steps of the scale: a quantile is at most 7 % off."""
+LAST_STEP = 120
+"""Five hours: longer calls are counted with it."""
+
+Figure = Literal["answer", "first_token", "wait", "rate_limit"]
+"""Attempts that were answered, their first content, waits for limits; attempts that were refused for a limit, and repeated."""
+
+
+class TimeKey(NamedTuple):
+    """The key of a counter: the primary key of the table, in its order."""
+
+    period: int
+    account_id: str
+    provider: str
+    figure: str
+    step: int
+
+
+@dataclass(slots=True)
+class CallCount:
+    """A number of calls."""
+
+    calls: int = 0
+
+    def add(self, more: Self) -> None:
+        """Add other calls."""
+        self.calls += more.calls
+
+    def as_columns(self) -> Mapping[str, int]:
+        """Return the number by the name of its column."""
+        return {"calls": self.calls}
+
+
+def find_step(seconds: float) -> int:
+    """Return the step of a duration; 0 is under a millisecond."""
+    ms = seconds * 1e3
+    return 0 if ms < 1 else min(int(math.log(ms) / math.log(STEP_RATIO)) + 1, LAST_STEP)
+
+
+def find_quantile(steps: Mapping[int, int], share: float) -> float | None:
+    """Return the duration, in seconds, that at least this share of all calls do not exceed; `None` without calls."""
+    rank, seen = math.ceil(share * sum(steps.values()) - 1e-9), 0
+    for step in sorted(steps):
+        seen += steps[step]
+        if seen >= max(rank, 1):
+            # The middle of the step.
+            return STEP_RATIO ** (step - 0.5) / 1e3 if step else 0.0
+    return None
+
+
+Times = Mapping[str, Mapping[int, int]]
+"""Numbers of calls by figure and step."""
+
+
+class CallTimes:
+    """The times of every provider's calls. Its `observe` is an observer of the Dispatcher."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._sums = SumsTable(database, call_times, start=CallCount, clean=_clean_key, pool=_pool_key)
+
+    def observe(self, event: Outcome | Retry) -> None:
+        """Count the times of a call that has ended, or a refusal for a limit that is followed by another attempt."""
+        if isinstance(event, Retry):
+            if event.failure.kind == "rate_limit":
+                self._count(event, "rate_limit", 0)
+            return
+        timing = event.timing
+        if event.call.refusal or event.call.target.provider is None or not timing.attempts:
+            return
+        self._count(event, "wait", find_step(timing.queued_s))
+        if not isinstance(event.result, Completion):
+            return
+        if timing.call_s is not None:
+            self._count(event, "answer", find_step(timing.call_s))
+        if timing.first_token_s is not None:
+            self._count(event, "first_token", find_step(timing.first_token_s))
+
+    def _count(self, event: Outcome | Retry, figure: Figure, step: int) -> None:
+        period = int(time.time()) // PERIOD_S * PERIOD_S
+        call = event.call
+        self._sums.count(TimeKey(period, call.account_id or "", call.target.provider or "", figure, step)).calls += 1
+
+    @asynccontextmanager
+    async def run(self) -> AsyncGenerator[None]:
+        """Write in the background, and the rest at the end."""
+        with suppress(StoreError):
+            await self._sums.compile_statements(TimeKey(0, "", "", "", 0))
+        async with self._sums.run():
+            yield
+
+    @run_to_end
+    async def report(self, filter_: UsageFilter, provider: str | None = None) -> Mapping[tuple[str, int], Times]:
+        """Return the times by provider, of one or all, and start of the period.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        if filter_.account_id is not None:
+            filter_ = replace(filter_, account_id=clean_name(filter_.account_id))
+        found: dict[tuple[str, int], dict[str, Counter[int]]] = {}
+
+        def add(row: Sequence[Any]) -> None:
+            provider, start, figure, step, calls = row
+            found.setdefault((provider, start), {}).setdefault(figure, Counter())[step] += calls
+
+        def matches(key: TimeKey) -> bool:
+            is_within = filter_.since <= key.period < filter_.until and provider in (None, key.provider)
+            return is_within and filter_.account_id in (None, key.account_id)
+
+        async with self._sums.read(matches) as (connection, unwritten):
+            written = await connection.stream(_select(filter_, provider))
+            async for rows in written.partitions(ROWS_AT_ONCE):
+                for row in rows:
+                    add(row)
+        length = filter_.period_s
+        for key, count in unwritten.items():
+            add((key.provider, key.period // length * length, key.figure, key.step, count.calls))
+        return found
+
+
+def _select(filter_: UsageFilter, provider: str | None) -> Query:
+    columns, length = call_times.c, filter_.period_s
+    start = (columns.period // length * length).label(PERIOD)
+    groups = (columns.provider, start, columns.figure, columns.step)
+    query = select(*groups, cast(func.sum(columns.calls), BigInteger))
+    query = query.where(columns.period >= filter_.since, columns.period < filter_.until)
+    if filter_.account_id is not None:
+        query = query.where(columns.account_id == filter_.account_id)
+    if provider is not None:
+        query = query.where(columns.provider == provider)
+    return query.group_by(*groups)
+
+
+def _clean_key(key: TimeKey) -> TimeKey:
+    return key._replace(account_id=clean_name(key.account_id))
+
+
+def _pool_key(key: TimeKey, oldest: TimeKey) -> TimeKey:
+    return key._replace(period=oldest.period, account_id=REST)

@@ -1,0 +1,132 @@
+"""Tables of sums: counted in memory at once, added to the database every half second, and read with what waits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from copy import copy
+from itertools import islice
+from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
+
+from sqlalchemy import Table, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from fanout.store.engine.database import Database
+from fanout.store.engine.writers import WriteBehind
+
+MAX_COUNTERS = 10_000
+"""Callers choose names: beyond so many counters that wait to be written, further names are counted as `REST`."""
+REST = "(rest)"
+ROWS_AT_ONCE = 32
+"""So many rows hold the event loop for less than a millisecond."""
+
+
+class Sums(Protocol):
+    """The figures of one row."""
+
+    calls: int
+
+    def add(self, more: Self) -> None:
+        """Add the figures of other calls."""
+
+    def as_columns(self) -> Mapping[str, int | float | None]:
+        """Return the figures by the names of their columns."""
+
+
+Key = TypeVar("Key", bound=NamedTuple)
+Total = TypeVar("Total", bound=Sums)
+
+
+class SumsTable(Generic[Key, Total]):
+    """A table of sums by key, and the counters that wait to be added to it."""
+
+    def __init__(
+        self,
+        database: Database,
+        table: Table,
+        *,
+        start: Callable[[], Total],
+        clean: Callable[[Key], Key],
+        pool: Callable[[Key, Key], Key],
+    ) -> None:
+        """Create it; `run` starts the writing.
+
+        Args:
+            database: the store's.
+            table: its columns are the fields of a key and those of the sums.
+            start: makes a counter.
+            clean: makes a key that the database can store.
+            pool: makes the key, with `REST` for names, that counts further keys once too many wait; of it and the oldest.
+        """
+        self._database, self._table = database, table
+        self._start, self._clean, self._pool = start, clean, pool
+        self._waiting: dict[Key, Total] = {}
+        # Held while counters are on their way into the database, so that a report sees each of them exactly once.
+        self._lock = asyncio.Lock()
+        self._add = database.insert_or_add(table)
+        self._writer = WriteBehind(table.name, database.name, self._write_waiting, self._count_waiting)
+
+    def count(self, key: Key) -> Total:
+        """Return the counter of a key, to be added to."""
+        # The key as it came: this runs for every call, and cleaning is needed only for a key that has no counter yet.
+        return self._waiting.get(key) or self._start_counter(key)
+
+    def _start_counter(self, key: Key) -> Total:
+        self._writer.notify()
+        key = self._clean(key)
+        # Bounded, because callers can invent names faster than a database that cannot be written takes them.
+        if key not in self._waiting and len(self._waiting) >= MAX_COUNTERS:
+            key = self._pool(key, next(iter(self._waiting)))
+        return self._waiting.setdefault(key, self._start())
+
+    @asynccontextmanager
+    async def run(self) -> AsyncGenerator[None]:
+        """Write in the background, and the rest at the end."""
+        async with self._writer.run():
+            yield
+
+    async def compile_statements(self, key: Key) -> None:
+        """Compile the inserts, with any key, and write nothing."""
+        # Before anything is served: compiling each of them holds the event loop for 2 ms.
+        nothing = _to_row(key, self._start())
+        async with self._database.write_transaction() as connection:
+            for rows in ([nothing], [nothing, nothing]):  # one statement for one row, another for several
+                await connection.execute(self._add, rows)
+            await connection.rollback()
+
+    def _count_waiting(self) -> int:
+        return sum(total.calls for total in self._waiting.values())
+
+    async def _write_waiting(self) -> None:
+        if not self._waiting:
+            return
+        # The connection first, then the lock: reports take both in the same order, and in memory there is one connection.
+        async with self._database.write_transaction() as connection, self._lock:
+            waiting, self._waiting = self._waiting, {}
+            # Sorted where rows are locked one by one, so that two processes never wait for each other.
+            rows = iter(waiting.items() if self._database.dialect == "sqlite" else sorted(waiting.items()))
+            try:
+                while some := [_to_row(key, total) for key, total in islice(rows, ROWS_AT_ONCE)]:
+                    await connection.execute(self._add, some)
+                await connection.commit()  # here, not at the end of the block: a commit that fails must give the totals back
+            except BaseException:
+                # What could not be written is kept, and what has been counted since is added to it.
+                newer, self._waiting = self._waiting, waiting
+                for key, more in newer.items():
+                    self.count(key).add(more)
+                raise
+
+    @asynccontextmanager
+    async def read(self, matches: Callable[[Key], bool]) -> AsyncGenerator[tuple[AsyncConnection, dict[Key, Total]]]:
+        """Give a transaction, and copies of the counters that are not yet in what it sees; each call is in one of both."""
+        async with self._database.read_transaction() as connection:
+            # Under the lock nothing is both written and waiting, and what the transaction sees now, it sees to its end.
+            async with self._lock:
+                await connection.execute(select(self._table.c[0]).limit(1))
+                unwritten = {key: copy(total) for key, total in self._waiting.items() if matches(key)}
+            yield connection, unwritten
+
+
+def _to_row(key: NamedTuple, total: Sums) -> Mapping[str, Any]:
+    return {**key._asdict(), **total.as_columns()}
