@@ -7,11 +7,26 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typing_extensions import Doc, TypedDict
 
+from fanout.rendering.estimates import EstimateJson, render_statistic
 from fanout.rendering.figures import Kind, ReportTable
 
 # Not imported when the program runs: it loads numpy.
 if TYPE_CHECKING:
+    from fanout.evaluate.report.corrections import CorrectedFigure
     from fanout.evaluate.report.judges import JudgeReport
+
+
+class CorrectedFigureJson(TypedDict):
+    """A judge's figure beside the one that people's labels make of it."""
+
+    a: Annotated[str, Doc("Label of A.")]
+    b: Annotated[str | None, Doc("Label of B; null: the figure is of A alone.")]
+    items: Annotated[int, Doc("Items that the judge has judged.")]
+    judged: Annotated[float, Doc("By the judge alone: A's mean, its difference from B's, or its win rate against B.")]
+    corrected: Annotated[EstimateJson, Doc("The same, corrected by the labels.")]
+    labels: Annotated[int, Doc("Items among these that people have labelled.")]
+    judge_weight: Annotated[float | None, Doc("Weight of the judge beside the labels, 0 to 1; null: by its error rates.")]
+    effective_labels: Annotated[float | None, Doc("Labels that would give as narrow an interval without a judge.")]
 
 
 class JudgeJson(TypedDict):
@@ -31,6 +46,7 @@ class JudgeJson(TypedDict):
     retest: Annotated[float | None, Doc("Share of these with the same verdict.")]
     cost_usd: Annotated[float | None, Doc("US dollars; null: unknown.")]
     note: Annotated[str | None, Doc("`judge not validated`, where people have labelled too little.")]
+    corrected: Annotated[Sequence[CorrectedFigureJson], Doc("Its figures, corrected by people's labels; empty without labels.")]
 
 
 def render_judge(judge: JudgeReport) -> JudgeJson:
@@ -51,7 +67,37 @@ def render_judge(judge: JudgeReport) -> JudgeJson:
         "retest": judge.retest,
         "cost_usd": judge.cost_usd,
         "note": judge.note,
+        "corrected": [_render_corrected(figure) for figure in judge.corrected],
     }
+
+
+def _render_corrected(figure: CorrectedFigure) -> CorrectedFigureJson:
+    return {
+        "a": figure.a,
+        "b": figure.b,
+        "items": figure.items,
+        "judged": figure.judged,
+        "corrected": render_statistic(figure.corrected.estimate),
+        "labels": figure.corrected.labels,
+        "judge_weight": figure.corrected.weight,
+        "effective_labels": figure.corrected.effective_labels,
+    }
+
+
+def table_corrected(judge: JudgeJson) -> ReportTable:
+    """Return a judge's figures, corrected by people's labels."""
+    columns: dict[str, Kind] = {"A": "text", "B": "text", "by the judge": "score", "corrected": "score"}
+    columns |= {"low": "score", "high": "score", "items": "count", "labels": "count", "worth labels": "rate", "note": "text"}
+    rows = [
+        (
+            *(figure["a"], figure["b"], figure["judged"]),
+            *(figure["corrected"]["value"], figure["corrected"]["low"], figure["corrected"]["high"]),
+            *(figure["items"], figure["labels"], figure["effective_labels"], figure["corrected"]["note"]),
+        )
+        for figure in judge["corrected"]
+    ]
+    figure = "means, and differences A − B" if judge["task"] == "score" else "A's win rates"
+    return ReportTable("corrected", judge["name"], f"{judge['name']}: {figure}, corrected by people's labels", columns, rows)
 
 
 def table_judges(judges: Sequence[JudgeJson]) -> ReportTable:

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from typing import Literal
 
 from fanout.rendering.figures import Kind, ReportTable, format_band
-from fanout.rendering.judges import table_judges
+from fanout.rendering.judges import table_corrected, table_judges
 from fanout.rendering.preferences import list_preference_tables
 from fanout.rendering.report import MetricJson, ReportJson, ReportModelJson
-from fanout.rendering.stopping import table_stopping
+from fanout.rendering.stopping import describe_expense, table_path, table_stopping
 
 MARKDOWN_SPECIAL = re.compile(r"([\\`*_{}\[\]|~])")
 
@@ -34,6 +34,7 @@ def list_tables(report: ReportJson) -> list[ReportTable]:
         tables.append(table_stopping(report["stopping"]))
     if report["judges"]:
         tables.append(table_judges(report["judges"]))
+        tables += [table_corrected(judge) for judge in report["judges"] if judge["corrected"]]
     tables.append(table_models(report))
     if report["latency_pairs"]:
         tables.append(table_latencies(report))
@@ -213,6 +214,8 @@ def list_verdicts(report: ReportJson) -> list[str]:
 def list_policies(report: ReportJson) -> list[str]:
     """Return the sentences that belong beside every figure."""
     lines = [f"failures: {report['policy']} (`failed: {report['failed']}`, fixed before the run)"]
+    if report["stopping"]:
+        lines.append(f"stopping: {describe_expense(report['stopping'])}")
     if report["cluster_column"] is not None:
         lines.append(f"items are grouped by `{report['cluster_column']}` into {report['clusters']:,} clusters")
     return lines
@@ -253,7 +256,9 @@ def render_csv(report: ReportJson) -> str:
     written = io.StringIO()
     writer = csv.writer(written)
     writer.writerow(("table", "metric", "a", "b", "figure", "value"))
-    for table in list_tables(report):
+    # The course of a job is for programs and figures: printed, it would bury the verdict.
+    paths = [table_path(report["stopping"]["metric"], report["stopping"]["pairs"])] if report["stopping"] else []
+    for table in (*list_tables(report), *paths):
         keys = 2 if "B" in table.columns else 1
         for row in table.rows:
             a, b = row[0], row[1] if keys == 2 else None

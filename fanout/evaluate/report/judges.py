@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from fanout.evaluate.judging.questions import Question
 from fanout.evaluate.judging.tasks import JudgeTask
-from fanout.evaluate.report.measures import JudgeMeasures
+from fanout.evaluate.report.corrections import CorrectedFigure, correct_preferences, correct_scores
+from fanout.evaluate.report.measures import JudgeMeasures, ModelMeasures
 from fanout.evaluate.report.preferences import Judgement
 from fanout.evaluate.scorers.judge import BOTH_BAD
 from fanout.evaluate.statistics.judges import agreement, cohens_kappa, describe_validation, position_bias
@@ -46,6 +47,8 @@ class JudgeReport:
     cost_usd: float | None
     note: str | None
     """"judge not validated", where people have labelled too little."""
+    corrected: Sequence[CorrectedFigure]
+    """Its figures as they are where people's labels correct them."""
 
 
 def read_verdict(value: float | None, explanation: str | None) -> Verdict | None:
@@ -87,14 +90,21 @@ def _group_by_pair(judge: JudgeMeasures) -> Mapping[Question, tuple[Verdict | No
     return {question: (first, seconds.get(question)) for question, first in firsts.items()}
 
 
-def assess_judge(judge: JudgeMeasures, votes: Sequence[VoteRow], labels: Mapping[tuple[int, int, int], float]) -> JudgeReport:
+def assess_judge(
+    judge: JudgeMeasures,
+    votes: Sequence[VoteRow],
+    labels: Mapping[tuple[int, int, int], float],
+    models: Sequence[ModelMeasures],
+) -> JudgeReport:
     """Return a judge's figures.
 
     Args:
         judge: its verdicts.
         votes: people's choices between pairs.
         labels: people's scores by item, entry and repeat.
+        models: of the job.
     """
+    names = {model.entry: model.name for model in models if model.entry is not None}
     questions = {Question.from_custom_id(name): verdict for name, verdict in judge.verdicts.items()}
     again = {question: verdict for question, verdict in questions.items() if question.is_again}
     # A first question may be missing where the judge's job was stopped.
@@ -117,6 +127,9 @@ def assess_judge(judge: JudgeMeasures, votes: Sequence[VoteRow], labels: Mapping
         retest=agreement([first for first, _ in retested], [second for _, second in retested]),
         cost_usd=judge.cost_usd,
         note=describe_validation(len(by_people)),
+        corrected=correct_preferences(list_judgements(judge), votes, names)
+        if judge.task == "pair"
+        else correct_scores(judge, labels, names),
     )
 
 

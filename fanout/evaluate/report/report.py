@@ -66,7 +66,7 @@ class Report:
 def build_report(measures: JobMeasures) -> Report:
     """Return the report of a job's measures."""
     job, clusters = measures.job, measures.clusters
-    judges = [assess_judge(judge, measures.votes, measures.labels) for judge in measures.judges]
+    judges = [assess_judge(judge, measures.votes, measures.labels, measures.models) for judge in measures.judges]
     unvalidated = {judge.name: judge.note for judge in judges if judge.note}
     models = [_describe_model(model) for model in measures.models]
     metrics = []
@@ -89,7 +89,7 @@ def build_report(measures: JobMeasures) -> Report:
         preferences=preferences,
         judges=judges,
         stopping=report_stopping(measures),
-        methods=list(dict.fromkeys(_list_methods(models, metrics, latencies, preferences))),
+        methods=list(dict.fromkeys(_list_methods(models, metrics, latencies, preferences, judges))),
         notes=[*_list_notes(measures, models, metrics, preferences), *_list_judge_notes(judges)],
     )
 
@@ -137,6 +137,7 @@ def _list_methods(
     metrics: Sequence[MetricReport],
     latencies: Sequence[LatencyPair],
     preferences: Sequence[PreferenceReport],
+    judges: Sequence[JudgeReport],
 ) -> Iterator[str]:
     for metric in metrics:
         for model in metric.models:
@@ -152,6 +153,8 @@ def _list_methods(
     for preference in preferences:
         yield preference.ranking.method
         yield from (pair.rate.rate.method for pair in preference.pairs)
+    for judge in judges:
+        yield from (figure.corrected.estimate.method for figure in judge.corrected)
     if models:
         yield "percentiles of times by linear interpolation, over answers"
 

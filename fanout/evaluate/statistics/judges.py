@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
 from math import sqrt
 
 import numpy as np
 from scipy import stats
 
-from fanout.evaluate.statistics.estimates import LEVEL, Estimate, Floats, Interval, clip, to_floats
+from fanout.evaluate.statistics.estimates import (
+    LEVEL,
+    MIN_ITEMS,
+    Estimate,
+    Floats,
+    Interval,
+    clip,
+    combine_notes,
+    is_binary,
+    to_floats,
+)
 
 MIN_LABELS = 30
 NOT_VALIDATED = "judge not validated"
@@ -51,6 +62,64 @@ def position_bias(shown_first_won: int, shown_second_won: int) -> float | None:
     """Return by how much the first place is preferred, −1 to 1; `None` without a decided verdict."""
     decided = shown_first_won + shown_second_won
     return (shown_first_won - shown_second_won) / decided if decided else None
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectedMean:
+    """A mean by a judge, corrected by what people's labels show of its errors."""
+
+    estimate: Estimate
+    labels: int
+    weight: float | None
+    """Of the judge beside the labels, 0 to 1; `None` where its rate was corrected by sensitivity and specificity."""
+    effective_labels: float | None
+    """Labels that would give as narrow an interval without a judge."""
+
+
+def correct_mean(
+    labels: Sequence[float] | Floats,
+    judged_labelled: Sequence[float] | Floats,
+    judged_unlabelled: Sequence[float] | Floats,
+    *,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    level: float = LEVEL,
+) -> CorrectedMean:
+    """Return the mean that people would give to all items: Rogan–Gladen for 0/1 scores, else PPI++.
+
+    Args:
+        labels: people's scores, one an item, of a random part of the items.
+        judged_labelled: the judge's scores of the same items.
+        judged_unlabelled: of the other items.
+        bounds: within which a score lies.
+    """
+    y, f, rest = to_floats(labels), to_floats(judged_labelled), to_floats(judged_unlabelled)
+    # A difference of two rates is no rate, even if it happens to be 0 or 1 throughout.
+    found, weight = _correct_rate(y, f, rest, level) if bounds == (0, 1) else None, None
+    if found is None or found.value is None:
+        # A judge no better than chance has no rate to invert, but labels that count all the same.
+        found, weight = ppi_mean(y, f, rest, level=level)
+    if found.interval is not None:
+        found = replace(found, interval=clip(found.interval, *bounds))
+    effective = effective_labels(y, found.standard_error) if found.standard_error and y.size > 1 else None
+    if y.size < MIN_ITEMS:
+        few = f"{y.size} labels are too few for an interval; at least {MIN_ITEMS} are needed"
+        found, effective = replace(found, interval=None, note=combine_notes(few, found.note)), None
+    return CorrectedMean(found, y.size, weight, effective)
+
+
+def _correct_rate(y: Floats, f: Floats, rest: Floats, level: float) -> Estimate | None:
+    """Return the corrected rate; `None` where a score is neither 0 nor 1, or people give but one of them."""
+    if not (y.size and rest.size and is_binary(y) and is_binary(f) and is_binary(rest)) or y.min() == y.max():
+        return None
+    return rogan_gladen(
+        int(f.sum() + rest.sum()),
+        f.size + rest.size,
+        true_positives=int(((y == 1) & (f == 1)).sum()),
+        labelled_positives=int(y.sum()),
+        true_negatives=int(((y == 0) & (f == 0)).sum()),
+        labelled_negatives=int((y == 0).sum()),
+        level=level,
+    )
 
 
 def rogan_gladen(
@@ -127,6 +196,6 @@ def ppi_mean(
     return Estimate(value, Interval(value - half, value + half, level), n + unlabelled, "mean, PPI++", error, note), weight
 
 
-def effective_labels(labels: Sequence[float] | Floats, error: float) -> float | None:
-    """Return how many labels alone would give this standard error; `None` where it is 0."""
-    return float(np.var(to_floats(labels), ddof=1)) / error**2 if error else None
+def effective_labels(labels: Sequence[float] | Floats, error: float) -> float:
+    """Return how many labels alone would give this standard error, which is not 0."""
+    return float(np.var(to_floats(labels), ddof=1)) / error**2

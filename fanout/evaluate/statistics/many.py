@@ -13,28 +13,15 @@ from fanout.evaluate.statistics.means import standard_error
 from fanout.evaluate.statistics.paired import bonett_price
 
 
-def adjust(p_values: Sequence[float], method: str = "holm") -> list[float]:
-    """Return p-values adjusted for their number, in their order.
+def adjust(p_values: Sequence[float]) -> list[float]:
+    """Return p-values adjusted for their number by Holm, in their order.
 
     Not by statsmodels, whose `multipletests` collects garbage at each call: that holds up a whole server.
-
-    Args:
-        p_values: of the family of tests.
-        method: "holm" (the chance of any false alarm) or "fdr_bh" (the share of false alarms, Benjamini–Hochberg).
-
-    Raises:
-        ValueError: the method is not known.
     """
-    if method not in ("holm", "fdr_bh"):
-        raise ValueError(f"method `{method}` is not `holm` or `fdr_bh`")
     values = to_floats(p_values)
     order = np.argsort(values, kind="stable")
-    ranks = np.arange(1, values.size + 1)
-    if method == "holm":
-        # Monotone: without it a larger p-value could become the smaller one after its adjustment.
-        sorted_ = np.maximum.accumulate(values[order] * (values.size - ranks + 1))
-    else:
-        sorted_ = np.minimum.accumulate((values[order] * values.size / ranks)[::-1])[::-1]
+    # Monotone: without it a larger p-value could become the smaller one after its adjustment.
+    sorted_ = np.maximum.accumulate(values[order] * np.arange(values.size, 0, -1))
     adjusted = np.empty(values.size)
     adjusted[order] = np.minimum(sorted_, 1.0)
     return [float(value) for value in adjusted]

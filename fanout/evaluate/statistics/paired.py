@@ -106,17 +106,6 @@ def mcnemar_exact(better: int, worse: int) -> float:
     return float(stats.binomtest(better, discordant).pvalue) if discordant else 1.0
 
 
-def mcnemar_chi_square(better: int, worse: int, *, correction: bool = False) -> float:
-    """Return McNemar's statistic, for comparison with published figures; the report uses the exact test.
-
-    Raises:
-        ValueError: no item is discordant.
-    """
-    if better + worse == 0:
-        raise ValueError("no item is discordant")
-    return (abs(better - worse) - correction) ** 2 / (better + worse)
-
-
 def smallest_mcnemar_p(discordant: int) -> float:
     """Return the smallest two-sided p-value that so many discordant items could reach."""
     return min(1.0, 2 * 0.5**discordant)

@@ -1,23 +1,10 @@
-"""Repeats of an item: reduced to one score an item, and what they say of a model's steadiness."""
+"""Repeats of an item: what they say of a model's steadiness."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from math import comb, isfinite
-from statistics import fmean, pvariance, variance
-
-
-def mean_per_item(rows: Iterable[tuple[Hashable, float | None]]) -> dict[Hashable, float]:
-    """Return one score an item: the mean of its repeats that have one.
-
-    Treating repeats as items rejects a true null 25.6 % of the time at α = .05; means of items, 4.5 % (docs/statistics.md).
-    """
-    scores: dict[Hashable, list[float]] = {}
-    for item, score in rows:
-        # A repeat without a score is left out here and counted by the report: as 0 it would be a wrong answer nobody gave.
-        if score is not None and isfinite(score):
-            scores.setdefault(item, []).append(score)
-    return {item: fmean(values) for item, values in scores.items()}
+from collections.abc import Sequence
+from math import comb
+from statistics import pvariance
 
 
 def pass_at_k(n: int, correct: int, k: int) -> float:
@@ -43,12 +30,6 @@ def pass_hat_k(n: int, correct: int, k: int) -> float:
 def _check(n: int, correct: int, k: int) -> None:
     if not 1 <= k <= n or not 0 <= correct <= n:
         raise ValueError(f"k = {k}, n = {n}, correct = {correct}: 1 ≤ k ≤ n and 0 ≤ correct ≤ n must hold")
-
-
-def within_item_variance(repeats: Mapping[Hashable, Sequence[float]]) -> float | None:
-    """Return the mean variance of an item's repeats; `None` where no item has two."""
-    found = [variance(values) for values in repeats.values() if len(values) > 1]
-    return fmean(found) if found else None
 
 
 def between_item_variance(differences: Sequence[float], noise: float) -> float:

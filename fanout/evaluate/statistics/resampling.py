@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,19 +83,19 @@ def _drop_ties(differences: Sequence[float] | Floats) -> Floats:
 def bootstrap_difference(
     a: Sequence[float] | Floats,
     b: Sequence[float] | Floats,
-    statistic: Callable[[Floats], float] | str = "median",
+    statistic: str = "median",
     *,
     level: float = LEVEL,
     resamples: int = RESAMPLES,
 ) -> Estimate:
-    """Return a paired bootstrap interval for a difference of medians, percentiles or any statistic.
+    """Return a paired bootstrap interval for the difference of a percentile.
 
     Source: `scipy.stats.bootstrap(paired=True, method="BCa")`; plain percentiles where BCa is undefined.
 
     Args:
-        a: values of model A, one an item.
-        b: values of model B for the same items in the same order.
-        statistic: "median", a percentile as "p95", or a function of one sample.
+        a: values of A, one an item.
+        b: values of B for the same items in the same order.
+        statistic: "median", or a percentile as "p95".
 
     Raises:
         ValueError: the two have different lengths.
@@ -103,20 +103,19 @@ def bootstrap_difference(
     first, second = to_floats(a), to_floats(b)
     if first.size != second.size:
         raise ValueError(f"{first.size} values of A, but {second.size} of B: align them by item first")
-    name = statistic if isinstance(statistic, str) else getattr(statistic, "__name__", "statistic")
-    n, label = first.size, f"difference of {name}s"
+    n, label, percentile = first.size, f"difference of {statistic}s", _to_percentile(statistic)
     if not n:
         return Estimate(None, None, 0, label, note=too_few(0))
 
     def difference(x: Floats, y: Floats, axis: int = -1) -> Floats:
-        return _along(x, statistic, axis) - _along(y, statistic, axis)
+        return np.asarray(np.percentile(x, percentile, axis=axis) - np.percentile(y, percentile, axis=axis))
 
     value = float(difference(first, second))
     if n < MIN_ITEMS:
         return Estimate(value, None, n, label, note=too_few(n))
     if is_constant(first - second):
         return Estimate(value, None, n, label, note="every item has the same difference: no interval")
-    if n > MAX_BCA_ITEMS and isinstance(statistic, str):
+    if n > MAX_BCA_ITEMS:
         return bootstrap_percentiles(first, second, (statistic,), level=level)[0]
     for method in ("BCa", "percentile"):
         with warnings.catch_warnings():  # a statistic without spread makes BCa divide by 0; the check below sees the NaN
@@ -187,12 +186,6 @@ def _weighted_percentiles(ordered: Floats, counts: NDArray[np.int32], percentile
 
 def _mean(values: Floats, axis: int = -1) -> Floats:
     return np.asarray(values.mean(axis=axis))
-
-
-def _along(values: Floats, statistic: Callable[[Floats], float] | str, axis: int) -> Floats:
-    if isinstance(statistic, str):
-        return np.asarray(np.percentile(values, _to_percentile(statistic), axis=axis))
-    return np.asarray(np.apply_along_axis(statistic, axis, values))
 
 
 def _to_percentile(statistic: str) -> float:

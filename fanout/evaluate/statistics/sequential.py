@@ -24,6 +24,8 @@ MAX_LOG = 700.0
 """e^700 is near the largest float; larger capital decides no more."""
 BET_CAP = 0.5
 """Largest share of the capital at risk in one bet, so that no single item ruins a process."""
+CANDIDATES = 100
+"""Means on either side that an interval is made of: each is five to ten per cent further out than the one before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +56,10 @@ class Decision:
     sentence: str
 
 
-def mixture_e_value(wins: int, losses: int, *, a: float = PRIOR, b: float = PRIOR) -> float:
-    """Return the e-value of discordant pairs against equal chances: 2^(w+l) · B(a+w, b+l) / B(a, b)."""
-    return float(np.exp(_log_mixture(np.array([wins]), np.array([losses]), a, b)[0]))
-
-
-def _log_mixture(wins: Counts, losses: Counts, a: float = PRIOR, b: float = PRIOR) -> Floats:
-    total = wins + losses
-    logs: Floats = np.asarray(total * np.log(2.0) + betaln(a + wins, b + losses) - betaln(a, b), dtype=np.float64)
-    return logs
+def _log_mixture(wins: Counts, losses: Counts) -> Floats:
+    """Return the log of the e-value of discordant pairs against equal chances: 2^(w+l) · B(½+w, ½+l) / B(½, ½)."""
+    logs = (wins + losses) * np.log(2.0) + betaln(PRIOR + wins, PRIOR + losses) - betaln(PRIOR, PRIOR)
+    return np.asarray(logs, dtype=np.float64)
 
 
 def evidence_path(differences: Sequence[float] | Floats) -> Floats:
@@ -85,37 +82,60 @@ def betting_path(
     Args:
         side: "above" gains if the true mean is larger, "below" if it is smaller; "both" splits the stake.
     """
-    logs = {"above": _log_capital(values, mean, 1, alpha), "below": _log_capital(values, mean, -1, alpha)}
-    logs["both"] = np.logaddexp(logs["above"], logs["below"]) - np.log(2.0)
-    return np.asarray(np.exp(np.minimum(logs[side], MAX_LOG)))
+    return np.asarray(np.exp(np.minimum(_log_capital(values, mean, side, _choose_bets(values, alpha)), MAX_LOG)))
 
 
-def _log_capital(values: Floats, mean: float, sign: int, alpha: float) -> Floats:
-    """Return the log of the capital; each bet is made from what was seen before it."""
-    if not values.size:
-        return np.empty(0)
+def _choose_bets(values: Floats, alpha: float) -> Floats:
+    """Return the size of each bet, from what was seen before it."""
     steps = np.arange(1, values.size + 1)
     means = (0.5 + np.cumsum(values)) / (steps + 1)
     # Starts as if a half had been seen with the largest spread: the first bets are small, whatever comes first.
     variances = (0.25 + np.cumsum((values - means) ** 2)) / (steps + 1)
     # A bet may use only what was seen before it, or the capital would no longer be evidence.
-    before = np.concatenate(([0.25], variances[:-1]))
-    bets = np.sqrt(2 * np.log(2 / alpha) / (before * steps * np.log(steps + 1)))
+    before = np.concatenate(([0.25], variances[:-1]))[: values.size]
+    return np.asarray(np.sqrt(2 * np.log(2 / alpha) / (before * steps * np.log(steps + 1))))
+
+
+def _log_capital(values: Floats, mean: float, side: Literal["both", "above", "below"], bets: Floats) -> Floats:
+    if side == "both":
+        above, below = (_log_capital(values, mean, one, bets) for one in ("above", "below"))
+        return np.asarray(np.logaddexp(above, below) - np.log(2.0))
+    sign = 1 if side == "above" else -1
     cap = BET_CAP / (mean if sign > 0 else 1 - mean) if 0 < mean < 1 else BET_CAP
     return np.asarray(np.cumsum(np.log1p(sign * np.minimum(bets, cap) * (values - mean))))
 
 
-def confidence_sequence(differences: Sequence[float] | Floats, *, level: float = 0.95, grid: int = 401) -> tuple[float, float]:
-    """Return an interval for the mean difference that holds at every look: the means that no bet has refuted so far."""
+def confidence_path(differences: Sequence[float] | Floats, *, alpha: float = 0.05) -> tuple[Floats, Floats]:
+    """Return the bounds of an interval for the mean difference after each item; the interval holds at every look.
+
+    It has the means that no bet has refuted by then, and never becomes wider.
+    """
     values = (_bounded(differences) + 1) / 2
     if not values.size:
-        return -1.0, 1.0
-    candidates = np.linspace(0, 1, grid)
-    kept = [mean for mean in candidates if betting_path(values, float(mean)).max() < 1 / (1 - level)]
-    if not kept:
-        return float(2 * values.mean() - 1), float(2 * values.mean() - 1)
-    step = 1 / (grid - 1)  # the true bounds lie up to one step of the grid further out
-    return float(max(2 * (min(kept) - step) - 1, -1)), float(min(2 * (max(kept) + step) - 1, 1))
+        return np.empty(0), np.empty(0)
+    bets, threshold = _choose_bets(values, alpha), np.log(1 / alpha)
+    candidates = _list_candidates(float(values.mean()), values.size)
+    refuted = np.array([_first_or_never(_log_capital(values, float(mean), "both", bets) >= threshold) for mean in candidates])
+    places = np.arange(candidates.size)
+    # After item t those are left that fall later: the smallest and the largest of each t, from its end backwards.
+    least, most = np.full(values.size + 1, candidates.size), np.full(values.size + 1, -1)
+    np.minimum.at(least, refuted, places)
+    np.maximum.at(most, refuted, places)
+    low = np.minimum.accumulate(least[::-1])[::-1][1:]
+    high = np.maximum.accumulate(most[::-1])[::-1][1:]
+    # The true bounds lie between a candidate that is left and the next one further out.
+    return 2 * candidates[np.maximum(low - 1, 0)] - 1, 2 * candidates[np.minimum(high + 1, candidates.size - 1)] - 1
+
+
+def _list_candidates(centre: float, n: int) -> Floats:
+    """Return means within 0 … 1, the denser the nearer to the centre: the interval ends near it."""
+    offsets = np.geomspace(0.02 / np.sqrt(n), 1, CANDIDATES)
+    # The centre is never refuted by what it is the mean of, but for rounding: without it an interval could be empty.
+    return np.unique(np.clip(np.concatenate((centre - offsets, [0.0, centre, 1.0], centre + offsets)), 0, 1))
+
+
+def _first_or_never(reached: NDArrayBool) -> int:
+    return int(np.argmax(reached)) if reached.any() else reached.size
 
 
 def decide(differences: Sequence[float] | Floats, rule: StoppingRule, *, checks_futility: bool = True) -> Decision:

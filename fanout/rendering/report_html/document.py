@@ -15,9 +15,8 @@ from fanout.rendering.report_html.answers import AnswerPack, compress
 from fanout.rendering.report_html.blocks import Blocks, list_texts, section
 from fanout.rendering.report_html.markup import Markup, element, join
 from fanout.rendering.report_html.opinion_sections import build_judges, build_preferences
-from fanout.rendering.report_html.sections import build_cards, build_costs, build_metric, pick_tones
+from fanout.rendering.report_html.sections import build_cards, build_costs, build_metric, build_stopping, pick_tones
 from fanout.rendering.report_tables import list_policies, list_verdicts, table_parameters
-from fanout.rendering.stopping import table_stopping
 
 FOLDER = Path(__file__).with_name("assets")
 POLICY = (
@@ -81,7 +80,8 @@ def hash_source(source: str) -> str:
 def _build_body(report: ReportJson, title: str, blocks: Blocks) -> Iterator[Markup]:
     tones = pick_tones(report)
     metrics = list(enumerate(report["metrics"]))
-    links = {f"metric-{number}": metric["name"] for number, metric in metrics}
+    links = {"stopping": "Stopping"} if report["stopping"] else {}
+    links |= {f"metric-{number}": metric["name"] for number, metric in metrics}
     links |= {f"preferences-{number}": one["source"] for number, one in enumerate(report["preferences"])}
     links |= {"judges": "Judges"} if report["judges"] else {}
     links |= {"costs": "Cost and time", "answers": "Answers", "methods": "Methods"}
@@ -89,10 +89,11 @@ def _build_body(report: ReportJson, title: str, blocks: Blocks) -> Iterator[Mark
     yield element("nav", *(element("a", name, href=f"#{target}") for target, name in links.items()), aria_label="Sections")
     yield Markup("<main>")
     verdicts = element("ul", *(element("li", verdict) for verdict in list_verdicts(report)), class_="verdicts")
-    stopping = blocks.fold(table_stopping(report["stopping"])) if report["stopping"] else None
     policies = [element("p", line, class_="quiet") for line in list_policies(report)]
-    yield section("verdict", "Verdict", verdicts, stopping, *policies)
+    yield section("verdict", "Verdict", verdicts, *policies)
     yield build_cards(report, tones)
+    if report["stopping"]:
+        yield build_stopping(report["stopping"], blocks)
     for number, metric in metrics:
         yield build_metric(metric, number, tones, blocks)
     for number, preferences in enumerate(report["preferences"]):

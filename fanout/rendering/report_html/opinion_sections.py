@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from itertools import count
 
 from fanout.rendering.figures import format_score
-from fanout.rendering.judges import JudgeJson, table_judges
+from fanout.rendering.judges import JudgeJson, table_corrected, table_judges
 from fanout.rendering.preferences import PreferencesJson, list_preference_tables
 from fanout.rendering.report_html.blocks import Blocks, section
-from fanout.rendering.report_html.canvas import format_plain, get_tone
+from fanout.rendering.report_html.canvas import MINUS, format_plain, get_tone
 from fanout.rendering.report_html.interval_charts import IntervalRow, draw_intervals
 from fanout.rendering.report_html.markup import Markup, element
 from fanout.rendering.report_html.plane_charts import draw_heat_map
@@ -77,4 +77,26 @@ def build_judges(judges: Sequence[JudgeJson], blocks: Blocks) -> Markup:
         table_judges(judges),
     )
     notes = [element("p", f"{judge['name']}: {judge['note']}", class_="warning") for judge in judges if judge["note"]]
-    return section("judges", "Judges: how far they can be trusted", *notes, element("div", figure, class_="figures"))
+    corrected = [_draw_corrected(judge, blocks) for judge in judges if judge["corrected"]]
+    figures = element("div", figure, *corrected, class_="figures")
+    return section("judges", "Judges: how far they can be trusted", *notes, figures)
+
+
+def _draw_corrected(judge: JudgeJson, blocks: Blocks) -> Markup:
+    """Return what a judge's figures are where people's labels correct them."""
+    between = MINUS if judge["task"] == "score" else " over "
+    rows = [
+        IntervalRow(
+            figure["a"] if figure["b"] is None else f"{figure['a']}{between}{figure['b']}",
+            get_tone(place),
+            *(figure["corrected"]["value"], figure["corrected"]["low"], figure["corrected"]["high"]),
+        )
+        for place, figure in enumerate(judge["corrected"][:MAX_DRAWN])
+    ]
+    title = f"{judge['name']}, corrected by people's labels"
+    return blocks.figure(
+        title,
+        "Estimates of what people would say of all items, from the judge's verdicts on all and people's labels on some.",
+        lambda width: draw_intervals(rows, width, title, format_score, format_tick=format_plain),
+        table_corrected(judge),
+    )

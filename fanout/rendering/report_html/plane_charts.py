@@ -11,6 +11,7 @@ from fanout.rendering.report import GridCellJson
 from fanout.rendering.report_html.axes import Axis, fit_axis
 from fanout.rendering.report_html.canvas import LETTER, WIDE, Format, draw, draw_columns, draw_lines, format_plain, write
 from fanout.rendering.report_html.markup import Markup, element
+from fanout.rendering.stopping import PathPointJson
 
 LINE = 15
 """Height of a line of text."""
@@ -148,6 +149,27 @@ def draw_repeats(lines: Sequence[Line], width: float, title: str, format_: Forma
             last = line.values[-1]
             name = line.label if last is None or not is_wide else f"{line.label} {format_(last)}"
             parts.append(write(right + 2, place, name, "label", room=names - 4))
+    return draw(width, height, title, *parts)
+
+
+def draw_course(path: Sequence[PathPointJson], margin: float | None, width: float, title: str) -> Markup:
+    """Return a difference with its interval after each item; lines at no difference and at the margin."""
+    is_wide = width >= WIDE
+    height, left, right, top = (260 if is_wide else 230), 52, width - 16, 12
+    bottom = height - 34
+    lines = [] if margin is None else [-margin, margin]
+    up = fit_axis([bound for one in path for bound in (one["low"], one["high"])], bottom, top, include=(0.0, *lines))
+    across = Axis(0.0, float(max(path[-1]["items"], 1)), left, right)
+    parts = [*draw_lines(up, left, right, format_plain), *draw_columns(across, top, bottom, format_plain, 6 if is_wide else 4)]
+    places = [(across.place(one["items"]), up.place(one["low"]), up.place(one["high"])) for one in path]
+    corners = [*((x, high) for x, _, high in places), *((x, low) for x, low, _ in reversed(places))]
+    parts.append(element("path", d="M" + "L".join(f"{x:g} {y:g}" for x, y in corners) + "Z", class_="course m0"))
+    levels = [(up.place(0.0), "zero"), *((up.place(line), "front") for line in lines)]
+    parts += [element("line", x1=left, x2=right, y1=y, y2=y, class_=css) for y, css in levels]
+    means = [(across.place(one["items"]), up.place(one["difference"])) for one in path]
+    parts += [element("line", x1=x1, y1=y1, x2=x2, y2=y2, class_="whisker thin m0") for (x1, y1), (x2, y2) in pairwise(means)]
+    parts.append(element("circle", cx=means[-1][0], cy=means[-1][1], r=4.5, class_="mark m0"))
+    parts.append(write(right, height - 2, "items", "axis", "end"))
     return draw(width, height, title, *parts)
 
 

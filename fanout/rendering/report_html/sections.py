@@ -10,8 +10,9 @@ from fanout.rendering.report_html.blocks import Blocks, section
 from fanout.rendering.report_html.canvas import MINUS, format_ms, format_plain, format_usd, get_tone
 from fanout.rendering.report_html.interval_charts import BoxRow, IntervalRow, RankRow, draw_boxes, draw_intervals, draw_ranks
 from fanout.rendering.report_html.markup import Markup, element, join
-from fanout.rendering.report_html.plane_charts import Line, Point, draw_agreement, draw_repeats, draw_trade_off
+from fanout.rendering.report_html.plane_charts import Line, Point, draw_agreement, draw_course, draw_repeats, draw_trade_off
 from fanout.rendering.report_tables import table_latencies, table_models, table_pairs, table_repeats, table_scores
+from fanout.rendering.stopping import StoppedPairJson, StoppingJson, describe_expense, table_path, table_stopping
 
 MAX_AGREEMENTS = 6
 """Pairs drawn score against score; of more models, those of the best ones."""
@@ -189,6 +190,27 @@ def _to_pair_row(pair: PairJson) -> IntervalRow:
 def format_difference(value: float) -> str:
     """Return a difference with its sign."""
     return f"{'+' if value > 0 else '−' if value < 0 else ''}{format_score(abs(value))}"
+
+
+def build_stopping(stopping: StoppingJson, blocks: Blocks) -> Markup:
+    """Return when a job knew its answer, and what was known after each item."""
+    metric, margin = stopping["metric"], stopping["margin"]
+    drawn = [pair for pair in stopping["pairs"] if pair["path"]][:MAX_AGREEMENTS]
+    expense = element("p", f"{describe_expense(stopping)}.", class_="quiet")
+    table = blocks.fold(table_stopping(stopping))
+    figures = [_draw_course(pair, metric, margin, blocks) for pair in drawn]
+    return section("stopping", "When it was known", expense, table, element("div", *figures, class_="figures"))
+
+
+def _draw_course(pair: StoppedPairJson, metric: str, margin: float | None, blocks: Blocks) -> Markup:
+    title = f"{pair['a']}{MINUS}{pair['b']}"
+    lines = "" if margin is None else f" Dashed: ±{margin:g}, which counts as equal."
+    return blocks.figure(
+        title,
+        f"Mean difference by {metric} after each item, with the interval that holds at every look: {pair['state']}.{lines}",
+        lambda width: draw_course(pair["path"], margin, width, f"{metric}: {title} after each item"),
+        table_path(metric, [pair]),
+    )
 
 
 def build_costs(report: ReportJson, tones: Tones, blocks: Blocks) -> Markup:

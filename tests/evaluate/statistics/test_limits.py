@@ -48,7 +48,6 @@ def test_no_items_at_all_have_no_mean() -> None:
 def test_nan_and_infinity_are_refused_not_averaged(value: float) -> None:
     with pytest.raises(ValueError, match="1 of 16 values are NaN or infinite"):
         means.estimate_mean([*[1.0] * 15, value])
-    assert repeats.mean_per_item([("a", value), ("a", 1.0), ("b", value)]) == {"a": 1.0}
 
 
 def test_equal_scores_have_no_spread_and_no_interval() -> None:
@@ -116,6 +115,28 @@ def test_a_judge_without_30_labels_is_not_validated() -> None:
     assert chance.value is None
     assert judges.describe_validation(30) is None
     assert judges.ppi_mean([1], [1], [1])[0].value is None
+
+
+def test_a_correction_by_few_labels_has_no_interval_and_by_a_judge_of_one_opinion_is_the_labels_alone() -> None:
+    few = judges.correct_mean([0.0, 0.5] * 7, [0.5, 0.5] * 7, [0.5] * 100)
+    blind = judges.correct_mean([0.0, 1.0] * 20, [1.0] * 40, [1.0] * 100)
+    opposed = judges.correct_mean([0.0, 1.0] * 20, [1.0, 0.0] * 20, [1.0] * 100)
+
+    assert few.estimate.interval is None
+    assert few.effective_labels is None
+    assert (few.estimate.note or "").startswith("14 labels are too few for an interval; at least 15 are needed; judge not")
+    assert (blind.estimate.value, blind.weight, blind.estimate.method) == (0.5, 0, "mean, PPI++")
+    assert (opposed.estimate.value, opposed.weight) == (0.5, 0)
+
+
+def test_an_interval_that_holds_at_every_look_has_bounds_after_each_item_and_none_without_items() -> None:
+    low, high = sequential.confidence_path([1.0] * 40)
+    nothing, _ = sequential.confidence_path([])
+
+    assert (low.size, nothing.size) == (40, 0)
+    assert (low[0], high[0], high[-1]) == (-1, 1, 1)
+    assert 0.6 < low[-1] < 1
+    assert (np.diff(low) >= 0).all()
 
 
 def test_kappa_is_unknown_where_one_category_is_all_there_is() -> None:

@@ -109,13 +109,12 @@ def test_clustered_items_are_compared_by_their_clusters_alone() -> None:
     assert simultaneous.low == pytest.approx(plain.difference.interval.low, rel=1e-9)
 
 
-@pytest.mark.parametrize("method", ["holm", "fdr_bh"])
-def test_adjusted_p_values_are_those_of_statsmodels(method: str) -> None:
+def test_adjusted_p_values_are_those_of_statsmodels() -> None:
     generator = np.random.default_rng(GENERATOR_SEED)
     for size in (1, 2, 7, 30):
         p_values = generator.random(size) ** 3
-        assert many.adjust(p_values.tolist(), method) == pytest.approx(multipletests(p_values, method=method)[1].tolist())
-    assert many.adjust([0.02, 0.02, 0.5], "holm") == pytest.approx([0.06, 0.06, 0.5])
+        assert many.adjust(p_values.tolist()) == pytest.approx(multipletests(p_values, method="holm")[1].tolist())
+    assert many.adjust([0.02, 0.02, 0.5]) == pytest.approx([0.06, 0.06, 0.5])
     assert many.adjust([]) == []
 
 

@@ -25,11 +25,13 @@ from fanout.rendering.report_html.plane_charts import (
     Line,
     Point,
     draw_agreement,
+    draw_course,
     draw_heat_map,
     draw_repeats,
     draw_trade_off,
     find_front,
 )
+from fanout.rendering.stopping import PathPointJson
 
 
 def parse(svg: str) -> ElementTree.Element:
@@ -147,6 +149,23 @@ def test_items_are_circles_by_their_number_on_the_side_of_the_better_model() -> 
     radius = {str(mark.get("class")).split()[1]: float(mark.get("r", "")) for mark in parse(svg).iter("circle")}
 
     assert radius["below"] == 2 * radius["above"] == 4 * radius["even"]
+
+
+def test_the_course_of_a_difference_is_a_band_that_narrows_with_a_line_in_it() -> None:
+    path: list[PathPointJson] = [
+        {"items": n, "difference": 0.3, "low": 0.3 - 1 / n, "high": 0.3 + 1 / n, "evidence": 1.0} for n in (1, 2, 4)
+    ]
+    svg = parse(draw_course(path, 0.1, WIDE, "course"))
+    (band,) = [one.get("d", "") for one in svg.iter("path")]
+    corners = [tuple(map(float, corner.split())) for corner in band.strip("MZ").split("L")]
+    (mark,) = list_marks(draw_course(path, None, NARROW, "course"))
+
+    assert [x for x, _ in corners] == sorted(x for x, _ in corners[:3]) + sorted((x for x, _ in corners[:3]), reverse=True)
+    assert [corners[5 - n][1] - corners[n][1] for n in range(3)] == sorted(
+        (corners[5 - n][1] - corners[n][1] for n in range(3)), reverse=True
+    )
+    assert sum(one.get("class") == "front" for one in svg.iter("line")) == 2, "one line at either margin"
+    assert mark[0] == NARROW - 16
 
 
 def test_repeats_and_win_rates_name_every_model() -> None:

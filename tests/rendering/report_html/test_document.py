@@ -18,7 +18,7 @@ from fanout.rendering.report import render_report
 from fanout.rendering.report_html.answers import CHUNK_ITEMS, AnswerPack, to_text
 from fanout.rendering.report_html.document import hash_source, write_document
 from tests.support.builders.measures import build_measures
-from tests.support.builders.reports import Scores, make_opinions, make_records, make_report, make_scores
+from tests.support.builders.reports import Scores, make_opinions, make_records, make_report, make_scores, make_stopping
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
 
@@ -83,6 +83,7 @@ def test_names_that_are_markup_stay_text_in_every_part() -> None:
     harmless, hostile = make_report(), make_report(scores)
     hostile["preferences"], hostile["judges"] = make_opinions(list(scores))
     harmless["preferences"], harmless["judges"] = make_opinions()
+    hostile["stopping"], harmless["stopping"] = {**make_stopping(list(scores)), "metric": HOSTILE}, make_stopping()
     for field in ("provider", "upstream_model"):
         for model in hostile["models"]:
             model[field] = HOSTILE
@@ -98,18 +99,25 @@ def test_every_figure_has_its_table_and_every_table_its_csv() -> None:
     scores = make_scores()
     report = make_report()
     report["preferences"], report["judges"] = make_opinions()
+    report["stopping"] = make_stopping()
     document = render(report, make_records(scores, lambda *_: "text"))
     figures = re.findall(r"<figure.*?</figure>", document, re.DOTALL)
     titles = [re.search(r"<h3>(.*?)</h3>", figure)[1] for figure in figures]  # type: ignore[index]
     files = unpack(outline(document), "files")
 
     assert titles == [
+        *("good − other", "good − poor", "other − poor"),
         *("Score", "Rank", "Paired differences", "Score by repeat", "Score against score", "Ratings", "Win rates", "Agreement"),
+        "helpful, corrected by people&#x27;s labels",
         *("Cost against exact", "Time to first token", "Time of the attempt", "Total time"),
     ]
     assert all(figure.count("<svg") >= 1 and figure.count("<table>") == 1 for figure in figures)
     assert [int(number) for number in re.findall(r'data-csv="(\d+)"', document)] == list(range(len(files)))
     by_name = dict(files)
+    paths = [content.splitlines()[1] for name, content in files if name == "stopping_path-exact.csv"]
+    assert paths == [f"{pair},1,0.5,-0.9,0.9,7.0" for pair in ("good,other", "good,poor", "other,poor")]
+    assert by_name["corrected-helpful.csv"].splitlines()[1].startswith("good,other,0.7,0.6,")
+    assert "it took 9 calls ($0.0200), less than a plan of a fixed size for just what was found: 45 calls" in document
     assert by_name["scores-exact.csv"].splitlines()[1].startswith("good,0.9,")
     assert by_name["cost_quality-exact.csv"].splitlines()[0] == 'model,"per 1,000 items",exact'
 

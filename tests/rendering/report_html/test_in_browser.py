@@ -11,7 +11,16 @@ import pytest
 from playwright.async_api import Browser, Page
 
 from tests.support.browser import NARROW, WIDE, Visit, visit
-from tests.support.builders.reports import Answer, Scores, make_opinions, make_records, make_report, make_scores, write_file
+from tests.support.builders.reports import (
+    Answer,
+    Scores,
+    make_opinions,
+    make_records,
+    make_report,
+    make_scores,
+    make_stopping,
+    write_file,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 HOSTILE = (
@@ -43,6 +52,7 @@ def write_report(folder: Path, answer: Answer, scores: Scores | None = None) -> 
     report = make_report(scores)
     if scores is None:
         report["preferences"], report["judges"] = make_opinions()
+        report["stopping"] = make_stopping()
     return write_file(folder / "report.html", report, make_records(scores or make_scores(), answer))
 
 
@@ -71,7 +81,7 @@ async def test_the_file_is_accessible_and_fits_every_width(
         assert await visitor.check_accessibility() == []
         assert await visitor.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         shown = await visitor.page.eval_on_selector_all("svg", "all => all.filter(one => one.checkVisibility()).length")
-        assert shown == 14  # twelve figures, of which one has three drawings
+        assert shown == 18  # sixteen figures, of which one has three drawings
         await visitor.page.click(".open")
         await visitor.page.wait_for_selector("dialog[open] article")
         assert await visitor.check_accessibility() == []

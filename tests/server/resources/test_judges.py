@@ -90,6 +90,9 @@ async def test_a_judge_declared_in_a_job_compares_pairs_after_it_and_people_vali
     assert (figures["labels"], figures["note"], figures["both_orders"], figures["consistency"]) == (30, None, 30, 1)
     assert figures["bias"] == 0
     assert figures["kappa"] is not None
+    (corrected,) = figures["corrected"]
+    assert (corrected["a"], corrected["b"], corrected["judged"], corrected["labels"]) == (*MODELS, 1, 30)
+    assert "two unlabelled items are needed" in corrected["corrected"]["note"]
 
 
 async def test_a_judge_that_prefers_the_first_place_is_found_out(store_server: Server) -> None:

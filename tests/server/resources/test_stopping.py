@@ -41,7 +41,12 @@ async def test_a_planted_difference_stops_the_job_long_before_its_end(any_store_
     assert stopping["sentence"] == job["reason"]
     assert len(prompts) == stopping["calls"] <= 2 * (7 + 32)
     assert prompts[:8] != [f"p{number // 2}" for number in range(8)], "the rows run in a random order"
-    assert (stopping["pairs"][0]["state"], stopping["pairs"][0]["items"]) == ("difference", 7)
+    (pair,) = stopping["pairs"]
+    assert (pair["state"], pair["items"], pair["fixed_items"]) == ("difference", 7, 15)
+    assert (stopping["fixed_calls"], stopping["fixed_cost_usd"], stopping["cost_usd"]) == (30, None, None)
+    assert [point["items"] for point in pair["path"]] == [1, 2, 3, 4, 5, 6, 7]
+    assert (pair["low"], pair["high"]) == (pair["path"][-1]["low"], 1)
+    assert pair["path"][-1]["evidence"] == pair["evidence"] >= 20
     assert any("the job stops as soon as it is decided" in note for note in report["notes"])
     assert not any("calls have ended" in note for note in report["notes"])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from functools import lru_cache
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from fanout.rendering.judges import JudgeJson
 from fanout.rendering.preferences import PreferencesJson
 from fanout.rendering.report import ReportJson, render_report
 from fanout.rendering.report_html.document import write_document
+from fanout.rendering.stopping import StoppedPairJson, StoppingJson
 from tests.support.builders.measures import FAILED, Value, build_measures
 
 Scores = Mapping[str, Sequence[Value | Sequence[Value]]]
@@ -99,8 +101,55 @@ def make_opinions(models: Sequence[str] = MODELS) -> tuple[list[PreferencesJson]
         "retest": None,
         "cost_usd": 0.4,
         "note": "judge not validated",
+        "corrected": [
+            {
+                "a": models[0],
+                "b": models[1],
+                "items": 40,
+                "judged": 0.7,
+                "corrected": {**estimate(0.6), "method": "mean, PPI++"},
+                "labels": 20,
+                "judge_weight": 0.8,
+                "effective_labels": 31.5,
+            }
+        ],
     }
     return [votes], [judge]
+
+
+def make_stopping(models: Sequence[str] = MODELS) -> StoppingJson:
+    """Return the course of a job that has stopped after three items."""
+    pairs: list[StoppedPairJson] = [
+        {
+            "a": a,
+            "b": b,
+            "state": "difference",
+            "items": 3,
+            "difference": 0.5,
+            "evidence": 21.0,
+            "low": 0.1,
+            "high": 0.9,
+            "path": [
+                {"items": items, "difference": 0.5, "low": 0.1 - 1 / items, "high": 0.9, "evidence": 7.0 * items}
+                for items in (1, 2, 3)
+            ],
+            "fixed_items": 15,
+        }
+        for a, b in combinations(models, 2)
+    ]
+    return {
+        "metric": "exact",
+        "margin": 0.1,
+        "alpha": 0.05,
+        "seed": 7,
+        "sentence": f"decided by exact after 3 of 40 items: {models[0]} is better than every other model",
+        "items": 3,
+        "calls": 9,
+        "cost_usd": 0.02,
+        "fixed_calls": 45,
+        "fixed_cost_usd": 0.1,
+        "pairs": pairs,
+    }
 
 
 Answer = Callable[[int, int, int], str]
