@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fanout.evaluate.judging.judging import Verdicts
 from fanout.evaluate.report.corrections import correct_preferences, correct_scores
 from fanout.evaluate.report.measures import JudgeMeasures
 from fanout.evaluate.report.preferences import Judgement
@@ -16,7 +17,7 @@ from fanout.store.votes import VoteRow
 NAMES = {0: "a", 1: "b"}
 
 
-def make_judge(verdicts: dict[str, tuple[float | None, str | None]]) -> JudgeMeasures:
+def make_judge(verdicts: Verdicts) -> JudgeMeasures:
     row = ScorerRow(1, "judge", "judge/1", "{}", is_bounded=True, is_higher_better=True)
     return JudgeMeasures(row, "up/judge", "score", "random", verdicts, None)
 
@@ -24,15 +25,31 @@ def make_judge(verdicts: dict[str, tuple[float | None, str | None]]) -> JudgeMea
 def vote(item: int, choice: Any, entries: tuple[int, int] = (0, 1)) -> VoteRow:
     first, second = entries
     return VoteRow(
-        *(item, f"vote_{item}", 0.0, "", "", "pair", "job_1", None),
-        *(item, first, 0, NAMES[first], second, 0, NAMES[second], 1.0, choice, None),
+        number=item,
+        id=f"vote_{item}",
+        drawn=0.0,
+        account_id="",
+        rater="",
+        kind="pair",
+        job_id="job_1",
+        comparison_id=None,
+        item=item,
+        entry_a=first,
+        repeat_a=0,
+        model_a=NAMES[first],
+        entry_b=second,
+        repeat_b=0,
+        model_b=NAMES[second],
+        voted=1.0,
+        choice=choice,
+        score=None,
     )
 
 
 def test_a_judge_that_flatters_one_model_is_corrected_and_so_is_the_difference() -> None:
     generator = random.Random(3)
     truth = {(item, entry): generator.choice([0.25, 0.5, 0.75]) for item in range(200) for entry in NAMES}
-    verdicts = {f"{item}/{entry}.0": (value + 0.25 * entry, None) for (item, entry), value in truth.items()}
+    verdicts: Verdicts = {f"{item}/{entry}.0": (value + 0.25 * entry, None) for (item, entry), value in truth.items()}
     verdicts |= {"0/0.0~again": (0.0, None), "199/1.0": (None, "unreadable")}
     labels = {(item, entry, 0): truth[item, entry] for item in range(0, 200, 4) for entry in NAMES}
     a, b, difference = correct_scores(make_judge(verdicts), labels, NAMES)
@@ -49,7 +66,7 @@ def test_a_judge_that_flatters_one_model_is_corrected_and_so_is_the_difference()
 
 
 def test_of_repeats_only_those_that_people_labelled_stand_beside_their_labels() -> None:
-    verdicts: dict[str, tuple[float | None, str | None]] = {
+    verdicts: Verdicts = {
         f"{item}/{entry}.{repeat}": (float(repeat), None) for item in range(40) for entry in NAMES for repeat in (0, 1)
     }
     labels = {(item, 0, 1): 1.0 for item in range(20)}
