@@ -1,7 +1,8 @@
-"""Judging of a job: one job asks the judge, a second one repeats, once, the questions whose verdict could not be read.
+"""Judging of a job, in rounds, each a job of its own: what has not been asked yet, and, once more, what could not be read.
 
-The judges of a job are scorers of it, and their jobs have ids that follow from the job's and the judge's. So whoever continues,
-in whichever process, finds what was begun, and no question is sent twice.
+The first round asks about all answers; later ones are for unreadable verdicts, and for answers that came by a retry. The judges
+of a job are scorers of it, and their jobs have ids that follow from the job's and the judge's. So whoever continues, in
+whichever process, finds what was begun, and no question is sent twice.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import random
 import tempfile
+from collections import Counter
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import IO, TYPE_CHECKING
@@ -35,7 +36,9 @@ from fanout.store.jobs.results import ItemResults
 if TYPE_CHECKING:
     from fanout.evaluate.scorers.judge import JudgeScorer
 
-ROUNDS = (1, 2)
+MAX_ASKED = 2
+"""Times that a question is asked at most: a judge that fails to end with a verdict twice would do so again."""
+MAX_ROUNDS = 1_000
 ITEMS_AT_ONCE = 64
 SCORES_AT_ONCE = 1_000
 MAX_SPOOLED_BYTES = 8 * 2**20
@@ -69,8 +72,10 @@ def parse_judge(row: ScorerRow) -> JudgeScorer:
 
 async def list_judge_jobs(store: JobStore, job: Job, row: ScorerRow) -> Sequence[Job]:
     """Return the jobs in which a judge judges a job, in order."""
-    rows = [await store.find(name_judge_job(job.id, row.version, round_)) for round_ in ROUNDS]
-    return [Job.from_row(found) for found in rows if found]
+    found: list[Job] = []
+    while len(found) < MAX_ROUNDS and (known := await store.find(name_judge_job(job.id, row.version, len(found) + 1))):
+        found.append(Job.from_row(known))
+    return found
 
 
 class Judging:
@@ -97,30 +102,22 @@ class Judging:
 
     async def _advance_judge(self, job: Job, row: ScorerRow) -> Job | None:
         judge = parse_judge(row)
-        for round_ in ROUNDS:
-            known = await self._store.find(name_judge_job(job.id, row.version, round_))
-            created = Job.from_row(known) if known else await self._create_round(job, row, judge, round_)
-            # Nothing is left unread, so there is no second round, either.
-            if created is None:
-                break
-            # One round at a time: the second repeats what the first leaves unread, which is known at its end.
-            if created.state != "done":
-                return created
+        rounds = await list_judge_jobs(self._store, job, row)
+        # One round at a time: the next one repeats what this one leaves unread, which is known at its end.
+        if rounds and rounds[-1].state != "done":
+            return rounds[-1]
+        if len(rounds) < MAX_ROUNDS and (created := await self._create_round(job, row, judge, rounds)):
+            return created
         if judge.task == "score":
             await self._store_scores(job, row)
         return None
 
-    async def _create_round(self, job: Job, row: ScorerRow, judge: JudgeScorer, round_: int) -> Job | None:
-        """Create the judge's job; `None` where there is nothing to ask."""
-        unread = None
-        if round_ > 1:
-            # A judge that fails to end with a verdict once often does so the next time; more rounds would be paid for in
-            # vain.
-            unread = {name for name, (value, _) in (await read_verdicts(self._store, job, row)).items() if value is None}
-            if not unread:
-                return None
+    async def _create_round(self, job: Job, row: ScorerRow, judge: JudgeScorer, earlier: Sequence[Job]) -> Job | None:
+        """Create the judge's next job; `None` where there is nothing to ask."""
+        settled = await self._list_settled(job, row, earlier)
+        round_ = len(earlier) + 1
         with tempfile.SpooledTemporaryFile(MAX_SPOOLED_BYTES) as spool:
-            writer = _QuestionWriter(job, row, judge, unread, spool)
+            writer = _QuestionWriter(job, row, judge, settled, spool)
             after = -1
             while page := await self._store.results.list_items(job.number, after, ITEMS_AT_ONCE):
                 after = page[-1][0].item
@@ -141,14 +138,25 @@ class Judging:
         log.info("judging.started", job=job.id, judge=row.label, judge_job=created.id, questions=writer.count)
         return created
 
+    async def _list_settled(self, job: Job, row: ScorerRow, earlier: Sequence[Job]) -> set[str]:
+        """Return the questions that are not asked again: those whose verdict was read, and those asked often enough."""
+        asked: Counter[str] = Counter()
+        for judge_job in earlier:
+            async for name, _ in _list_questions(self._store, judge_job):
+                asked[name] += 1
+        verdicts = await read_verdicts(self._store, job, row) if earlier else {}
+        return {name for name, count in asked.items() if count >= MAX_ASKED or verdicts[name][0] is not None}
+
     async def _store_scores(self, job: Job, row: ScorerRow) -> None:
-        """Write a judge's scores among those of the job; those that exist stay as they are."""
+        """Write a judge's scores among those of the job; those that have a value stay as they are."""
         scores: list[tuple[Place, UnitScore]] = []
         for name, (value, explanation) in (await read_verdicts(self._store, job, row)).items():
             question = Question.from_custom_id(name)
             if not question.is_again:
                 ((entry, repeat),) = question.answers
                 scores.append(((question.item, entry, repeat), UnitScore(row.scorer, value, explanation)))
+        # What was unread may have been read since, in a round whose failed calls were repeated.
+        await self._store.scores.forget_unknown(job.number, row.scorer)
         await self._store.scores.add(job.number, scores)
 
     async def continue_after(self, job: Job) -> None:
@@ -188,26 +196,31 @@ async def open_judging(store: JobStore, manager: JobManager) -> AsyncGenerator[J
 
 
 async def read_verdicts(store: JobStore, job: Job, row: ScorerRow) -> Verdicts:
-    """Return what a judge has decided so far, by question: of two rounds the first that could be read."""
+    """Return what a judge has decided so far, by question: of several rounds the first that could be read."""
     verdicts: Verdicts = {}
     for judge_job in await list_judge_jobs(store, job, row):
-        for first in range(0, judge_job.items, SCORES_AT_ONCE):
-            names = await store.inputs.list_custom_ids(judge_job.number, first, first + SCORES_AT_ONCE)
-            scores = await store.scores.read(judge_job.number, first, first + SCORES_AT_ONCE - 1)
-            for item, name in names:
-                found = scores.get((item, 0, 0))
-                if verdicts.get(name, (None, None))[0] is None:
-                    verdicts[name] = (found[0].value, found[0].explanation) if found else (None, "the judge has not answered")
+        async for name, verdict in _list_questions(store, judge_job):
+            if verdicts.get(name, (None, None))[0] is None:
+                verdicts[name] = verdict
     return verdicts
+
+
+async def _list_questions(store: JobStore, judge_job: Job) -> AsyncGenerator[tuple[str, tuple[float | None, str | None]]]:
+    """Yield the questions of a round, each with its verdict."""
+    for first in range(0, judge_job.items, SCORES_AT_ONCE):
+        names = await store.inputs.list_custom_ids(judge_job.number, first, first + SCORES_AT_ONCE)
+        scores = await store.scores.read(judge_job.number, first, first + SCORES_AT_ONCE - 1)
+        for item, name in names:
+            found = scores.get((item, 0, 0))
+            yield name, (found[0].value, found[0].explanation) if found else (None, "the judge has not answered")
 
 
 class _QuestionWriter:
     """The questions about a job's answers, written as the rows of the judge's job."""
 
-    def __init__(self, job: Job, row: ScorerRow, judge: JudgeScorer, unread: set[str] | None, spool: IO[bytes]) -> None:
-        self._judge, self._unread, self._spool = judge, unread, spool
-        # Seeded: an intake that is repeated after a crash asks the same questions in the same orders.
-        self._generator = random.Random(f"{job.id}\0{row.version}")  # noqa: S311 - must be fair and repeatable, not secret
+    def __init__(self, job: Job, row: ScorerRow, judge: JudgeScorer, settled: set[str], spool: IO[bytes]) -> None:
+        self._judge, self._settled, self._spool = judge, settled, spool
+        self._seed = f"{job.id}\0{row.version}"
         self.count = 0
 
     def write(self, page: Sequence[ItemResults]) -> None:
@@ -216,7 +229,6 @@ class _QuestionWriter:
             completions = {place: StoredOutcome.from_json(unit.record).completion for place, unit in ended.items()}
             texts = {
                 place: found.choices[0].message.shown_text if found.choices else ""
-                # Sorted: with rows in another order the seeded generator would draw other questions.
                 for place, found in sorted(completions.items())
                 if found is not None
             }
@@ -228,9 +240,8 @@ class _QuestionWriter:
                 if not isinstance(rubric, str) or not rubric:
                     continue
                 judge = judge.model_copy(update={"rubric": rubric})
-            for question in list_questions(item.item, list(texts), judge, self._generator):
-                # Skipped only now: each question takes its turns of the generator, or the second round would draw others.
-                if self._unread is None or question.custom_id in self._unread:
+            for question in list_questions(item.item, list(texts), judge, self._seed):
+                if question.custom_id not in self._settled:
                     prompt = write_question(question, judge, shown, texts)
                     row = {"custom_id": question.custom_id, "messages": [{"role": "user", "content": prompt}]}
                     self._spool.write(dump(row) + b"\n")

@@ -74,25 +74,25 @@ class Question(NamedTuple):
         return self._replace(answers=tuple(reversed(self.answers)))
 
 
-def list_questions(
-    item: int, places: Sequence[tuple[int, int]], judge: JudgeScorer, generator: random.Random
-) -> Iterator[Question]:
+def list_questions(item: int, places: Sequence[tuple[int, int]], judge: JudgeScorer, seed: str) -> Iterator[Question]:
     """Yield the questions about one item.
 
     Args:
         item: its number.
         places: entries and repeats of its answers.
         judge: its task, order and retest.
-        generator: of the orders, seeded by the job, so that an intake that is repeated asks the same.
+        seed: of the job and the judge.
     """
     if judge.task == "score":
-        questions = [Question(item, (place,)) for place in places]
+        shown: list[tuple[tuple[int, int], ...]] = [(place,) for place in sorted(places)]
     else:
         # Two models, and the same repeat of both: each answer meets each rival once, so costs grow with repeats, not with
         # their square.
-        pairs = [(a, b) for a, b in combinations(sorted(places), 2) if a[0] != b[0] and a[1] == b[1]]
-        questions = [Question(item, pair if generator.random() < 0.5 else pair[::-1]) for pair in pairs]
-    for question in questions:
+        shown = [(a, b) for a, b in combinations(sorted(places), 2) if a[0] != b[0] and a[1] == b[1]]
+    for answers in shown:
+        # For each by itself: answers that come later must not change what was drawn for those that were there.
+        generator = random.Random(f"{seed}\0{item}\0{answers}")  # noqa: S311 - must be fair and repeatable, not secret
+        question = Question(item, answers if judge.task == "score" or generator.random() < 0.5 else answers[::-1])
         yield question
         if judge.task == "pair" and (judge.order == "both" or generator.random() < BOTH_ORDERS_SHARE):
             yield question.turn()

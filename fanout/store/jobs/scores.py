@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fanout.store.engine.database import Database, run_to_end
@@ -59,6 +59,13 @@ class Scores:
         for start in range(0, len(rows), ROWS_AT_ONCE):  # others want to write, too
             async with self._database.write_transaction() as connection:
                 await connection.exec_driver_sql(self._add, rows[start : start + ROWS_AT_ONCE])
+
+    @run_to_end
+    async def forget_unknown(self, number: int, scorer: int) -> None:
+        """Remove the scores of a scorer that have no value."""
+        is_one = (scores.c.job == number, scores.c.scorer == scorer, scores.c.value.is_(None))
+        async with self._database.write_transaction() as connection:
+            await connection.execute(delete(scores).where(*is_one))
 
     async def count(self, number: int) -> Mapping[int, tuple[int, int]]:
         """Return how many answers each scorer of a job has looked at, and how many got a value, by the scorer's number."""

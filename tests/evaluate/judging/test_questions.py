@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 
 import pytest
@@ -14,8 +13,8 @@ from fanout.evaluate.scorers.scorer import ScorerInput
 
 
 def test_pairs_are_asked_in_a_random_order_and_a_fifth_in_both() -> None:
-    judge, generator = JudgeScorer(model="m", task="pair", retest=0.1), random.Random(1)
-    asked = [question for item in range(2_000) for question in list_questions(item, [(0, 0), (1, 0)], judge, generator)]
+    judge = JudgeScorer(model="m", task="pair", retest=0.1)
+    asked = [question for item in range(2_000) for question in list_questions(item, [(0, 0), (1, 0)], judge, "seed")]
     first = Counter(question.answers[0] for question in asked if not question.is_again)
     by_item = Counter(question.item for question in asked if not question.is_again)
 
@@ -28,7 +27,7 @@ def test_pairs_are_asked_in_a_random_order_and_a_fifth_in_both() -> None:
 
 def test_both_orders_are_asked_of_every_pair_on_request_and_only_of_two_models_and_one_repeat() -> None:
     judge = JudgeScorer(model="m", task="pair", order="both", retest=0)
-    asked = list(list_questions(3, [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)], judge, random.Random(1)))
+    asked = list(list_questions(3, [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)], judge, "seed"))
 
     assert Counter(frozenset(question.answers) for question in asked) == {
         frozenset({(0, 0), (1, 0)}): 2,
@@ -36,6 +35,14 @@ def test_both_orders_are_asked_of_every_pair_on_request_and_only_of_two_models_a
         frozenset({(1, 0), (2, 0)}): 2,
         frozenset({(0, 1), (1, 1)}): 2,
     }
+
+
+def test_answers_that_come_later_leave_the_questions_about_the_others_as_they_were() -> None:
+    judge = JudgeScorer(model="m", task="pair", order="random", retest=0.5)
+    for item in range(50):
+        before = list(list_questions(item, [(0, 0), (2, 0)], judge, "seed"))
+        after = list(list_questions(item, [(0, 0), (1, 0), (2, 0)], judge, "seed"))
+        assert [question for question in after if {(0, 0), (2, 0)} == set(question.answers)] == before
 
 
 def test_an_answer_cannot_close_its_mark_and_write_another_ones() -> None:

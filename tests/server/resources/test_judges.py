@@ -118,6 +118,30 @@ async def test_an_unreadable_verdict_is_asked_once_more_then_counted_and_never_g
     assert "judge: 32 of 32 verdicts could not be read; they are in no figure" in report["notes"]
 
 
+async def test_answers_that_come_by_a_retry_are_judged_and_no_other_one_is_asked_about_again(store_server: Server) -> None:
+    scorer = {"type": "judge", "model": "up/prefers-yes", "retest": 0}
+    body = {
+        "items": [{"prompt": f"p{number}"} for number in range(16)],
+        "models": ["up/say-yes", "up/fail-5-then-say-no"],
+        "scorers": [scorer],
+        "attempts": 1,
+    }
+    _, job = await read_answer(store_server.session.post("/v1/jobs", json=body))
+    path = f"/v1/jobs/{job['id']}"
+    await wait_for_state(store_server.session, path)
+    first = await judge(store_server, path, **scorer)
+    await read_answer(store_server.session.post(f"{path}/retry", json={}))
+    await wait_for_state(store_server.session, path)
+    ids = await judge(store_server, path, **scorer)
+    report = await fetch_report(store_server, path)
+    sizes = [(await read_answer(store_server.session.get(f"/v1/jobs/{id_}")))[1]["items"] for id_ in ids]
+
+    assert (len(first), ids[:1], sizes) == (1, first, [27, 5])
+    assert report["judges"][0]["questions"] == 32
+    assert report["metrics"][0]["n"] == 16
+    assert report["metrics"][0]["models"][1]["mean"]["value"] == 0
+
+
 async def test_a_judge_whose_model_nobody_knows_is_refused_by_name(store_server: Server) -> None:
     path = await run_job(store_server, 1)
     body: dict[str, Any] = {"scorers": ["exact", {"type": "judge", "model": "nobody"}]}
