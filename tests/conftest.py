@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 from pydantic_core import to_json
 
 from fanout.observability.logs import log
+from fanout.providers.transport import own_client
 from tests.support.builders.settings import write_providers_file
 from tests.support.databases import SYSTEMS, create_location
 from tests.support.llama.process import Llama, run_llama
@@ -38,6 +39,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 # So does `nohup` with SIGHUP.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+# All tests by aiohttp's client, as with a version of it that has not been tested.
+if os.environ.get("FANOUT_HTTP_CLIENT") == "aiohttp":
+    own_client.TESTED_VERSIONS = ()
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

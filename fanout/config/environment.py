@@ -72,6 +72,8 @@ class Environment(BaseModel):
     """Certificates (PEM) of authorities of your own, trusted for providers beside the system's"""
     fetch_images: Literal["on", "off"] = "on"
     """`off`: no image is fetched from its address for a provider that takes only bytes; callers send them as data: URLs"""
+    http_client: Literal["own", "aiohttp"] = "own"
+    """`aiohttp`: providers are called through aiohttp's client alone; `own` writes requests itself, for half the CPU time"""
     max_in_flight: int | None = Field(None, ge=1)
     """Maximum number of simultaneous upstream calls to all providers; unset: as the limit on open files allows"""
     max_connections: int | None = Field(None, ge=1)

@@ -269,9 +269,10 @@ async def open_dispatcher(
         ConfigError: an adapter cannot be loaded.
     """
     # No cookies: one caller's session at an upstream must not leak into another's call.
-    jar = aiohttp.DummyCookieJar()
+    jar, environment = aiohttp.DummyCookieJar(), settings.environment
+    may_write_heads = environment.http_client == "own"
     async with aiohttp.ClientSession(
-        connector=UpstreamConnector(make_ssl_context(settings.environment.ca_file)),
+        connector=UpstreamConnector(make_ssl_context(environment.ca_file), may_write_heads=may_write_heads),
         cookie_jar=jar,
         request_class=WatchedRequest,
         **HEAD_LIMITS,

@@ -112,8 +112,8 @@ async def test_interactive_calls_start_before_batch_calls_and_each_in_order_of_a
 
 async def test_a_paused_model_holds_only_its_own_calls_back() -> None:
     limits = build_limiter()
-    limits.pause("slow", 0.15)
     start = time.monotonic()
+    limits.pause("slow", 0.15)
     held = asyncio.create_task(acquire(limits, "slow"))
     await wait_for_waiters(limits, 1)
     await acquire(limits, "quick", within_s=0.05)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -19,6 +20,7 @@ from fanout.core.sampling import Sampling
 from fanout.core.schema import Call, Completion, Credential, Delta, Failure, Query, Target
 from fanout.providers.transport.connection_errors import HEAD_LIMITS
 from fanout.providers.transport.connector import UpstreamConnector
+from fanout.providers.transport.departures import WatchedRequest
 from fanout.providers.transport.http import HttpProvider
 
 P = TypeVar("P", bound=HttpProvider)
@@ -158,7 +160,7 @@ async def collect_stream(provider: HttpProvider, call: Call) -> StreamParts:
     return [piece for piece in pieces if isinstance(piece, Delta)], completion
 
 
-def open_session() -> aiohttp.ClientSession:
+def open_session(*, may_write_heads: bool = True, verify: ssl.SSLContext | bool = True) -> aiohttp.ClientSession:
     """Open a session as the dispatcher opens it."""
-    jar = aiohttp.DummyCookieJar()
-    return aiohttp.ClientSession(connector=UpstreamConnector(), cookie_jar=jar, **HEAD_LIMITS)
+    jar, connector = aiohttp.DummyCookieJar(), UpstreamConnector(verify, may_write_heads=may_write_heads)
+    return aiohttp.ClientSession(connector=connector, cookie_jar=jar, request_class=WatchedRequest, **HEAD_LIMITS)

@@ -13,6 +13,7 @@ from aiohttp.http_exceptions import LineTooLong
 
 from fanout.core.errors import ProviderError
 from fanout.core.schema import NO_FILES_CODE, Failure, FailureKind
+from fanout.providers.transport.response import Response
 
 CONNECTION_ERRORS = (aiohttp.ClientError, OSError)
 """The exceptions that a connection may end with; timeouts are among them."""
@@ -115,7 +116,7 @@ class ConnectionWatch:
 
     __slots__ = ("_closed", "_content", "_is_closed")
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
+    def __init__(self, response: Response) -> None:
         protocol = response.connection.protocol if response.connection else None
         self._content = response.content
         self._closed = None if protocol is None else protocol.closed  # `is None`: a protocol has a length, so it may be falsy

@@ -30,8 +30,14 @@ class UpstreamConnector(aiohttp.TCPConnector):
     Without that, each attempt at a call could draw another dead one. Open it within a running event loop.
     """
 
-    def __init__(self, verify: ssl.SSLContext | bool = True) -> None:
-        """Open the pool; `verify`: the authorities whose certificates are trusted, by default the system's."""
+    def __init__(self, verify: ssl.SSLContext | bool = True, *, may_write_heads: bool = True) -> None:
+        """Open the pool.
+
+        Args:
+            verify: the authorities whose certificates are trusted, by default the system's.
+            may_write_heads: an `OwnClient` may use these connections, not only aiohttp's client.
+        """
+        self.may_write_heads = may_write_heads
         # limit=0: aiohttp's own limit of 100 would queue calls invisibly; the limit is the limiter's cap.
         super().__init__(
             limit=0,

@@ -16,6 +16,12 @@ ON_DEPARTURE: ContextVar[Callable[[], None] | None] = ContextVar("on_departure",
 """Called when a request of the current task has left. Not a trace of aiohttp's, which costs each request six awaits."""
 
 
+def report_departure() -> None:
+    """Report that the request of the current task has left."""
+    if (report := ON_DEPARTURE.get()) is not None:
+        report()
+
+
 class WatchedRequest(aiohttp.ClientRequest):
     """A request that reports when it has been handed to the network."""
 
@@ -24,5 +30,4 @@ class WatchedRequest(aiohttp.ClientRequest):
         try:
             await super().write_bytes(writer, conn, content_length)
         finally:
-            if (report := ON_DEPARTURE.get()) is not None:
-                report()
+            report_departure()

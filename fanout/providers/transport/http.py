@@ -26,6 +26,8 @@ from fanout.providers.mapping.answer_reader import AnswerReader
 from fanout.providers.mapping.redact import SecretGuard
 from fanout.providers.transport.configured import ConfiguredProvider, find_proxy
 from fanout.providers.transport.connection_errors import CONNECTION_ERRORS, ConnectionWatch, NamedErrors
+from fanout.providers.transport.own_client import MAX_BODY_BYTES, open_client
+from fanout.providers.transport.response import Response
 
 MAX_INLINE_PARSE_BYTES = 256 * 1024
 """A longer body takes over a millisecond to parse, so it is parsed in a thread."""
@@ -60,6 +62,9 @@ class HttpProvider(ConfiguredProvider, ABC):
         super().__init__(settings)
         self._session = session
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=settings.row.connect_timeout_s)
+        self._own_client = open_client(session, settings, self._timeout)
+        self._shared_headers: CIMultiDict[str] | None = None
+        """Headers of all requests but those with a caller's key, where a format has such."""
         self._named_errors = NamedErrors(self.name, settings.row.connect_timeout_s)
 
     @abstractmethod
@@ -134,24 +139,32 @@ class HttpProvider(ConfiguredProvider, ABC):
             return await run_in_thread("calls", self.encode, call, stream=stream)
         return self.encode(call, stream=stream)
 
-    async def _post(self, request: HttpRequest, on_headers: OnHeaders | None) -> aiohttp.ClientResponse:
-        # Over 1 MiB aiohttp warns that writing bytes at once blocks the loop; a file's pieces do not.
-        body = request.body if len(request.body) <= 2**20 else io.BytesIO(request.body)
+    async def _post(self, request: HttpRequest, on_headers: OnHeaders | None) -> Response:
         with self._named_errors:
-            # Redirects are not followed: the key would go to another host.
-            response = await self._session.post(
-                request.url,
-                data=body,
-                headers=request.headers,
-                allow_redirects=False,
-                timeout=self._timeout,
-                proxy=find_proxy(self.settings, request.url),
-            )
+            response = await self._send(request)
         if on_headers is not None:  # before the body, so that a stream's headers count while it runs
             on_headers(response.headers)
         return response
 
-    async def _read_head(self, response: aiohttp.ClientResponse) -> bytes:
+    async def _send(self, request: HttpRequest) -> Response:
+        if self._own_client is not None and len(request.body) <= MAX_BODY_BYTES:
+            is_shared = request.headers is self._shared_headers
+            prepared = self._own_client.prepare(request.url, request.headers, is_shared=is_shared)
+            if prepared is not None:
+                return await self._own_client.post(prepared, request.body)
+        # Over 1 MiB aiohttp warns that writing bytes at once blocks the loop; a file's pieces do not.
+        body = request.body if len(request.body) <= 2**20 else io.BytesIO(request.body)
+        # Redirects are not followed: the key would go to another host.
+        return await self._session.post(
+            request.url,
+            data=body,
+            headers=request.headers,
+            allow_redirects=False,
+            timeout=self._timeout,
+            proxy=find_proxy(self.settings, request.url),
+        )
+
+    async def _read_head(self, response: Response) -> bytes:
         """Return the first bytes of an answer, as many as show whether it is a stream; none of a refusal."""
         head = b""
         # What breaks the connection here is raised by the next read again.
@@ -162,7 +175,7 @@ class HttpProvider(ConfiguredProvider, ABC):
                 head += data
         return head
 
-    async def _read_body(self, response: aiohttp.ClientResponse, held: HeldAnswer, head: bytes = b"") -> bytes:
+    async def _read_body(self, response: Response, held: HeldAnswer, head: bytes = b"") -> bytes:
         """Read a body of at most `max_answer_bytes`, of which `head` has been read.
 
         The connection is closed if it is not read to its end.
@@ -173,14 +186,14 @@ class HttpProvider(ConfiguredProvider, ABC):
                 # An uncompressed body of known size is read at once; any other is counted while it arrives.
                 if not head and length is not None and length <= max_bytes and hdrs.CONTENT_ENCODING not in response.headers:
                     await held.grow(length)
-                    return await response.read()
+                    return await response.content.read()
                 return await self._read_within_limit(response, held, head, length or 0)
         except BaseException:
             # Also on cancellation: a connection with half an answer in it must not go back to the pool.
             response.close()
             raise
 
-    async def _read_within_limit(self, response: aiohttp.ClientResponse, held: HeldAnswer, head: bytes, length: int) -> bytes:
+    async def _read_within_limit(self, response: Response, held: HeldAnswer, head: bytes, length: int) -> bytes:
         """Read and count decompressed bytes: neither the stated length nor the size on the wire bounds memory."""
         body, max_bytes = bytearray(head), self.settings.max_answer_bytes
         with ConnectionWatch(response):
@@ -193,13 +206,13 @@ class HttpProvider(ConfiguredProvider, ABC):
                     await held.grow(len(body))
         raise self._origin.answer_error(f"answered with over {max_bytes:,} bytes", "answer_too_large")
 
-    async def _decode(self, call: Call, response: aiohttp.ClientResponse, body: bytes, guard: SecretGuard) -> Completion:
+    async def _decode(self, call: Call, response: Response, body: bytes, guard: SecretGuard) -> Completion:
         def decode() -> Completion:
             return guard.hide(self.decode(call, response.status, response.headers, body))
 
         return await run_in_thread("calls", decode) if len(body) > MAX_INLINE_PARSE_BYTES else decode()
 
-    async def _linger(self, response: aiohttp.ClientResponse) -> None:
+    async def _linger(self, response: Response) -> None:
         """Wait for the end of a body whose answer is complete, so that the connection can be used again."""
         if response.content.at_eof():
             return
@@ -209,7 +222,7 @@ class HttpProvider(ConfiguredProvider, ABC):
         except CONNECTION_ERRORS:
             return  # the answer is whole all the same
 
-    def _close(self, reader: AnswerReader, response: aiohttp.ClientResponse, broken: Exception | None) -> Completion:
+    def _close(self, reader: AnswerReader, response: Response, broken: Exception | None) -> Completion:
         """Return the answer of a stream; of a broken one, too, if its finish reason had arrived."""
         # A body that only the end of its connection ends may be cut anywhere.
         has_end = response.content_length is not None or hdrs.TRANSFER_ENCODING in response.headers
@@ -258,5 +271,5 @@ async def _read(reader: AnswerReader, guard: SecretGuard, step: Callable[..., li
     return await run_in_thread("calls", read) if reader.pending_bytes > MAX_INLINE_PARSE_BYTES else read()
 
 
-def _is_success(response: aiohttp.ClientResponse) -> bool:
+def _is_success(response: Response) -> bool:
     return 200 <= response.status < 300

@@ -29,7 +29,7 @@ class JsonProvider(HttpProvider):
 
     def __init__(self, settings: ProviderSettings, session: aiohttp.ClientSession) -> None:
         super().__init__(settings, session)
-        self._headers = self.build_common_headers()
+        self._headers = self._shared_headers = self.build_common_headers()
         if (key := self.read_configured_key()) and self.key_header not in self._headers:
             self.write_key(self._headers, key)
         self._own_secrets = super().find_secrets(self._headers)

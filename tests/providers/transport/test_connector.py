@@ -93,10 +93,13 @@ async def serve_ageing(answer: object) -> AsyncGenerator[AgeingServer]:
 
 
 @asynccontextmanager
-async def open_at_ageing(folder: Path, adapter: str) -> AsyncGenerator[tuple[ObservedDispatcher, AgeingServer]]:
+async def open_at_ageing(
+    folder: Path, adapter: str, client: str = "own"
+) -> AsyncGenerator[tuple[ObservedDispatcher, AgeingServer]]:
     async with serve_ageing(ANSWERS[adapter]) as server:
         row: Any = {"adapter": adapter, "api_key_env": "UP", "retries": {"attempts": 3, "max_delay_s": 0.02}}
-        settings = load_settings(write_providers_file(server.url, folder, **row), {"UP": "sk-of-a-test"})
+        variables = {"UP": "sk-of-a-test", "FANOUT_HTTP_CLIENT": client}
+        settings = load_settings(write_providers_file(server.url, folder, **row), variables)
         async with open_dispatcher(settings) as dispatcher:
             yield ObservedDispatcher(dispatcher), server
 
@@ -129,8 +132,9 @@ async def test_the_attempt_after_a_dead_kept_connection_dials_anew(
     assert server.accepted == 16
 
 
-async def test_no_call_fails_whose_host_has_reset_forty_kept_connections(tmp_path: Path) -> None:
-    async with open_at_ageing(tmp_path, "openai") as opened:
+@pytest.mark.parametrize("client", ["own", "aiohttp"])
+async def test_no_call_fails_whose_host_has_reset_forty_kept_connections(client: str, tmp_path: Path) -> None:
+    async with open_at_ageing(tmp_path, "openai", client) as opened:
         await run_together(opened, 40)
         _, server = opened
         server.make_stale()

@@ -14,6 +14,7 @@ class RawServer:
 
     url: str
     """With the path `/v1`."""
+    heads: list[bytes] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     """Of the requests."""
 
@@ -33,6 +34,7 @@ async def serve_raw(*parts: bytes | float) -> AsyncIterator[RawServer]:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
                 length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+                raw.heads.append(head)
                 raw.bodies.append(await reader.readexactly(length))
                 for part in parts:
                     if isinstance(part, bytes):
