@@ -97,6 +97,7 @@ class ProviderJson(TypedDict):
     host: Annotated[str | None, Doc("Host and port of its API; null: inside Fanout, or not set.")]
     ready: Annotated[bool, Doc("Can be called now.")]
     missing: Annotated[Sequence[str], Doc("Variables to set on the server before it can be called.")]
+    key_page: Annotated[str | None, Doc("Page of the provider on which a key is made; null: not known.")]
     key_header: Annotated[str | None, Doc("Header in which callers may send a key of their own.")]
     limits: Annotated[ModelLimitsJson, Doc("Limits set in providers.json.")]
     accounts: Annotated[list[AccountJson], Doc("The server's account, one for each limit group, and the callers' own keys.")]
@@ -119,6 +120,7 @@ def render_provider(
         "host": _find_host(provider),
         "ready": not provider.lacks(),
         "missing": provider.lacks(),
+        "key_page": provider.row.key_page,
         "key_header": provider.row.key_header,
         "limits": render_limits(provider.row.limits),
         "accounts": list(_render_accounts(provider, sorted(groups), limiters, recent)),

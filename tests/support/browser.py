@@ -102,6 +102,10 @@ class Visit:
         """Wait until the columns have these texts."""
         await self.wait_until(TEXTS, texts)
 
+    async def get_json(self, path: str) -> Any:
+        """Return what the API answers, beside the page."""
+        return await (await self.page.context.request.get(f"{self.url}{path}")).json()
+
     async def check_accessibility(self) -> Sequence[str]:
         """Return what axe-core finds against WCAG AA."""
         await self.page.evaluate(AXE.read_text())

@@ -63,6 +63,7 @@ EXAMPLE_PROVIDER = {
     "host": "api.openai.com",
     "ready": True,
     "missing": [],
+    "key_page": "https://platform.openai.com/api-keys",
     "key_header": None,
     "limits": {"requests_per_minute": None, "burst": None, "tokens_per_minute": None, "token_bucket": False, "concurrency": 64},
     "accounts": [EXAMPLE_ACCOUNT],

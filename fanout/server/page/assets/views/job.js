@@ -3,7 +3,7 @@ import { html, useEffect, useState } from "../vendor/preact.js";
 import { announce } from "../announcer.js";
 import { ApiError, key, postJson, readEvents, send } from "../api.js";
 import { DataTable } from "./data_table.js";
-import { cost, count, duration, moment, percent, rate, UNKNOWN } from "../formats.js";
+import { cost, count, duration, moment, percent, plural, rate, UNKNOWN } from "../formats.js";
 import { Pending, useJson } from "../loader.js";
 
 const RETRY_MS = 1500;
@@ -116,6 +116,6 @@ export function Job({ id }) {
     <${Holds} job=${job} />
     <${Actions} job=${job} onChanged=${() => setTurn(turn + 1)} />
     <${DataTable} title="By model" file="${job.id}-models" columns=${COLUMNS} rows=${job.counts} empty="No call has ended yet." />
-    <p class="quiet">Made ${moment(job.created_at)}${job.started_at ? `, begun ${moment(job.started_at)}` : ""}${job.ended_at ? `, ended ${moment(job.ended_at)}` : ""}. ${count(job.items)} rows × ${job.models.length} models × ${job.repeats}.${job.max_cost_usd === null ? "" : ` At most ${cost(job.max_cost_usd)}.`}</p>
+    <p class="quiet">Made ${moment(job.created_at)}${job.started_at ? `, begun ${moment(job.started_at)}` : ""}${job.ended_at ? `, ended ${moment(job.ended_at)}` : ""}. ${plural(job.items, "row")} × ${plural(job.models.length, "model")} × ${plural(job.repeats, "repeat")}.${job.max_cost_usd === null ? "" : ` At most ${cost(job.max_cost_usd)}.`}</p>
   </div>`;
 }

@@ -89,6 +89,12 @@ const JUDGE_COLUMNS = [
   { name: "note", value: (row) => row.note ?? "–" },
 ];
 
+const COST_COLUMNS = [
+  { name: "model", value: (row) => row.model },
+  { name: "mean", isNumber: true, value: (row) => row.cost_per_1000_items_usd.value, show: (row) => cost(row.cost_per_1000_items_usd.value) },
+  { name: "low", isNumber: true, value: (row) => row.cost_per_1000_items_usd.low, show: (row) => cost(row.cost_per_1000_items_usd.low) },
+  { name: "high", isNumber: true, value: (row) => row.cost_per_1000_items_usd.high, show: (row) => cost(row.cost_per_1000_items_usd.high) },
+];
 const PERCENTILES = ["p5", "p25", "p50", "p75", "p95"];
 
 function Times({ models, name, title, file }) {
@@ -103,7 +109,7 @@ export function Report({ id }) {
   const [chosen, setChosen] = useState(0);
   if (!data) return html`<${Pending} error=${error} reload=${reload} />`;
   return html`<div class="report"><h1>${data.job.name ?? "Report"}</h1>
-    <p class="quiet">${count(data.job.ended)} of ${count(data.job.calls)} calls have ended. ${data.policy}</p>
+    <p class="quiet">${count(data.job.ended)} of ${count(data.job.calls)} calls have ended; ${data.policy}.</p>
     ${data.metrics.length > 1 && html`<label class="switch">Cards by <select value=${chosen} onChange=${(event) => setChosen(Number(event.target.value))}>${data.metrics.map((metric, number) => html`<option key=${metric.name} value=${number}>${metric.name}</option>`)}</select></label>`}
     <div class="cards">${data.models.map((model) => html`<${Card} key=${model.model} model=${model} metric=${data.metrics[chosen]} />`)}</div>
     ${data.metrics.map((metric) => html`<${Metric} key=${metric.name} metric=${metric} file=${id} />`)}
@@ -113,7 +119,8 @@ export function Report({ id }) {
       <${Times} models=${data.models} name="ttft_ms" title="Time to first token" file=${id} />
       <${Times} models=${data.models} name="total_ms" title="Time of the whole answer" file=${id} /></section>
     <section class="metric"><h2>Cost</h2>
-      <${IntervalPlot} title="Cost of 1,000 rows" rows=${data.models.map((model) => toRow(model.model, model.cost_per_1000_items_usd))} format=${cost} /></section>
+      <${IntervalPlot} title="Cost of 1,000 rows" rows=${data.models.map((model) => toRow(model.model, model.cost_per_1000_items_usd))} format=${cost} />
+      <${DataTable} title="Cost of 1,000 rows, in US dollars" file="${id}-cost" columns=${COST_COLUMNS} rows=${data.models} /></section>
     ${data.notes.length > 0 && html`<section class="metric"><h2>Before you trust a figure</h2><ul>${data.notes.map((note) => html`<li key=${note}>${note}</li>`)}</ul></section>`}
     ${data.methods.length > 0 && html`<p class="quiet">Methods: ${data.methods.join("; ")}</p>`}
   </div>`;

@@ -71,7 +71,7 @@ function Cell({ results, scorer, onOpen }) {
   return html`<div class="cell ${result.error_kind ? "bad" : ""}" role="cell">
     ${results.length > 1 && html`<div class="chips">${results.map((one, number) => html`<button key=${number} aria-pressed=${number === shown} class=${one.error_kind ? "bad" : ""} aria-label="Repeat ${number + 1}" onClick=${() => setShown(number)}>${number + 1}</button>`)}</div>`}
     <button class="cell-text" dir="auto" onClick=${() => onOpen(result)} aria-label="Row ${result.item}, ${result.label}: open">${(result.error_kind ? result.error_message : result.text)?.slice(0, 600) ?? ""}</button>
-    <p class="cell-meta">${score === undefined || score === null ? "" : html`<b class="score">${decimal(score, 2)}</b> `}${describe(result)}</p>
+    <p class="cell-meta">${score === undefined || score === null ? "" : html`<b class="score">${decimal(score, 2)}</b> · `}${describe(result)}</p>
   </div>`;
 }
 
