@@ -107,6 +107,54 @@ async def test_a_key_is_asked_for_kept_for_the_tab_and_never_put_into_an_address
         await page.wait_for_selector("#key")
 
 
+BREAK = """const send = window.fetch; let count = 0;
+window.isRevoked = false;
+window.fetch = async (path, options) => {
+  if (window.isRevoked && options.headers.Authorization) options.headers.Authorization = 'Bearer of-nobody';
+  const response = await send(path, options);
+  if (path !== '/v1/completion') return response;
+  const reader = response.body.getReader();
+  return new Response(new ReadableStream({ async pull(to) {
+    const { value, done } = await reader.read();
+    if (!done && ++count <= 8) return to.enqueue(value);
+    window.isRevoked = true; reader.cancel(); to.error(new TypeError('network error'));
+  } }), response);
+};"""
+"""Breaks a stream off after a few pieces; from then on the server gets a key that it does not know, until told otherwise."""
+
+
+@pytest.mark.parametrize("is_given", [True, False])
+async def test_a_key_that_is_refused_in_mid_run_is_asked_for_and_the_run_is_taken_up_again(
+    is_given: bool, browser: Browser, page_upstream: Upstream, tmp_path: Path
+) -> None:
+    """Or ends with what had come, if the question is closed."""
+    config = write_providers_file(page_upstream.url, tmp_path)
+    async with serve(config, FANOUT_API_KEYS=KEY) as server, visit(browser, server.url) as visitor:
+        page, asked = visitor.page, len(page_upstream.requests)
+        await page.goto(f"{server.url}/livez")
+        await page.evaluate(f"sessionStorage.setItem('fanout-key', '{KEY}')")
+        await page.add_init_script(BREAK)
+        await visitor.run("up/chunks-40-gap-0.05")
+        await page.wait_for_selector("dialog >> text=does not know this key")
+        assert "go on once you give another one" in await page.inner_text(".answers > .notice")
+        assert "go on once" in await page.inner_text("#announcer")
+        await visitor.wait_for_states("answering")
+        assert (await visitor.texts())[0].startswith("w0 "), "what had come stays"
+
+        if is_given:
+            await page.evaluate("window.isRevoked = false")
+            await page.fill("#key", KEY)
+            await page.press("#key", "Enter")
+            await visitor.wait_for_states("done")
+            assert await visitor.texts() == ["".join(f"w{number} " for number in range(40))]
+            assert await page.locator(".answers > .notice").count() == 0
+        else:
+            await page.keyboard.press("Escape")
+            await visitor.wait_for_states("failed")
+            assert (await visitor.texts())[0].startswith("w0 ")
+        assert len(page_upstream.requests) == asked + 1, "no call was made a second time"
+
+
 def find_port() -> int:
     """Return a port for servers that follow each other."""
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -129,12 +177,15 @@ async def test_a_server_that_is_restarted_under_an_open_page_is_recognized(
             await visitor.run("up/chunks-400-gap-0.05")
             await visitor.wait_for_states("answering")
         async with serve_with_limits(WaitLimits(), config, port, FANOUT_API_KEYS=keys[1]):
+            if is_revoked:
+                await page.wait_for_selector("dialog >> text=does not know this key")
+                assert (await visitor.texts())[0].startswith("w0 "), "what had come stays"
+                await page.fill("#key", keys[1])
+                await page.press("#key", "Enter")
             await visitor.wait_for_states("failed")
             assert (await visitor.texts())[0].startswith("w0 "), "what had come stays"
-            if is_revoked:
-                assert "does not know this key" in await page.inner_text("dialog")
-            else:
-                assert "restarted" in await page.inner_text(".column .failure")
+            assert "restarted" in await page.inner_text(".column .failure")
+            if not is_revoked:
                 await page.click("#run")
                 await visitor.wait_for_states("answering")
             await stack.aclose()

@@ -1,5 +1,5 @@
 // Requests of the public API, and the reader of its event streams.
-import { signal } from "./vendor/preact.js";
+import { effect, signal } from "./vendor/preact.js";
 
 const KEY = "fanout-key";
 /** The key for this server: kept for the tab alone, sent as a header, never part of an address. */
@@ -7,10 +7,25 @@ export const key = signal(sessionStorage.getItem(KEY) ?? "");
 /** Set while the server wants a key, or another one than it has. */
 export const keyWanted = signal(null);
 
+/** Number of keys given so far. */
+const keysGiven = signal(0);
+
 export function setKey(value) {
   key.value = value.trim();
+  keysGiven.value += 1;
   sessionStorage.setItem(KEY, key.value);
   keyWanted.value = null;
+}
+
+/** Wait for the answer to the question for a key; return whether one was given. */
+export async function waitForKey() {
+  const before = keysGiven.peek();
+  let stop;
+  await new Promise((resolve) => {
+    stop = effect(() => keyWanted.value === null && resolve());
+  });
+  stop();
+  return keysGiven.peek() > before;
 }
 
 /** An answer that is an error, or none at all (status 0). */

@@ -1,7 +1,7 @@
 // A comparison as it runs: its requests, its columns, and the stream that is taken up again when the connection breaks.
 import { batch, computed, signal } from "./vendor/preact.js";
 import { announce } from "./announcer.js";
-import { ApiError, getJson, postJson, readEvents, send } from "./api.js";
+import { ApiError, getJson, key, postJson, readEvents, send, waitForKey } from "./api.js";
 import { sets } from "./catalogue.js";
 import { Column, keepClock } from "./column_state.js";
 import { plural } from "./formats.js";
@@ -68,6 +68,7 @@ class Part {
         await step();
       } catch (error) {
         if (error.name === "AbortError") return;
+        if (error.status === 401 && (await this.hasNewKey())) continue;
         if (error instanceof ApiError && error.status) return this.fail(error);
       }
       if (this.isDone) break;
@@ -81,6 +82,14 @@ class Part {
     this.run.connection.value = null;
   }
 
+  /** Wait for a key that the server takes, with what has come; return whether one was given while this run is shown. */
+  async hasNewKey() {
+    const notice = "The server does not take the key any more. The answers go on once you give another one.";
+    this.run.connection.value = notice;
+    announce(notice);
+    return (await waitForKey()) && !this.run.abort.signal.aborted;
+  }
+
   async takeUp() {
     const headers = this.lastEvent ? { "Last-Event-ID": this.lastEvent } : {};
     const response = await send(`/v1/comparisons/${this.id}/events`, { headers, signal: this.run.abort.signal });
@@ -92,7 +101,8 @@ class Part {
     this.run.connection.value = null;
     const byIndex = new Map(error.details.filter((detail) => "index" in detail).map((detail) => [detail.index, detail]));
     const isLost = error.code === "comparison_not_found";
-    const message = isLost ? "the server has been restarted, and this answer went with it" : error.message;
+    const reason = key.value ? "the server has been restarted, or the key is another account's" : "the server has been restarted";
+    const message = isLost ? `this answer is gone: ${reason}` : error.message;
     batch(() => {
       if (!byIndex.size) this.run.error.value = { message, isLost, details: error.details };
       this.columns.forEach((column, index) => {
