@@ -22,6 +22,7 @@ class GateJson(TypedDict):
     job_id: Annotated[str, Doc("Id of the job.")]
     model: Annotated[str, Doc("The candidate.")]
     baseline: Annotated[str, Doc("What it is compared with.")]
+    baseline_job_id: Annotated[str | None, Doc("Id of the earlier job that has it; null: the same job.")]
     metric: Annotated[str, Doc("Name of the scorer.")]
     margin: Annotated[float, Doc("How much worse it may be, in the unit of the score.")]
     verdict: Annotated[
@@ -31,6 +32,7 @@ class GateJson(TypedDict):
     sentence: Annotated[str, Doc("The verdict and its reason.")]
     difference: Annotated[EstimateJson, Doc("Candidate − baseline; positive where the candidate is better, also of costs.")]
     dropped: Annotated[int, Doc("Items that are in no figure.")]
+    notes: Annotated[Sequence[str], Doc("What limits the verdict; the sentence has it, too.")]
 
 
 class PairPlanJson(TypedDict):
@@ -66,6 +68,7 @@ def render_gate(job_id: str, gate: GateDecision) -> GateJson:
         "job_id": job_id,
         "model": gate.options.model,
         "baseline": gate.options.baseline,
+        "baseline_job_id": gate.options.baseline_job,
         "metric": gate.metric,
         # Beside the verdict, which means nothing without it.
         "margin": gate.options.margin,
@@ -73,6 +76,7 @@ def render_gate(job_id: str, gate: GateDecision) -> GateJson:
         "sentence": gate.verdict.sentence,
         "difference": render_statistic(gate.test.difference),
         "dropped": gate.dropped,
+        "notes": list(gate.notes),
     }
 
 

@@ -159,12 +159,24 @@ async def test_a_gate_exits_with_its_verdict_and_a_pilot_plans_the_next_run(work
         )
         for a, b in gates
     ]
+    workspace.write("in.jsonl", [{"prompt": f"q{number}", "reference": "yes"} for number in range(42)])
+    first = (await workspace.run("batch", "list", "--json")).out
+    await workspace.run("batch", "run", "in.jsonl", "-m", "up/say-no", "--scorer", "exact")
+    across = ("--baseline-job", json.loads(first)["data"][0]["id"])
+    later = await workspace.run(
+        *("evaluate", "gate", "last", "--model", "up/say-no", "--baseline", "up/say-yes", "--margin", "0.02", *across)
+    )
+    same = await workspace.run("evaluate", "plan", "last", "--difference", "0.1", "--model", "up/say-no", *across)
     stated = await workspace.run("evaluate", "plan", "--better", "0.2", "--worse", "0.1", "--item-usd", "0.01")
 
     assert [result.code for result in (passed, failed, undecided)] == [0, 1, 4]
     assert passed.out.startswith("pass: the difference is +1.0000 [")
     assert failed.out.startswith("fail: the difference is -1.0000 [")
     assert undecided.out.startswith("inconclusive: the difference is +0.0000 [")
+    assert (later.code, later.out[:32]) == (1, "fail: the difference is -1.0000 "), later.err
+    assert "2 rows of job_" in later.out
+    assert "are left out: row 41, row 42" in later.out
+    assert "every item of the pilot has the same difference" in same.out
     assert stated.out.splitlines()[-1].split()[:4] == ["A", "B", "228", "$2.28"]
 
 

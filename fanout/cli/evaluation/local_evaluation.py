@@ -15,7 +15,7 @@ from fanout.evaluate.report.job_report import report_job
 from fanout.evaluate.scoring.declarations import parse_scorers
 from fanout.evaluate.scoring.scoring import score_results
 from fanout.evaluate.voting.ballots import cast_vote, draw_from_job
-from fanout.jobs.job import find_job
+from fanout.jobs.job import Job, find_job
 from fanout.jobs.manager import JobManager
 from fanout.rendering.decisions import GateJson, PlanJson, render_gate, render_plan
 from fanout.rendering.job import JobJson
@@ -56,8 +56,13 @@ class LocalEvaluation:
 
     async def gate(self, job: JobJson, options: GateOptions, cluster: str | None = None) -> GateJson:
         found = await find_job(self._store, job["id"])
-        return render_gate(found.id, await gate_job(self._store, found, options, cluster))
+        earlier = await self._find_earlier(options)
+        return render_gate(found.id, await gate_job(self._store, found, options, cluster, earlier))
 
     async def plan(self, job: JobJson, options: PlanOptions) -> PlanJson:
         found = await find_job(self._store, job["id"])
-        return render_plan(await plan_job(self._store, found, options), found.id)
+        return render_plan(await plan_job(self._store, found, options, await self._find_earlier(options)), found.id)
+
+    async def _find_earlier(self, options: GateOptions | PlanOptions) -> Job | None:
+        """Return the job that has the baseline; `None`: it is the same one."""
+        return None if options.baseline_job is None else await find_job(self._store, options.baseline_job)

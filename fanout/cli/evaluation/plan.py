@@ -8,6 +8,7 @@ import click
 
 from fanout.cli.batch.backend import JobBackend, find_job
 from fanout.cli.batch.location import JobsLocation, run_with_jobs, with_location
+from fanout.cli.completion import complete_jobs
 from fanout.cli.options import ALL_ANSWERED, print_json
 from fanout.cli.tables import SafeConsole, echo, format_usd, print_table
 from fanout.core.errors import RequestError, explain_missing_extra
@@ -24,11 +25,14 @@ CHANCE = click.FloatRange(0, 1, min_open=True, max_open=True)
 
 @click.command()
 @with_location
-@click.argument("job", required=False)
+@click.argument("job", required=False, shell_complete=complete_jobs)
 @click.option("--difference", type=click.FloatRange(min=0, min_open=True), help="The smallest difference worth seeing.")
 @click.option("--better", type=SHARE, help="Without a job: the share of items that only A has right.")
 @click.option("--worse", type=SHARE, help="Without a job: the share of items that only B has right.")
 @click.option("--item-usd", type=click.FloatRange(min=0), help="Without a job: US dollars for an item, both models together.")
+@click.option("--model", help="A model of the pilot, to be compared with the baseline; default: every two.")
+@click.option("--baseline", help="The model that it is compared with; with --baseline-job, default: of the same label.")
+@click.option("--baseline-job", metavar="JOB", shell_complete=complete_jobs, help="An earlier job that has the baseline.")
 @click.option("--metric", help="The scorer; default: the pilot's only one.")
 @click.option("--alpha", type=CHANCE, default=0.05, show_default=True, help="Chance to see a difference where there is none.")
 @click.option("--power", type=CHANCE, default=0.8, show_default=True, help="Chance to see it where it is.")
@@ -40,6 +44,8 @@ def plan(location: JobsLocation, job: str | None, as_json: bool, **options: Any)
     JOB is a pilot: a small job with scores. Without one, give --better and --worse.
     """
     rates = {name: options.pop(name) for name in ("better", "worse", "item_usd")}
+    if job is None and any(options[name] is not None for name in ("model", "baseline", "baseline_job")):
+        raise click.UsageError("--model, --baseline and --baseline-job name models of a pilot JOB: name that, too")
     if job is None:
         _print(_plan_from_rates(rates, options), as_json)
         return
@@ -49,6 +55,9 @@ def plan(location: JobsLocation, job: str | None, as_json: bool, **options: Any)
         raise click.UsageError("name the --difference that you want to see")
 
     async def work(jobs: JobBackend) -> int:
+        if options["baseline_job"] is not None:
+            options["baseline_job"] = (await find_job(jobs, options["baseline_job"]))["id"]
+            options["baseline"] = options["baseline"] or options["model"]
         _print(await jobs.evaluation.plan(await find_job(jobs, job), PlanOptions(**options)), as_json)
         return ALL_ANSWERED
 

@@ -53,7 +53,7 @@ class RemoteEvaluation:
         return cast(GateJson, await self._client.get(f"/v1/jobs/{job['id']}/gate", **query))
 
     async def plan(self, job: JobJson, options: PlanOptions) -> PlanJson:
-        query = _to_query({**asdict(options), "models": None})
+        query = _to_query(asdict(options))
         return cast(PlanJson, await self._client.get(f"/v1/jobs/{job['id']}/plan", **query))
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fanout.core.errors import Fault, RequestError
 from fanout.evaluate.decisions.choices import check_models, find_metric
 from fanout.evaluate.decisions.options import GateOptions
+from fanout.evaluate.report.judges import assess_judge
 from fanout.evaluate.report.matrix import ScoreMatrix, build_matrix
 from fanout.evaluate.report.measures import JobMeasures
 from fanout.evaluate.statistics.estimates import Interval, PairedTest
@@ -24,6 +26,8 @@ class GateDecision:
     test: PairedTest
     """Of candidate − baseline, positive where the candidate is better."""
     dropped: int
+    notes: Sequence[str] = ()
+    """What limits the verdict; its sentence has them, too."""
 
 
 def judge_gate(measures: JobMeasures, options: GateOptions) -> GateDecision:
@@ -33,6 +37,7 @@ def judge_gate(measures: JobMeasures, options: GateOptions) -> GateDecision:
         RequestError: the job has no such model or metric, or the two models are one.
     """
     check_models(measures, (("model", options.model), ("baseline", options.baseline)))
+    # Two answers of one model are no comparison; of two jobs they are, and have two names here.
     if options.model == options.baseline:
         raise RequestError([Fault("baseline", f"`{options.baseline}` is the model itself")])
     scorer = find_metric(measures, options.metric)
@@ -49,7 +54,11 @@ def judge_gate(measures: JobMeasures, options: GateOptions) -> GateDecision:
         test = bound_ties(test)
     if scorer.is_bounded and test.difference.interval:
         test = _limit(test)
-    return GateDecision(options, scorer.label, _judge(measures, matrix, test, options.margin), test, matrix.dropped.total)
+    verdict = _judge(measures, matrix, test, options.margin)
+    judges = [judge for judge in measures.judges if judge.row.label == scorer.label]
+    notes = [note for judge in judges if (note := assess_judge(judge, measures.votes, measures.labels, ()).note)]
+    verdict = replace(verdict, sentence="; ".join((verdict.sentence, *notes)))
+    return GateDecision(options, scorer.label, verdict, test, matrix.dropped.total, notes)
 
 
 def _limit(test: PairedTest) -> PairedTest:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fanout.core.errors import Fault, RequestError
@@ -18,6 +17,8 @@ class GateOptions:
     """In the unit of the score."""
     metric: str | None = None
     """`None`: the job's only one."""
+    baseline_job: str | None = None
+    """Id of the earlier job that has the baseline; `None`: the same job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +30,11 @@ class PlanOptions:
     power: float = 0.8
     repeats: int = 1
     metric: str | None = None
-    models: Sequence[str] = ()
-    """Of the pilot; none: all."""
+    model: str | None = None
+    """Of the pilot, to be compared with the baseline; `None`: every two of its models."""
+    baseline: str | None = None
+    baseline_job: str | None = None
+    """Id of the job that has the baseline; `None`: the pilot itself."""
 
 
 def check_options(options: PlanOptions) -> None:
@@ -43,6 +47,8 @@ def check_options(options: PlanOptions) -> None:
         for name, value in (("alpha", options.alpha), ("power", options.power))
         if not 0 < value < 1
     ]
+    if (options.model is None) != (options.baseline is None) or (options.baseline_job and options.model is None):
+        faults.append(Fault("baseline", "`model` and `baseline` belong together, and to `baseline_job`"))
     if options.repeats < 1:
         faults.append(Fault("repeats", f"{options.repeats} is not allowed: at least 1"))
     if faults:

@@ -81,9 +81,10 @@ def plan_from_pilot(measures: JobMeasures, options: PlanOptions) -> Plan:
         RequestError: the job has no such model or metric, or fewer than two models or items.
     """
     check_options(options)
-    check_models(measures, (("models", name) for name in options.models))
+    named = [(field, name) for field, name in (("model", options.model), ("baseline", options.baseline)) if name is not None]
+    check_models(measures, named)
     scorer = find_metric(measures, options.metric)
-    matrix = build_matrix(measures, scorer, measures.job.spec.failed, options.models or None)
+    matrix = build_matrix(measures, scorer, measures.job.spec.failed, [name for _, name in named] or None)
     # A variance needs two values, and a pair two models.
     if len(matrix.names) < 2 or matrix.items.size < 2:
         sentence = f"{len(matrix.names)} models with {matrix.items.size} common items: two of each are needed"
@@ -92,7 +93,7 @@ def plan_from_pilot(measures: JobMeasures, options: PlanOptions) -> Plan:
 
 
 def _plan_pairs(measures: JobMeasures, matrix: ScoreMatrix, options: PlanOptions) -> Iterator[PairPlan]:
-    n, pilot_repeats = matrix.items.size, measures.job.spec.repeats
+    n = matrix.items.size
     costs = {name: _mean_cost(measures, name) for name in matrix.names}
     few = f"the pilot has {n} items: its variance is known to a factor of about two" if n < FEW_PILOT_ITEMS else None
     for (i, a), (j, b) in combinations(enumerate(matrix.names), 2):
@@ -107,7 +108,8 @@ def _plan_pairs(measures: JobMeasures, matrix: ScoreMatrix, options: PlanOptions
         within_a, within_b = matrix.within_variance[i], matrix.within_variance[j]
         between, notes = float(np.var(differences, ddof=1)), few
         if within_a is not None and within_b is not None:
-            noise = (within_a + within_b) / pilot_repeats
+            # By what each has: the models of two jobs may have been repeated differently often.
+            noise = sum(within / float(matrix.counts[place][0].mean()) for place, within in ((i, within_a), (j, within_b)))
             # The pilot's means hold the noise of its repeats; left in, it would be counted twice below.
             between = between_item_variance(differences.tolist(), noise)
         elif options.repeats > 1:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fanout.evaluate.decisions.job_decisions import gate_job, plan_job
 from fanout.evaluate.decisions.options import GateOptions, PlanOptions
+from fanout.jobs.job import Job
 from fanout.rendering.decisions import GateJson, PlanJson, render_gate, render_plan
 from fanout.server.lifecycle import JOB_STORE
 from fanout.server.openapi.endpoint import Endpoint, list_store_answers
@@ -35,6 +36,8 @@ class GateQuery(BaseModel):
     """Name of the scorer; absent: the job's only one."""
     cluster: Name | None = None
     """The rows' column that groups items which hang together."""
+    baseline_job: Name | None = None
+    """Id of the earlier job that has the baseline; absent: the same job."""
 
 
 class PlanQuery(BaseModel):
@@ -52,6 +55,12 @@ class PlanQuery(BaseModel):
     """Samples of each item and model."""
     metric: Name | None = None
     """Name of the scorer; absent: the job's only one."""
+    model: Name | None = None
+    """Label of a model, to be compared with `baseline` alone; absent: every two of the job's models."""
+    baseline: Name | None = None
+    """Label of the model that it is compared with."""
+    baseline_job: Name | None = None
+    """Id of the earlier job that has the baseline; absent: the same job."""
 
 
 @needs_store
@@ -59,8 +68,9 @@ async def get_gate(request: web.Request) -> web.StreamResponse:
     """Serve `GET /v1/jobs/{job_id}/gate`."""
     job = await find_own_job(request)
     query = read_query(request, GateQuery)
-    options = GateOptions(query.model, query.baseline, query.margin, query.metric)
-    gate = await gate_job(request.app[JOB_STORE], job, options, query.cluster)
+    earlier = await _find_earlier(request, query.baseline_job)
+    options = GateOptions(query.model, query.baseline, query.margin, query.metric, query.baseline_job)
+    gate = await gate_job(request.app[JOB_STORE], job, options, query.cluster, earlier)
     return json_response(render_gate(job.id, gate))
 
 
@@ -69,8 +79,15 @@ async def get_plan(request: web.Request) -> web.StreamResponse:
     """Serve `GET /v1/jobs/{job_id}/plan`."""
     job = await find_own_job(request)
     query = read_query(request, PlanQuery)
-    options = PlanOptions(query.difference, query.alpha, query.power, query.repeats, query.metric)
-    return json_response(render_plan(await plan_job(request.app[JOB_STORE], job, options), job.id))
+    earlier = await _find_earlier(request, query.baseline_job)
+    chosen = query.model, query.baseline, query.baseline_job
+    options = PlanOptions(query.difference, query.alpha, query.power, query.repeats, query.metric, *chosen)
+    return json_response(render_plan(await plan_job(request.app[JOB_STORE], job, options, earlier), job.id))
+
+
+async def _find_earlier(request: web.Request, job_id: str | None) -> Job | None:
+    """Return the caller's job that has the baseline; `None`: it is the same one."""
+    return None if job_id is None else await find_own_job(request, job_id)
 
 
 ENDPOINTS = (
@@ -81,7 +98,8 @@ ENDPOINTS = (
         tag="Jobs",
         summary="Whether a candidate is good enough",
         description="The paired interval of candidate − baseline decides: `pass` if its lower bound is above −margin, `fail` "
-        "if its upper bound is below −margin, else `inconclusive`. A job that has not ended is inconclusive.",
+        "if its upper bound is below −margin, else `inconclusive`. A job that has not ended is inconclusive. With "
+        "`baseline_job`, rows are paired by their `custom_id`, and rows without one by their place.",
         path_parameters=JOB_ID,
         query=GateQuery,
         answers=list_store_answers(

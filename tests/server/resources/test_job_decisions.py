@@ -26,6 +26,26 @@ async def test_a_job_is_a_gate_and_a_pilot_over_http(store_server: Server) -> No
     check_shape(plan, PlanJson)
     wrong, answer = await read_answer(session.get(f"{path}/gate", params={"model": "up/say-yes", "margin": "-1"}))
 
+    reworded = {**body, "items": [{**item, "prompt": "other"} for item in items]}
+    _, second = await read_answer(session.post("/v1/jobs", json=body))
+    _, third = await read_answer(session.post("/v1/jobs", json=reworded))
+    for created in (second, third):
+        await wait_for_state(session, f"/v1/jobs/{created['id']}")
+    earlier = {**query, "baseline_job": job["id"]}
+    status, across = await read_answer(session.get(f"/v1/jobs/{second['id']}/gate", params=earlier))
+    assert status == 200, across
+    check_shape(across, GateJson)
+    pilot = {"difference": "0.1", "model": "up/say-yes", "baseline": "up/say-no", "baseline_job": job["id"]}
+    status, planned = await read_answer(session.get(f"/v1/jobs/{second['id']}/plan", params=pilot))
+    assert status == 200, planned
+    refused, reason = await read_answer(session.get(f"/v1/jobs/{third['id']}/gate", params=earlier))
+    unknown, _ = await read_answer(session.get(f"/v1/jobs/{third['id']}/gate", params={**query, "baseline_job": "job_none"}))
+
+    assert (across["verdict"], across["baseline_job_id"]) == ("pass", job["id"])
+    assert {**across, "job_id": job["id"], "baseline_job_id": None} == gate
+    assert planned["pairs"][0]["b"] == f"up/say-no of {job['id']}"
+    assert {**planned["pairs"][0], "b": "up/say-no"} == plan["pairs"][0]
+    assert (refused, reason["error"]["param"], unknown) == (400, "baseline_job", 404)
     assert (gate["verdict"], gate["difference"]["n"]) == ("pass", 30)
     assert failed["verdict"] in ("fail", "inconclusive")
     assert plan["pairs"][0]["items"] > 600
