@@ -20,7 +20,7 @@ from fanout.core.comparison import ChoiceRecord, Comparison
 from fanout.core.errors import RequestError
 from fanout.core.sampling import SAMPLING_NAMES, Sampling, SamplingOptions
 from fanout.core.schema import Answer, Call, Choice, Completion, Failure, FittedParameters, Query, Target
-from fanout.dispatch.plan import Entry
+from fanout.dispatch.entries import Entry
 from fanout.providers import OnHeaders
 from tests.support.builders.settings import write_providers_file
 from tests.support.upstream.server import Upstream

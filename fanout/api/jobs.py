@@ -17,7 +17,8 @@ from fanout.core.errors import ConfigError, Fault, RequestError
 from fanout.core.sampling import SamplingOptions
 from fanout.dispatch.default_models import choose_default_models
 from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher, raise_file_limit
-from fanout.dispatch.plan import Entry, Models, Request, parse_entries
+from fanout.dispatch.entries import Entry, Models, parse_entries
+from fanout.dispatch.plan import Request
 from fanout.evaluate.scoring.declarations import parse_scorers, to_declaration
 from fanout.evaluate.scoring.scoring import make_scorer_factory
 from fanout.jobs.input_files import read_rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fanout.core.fusion_syntax import is_fusion
 from fanout.core.suggestions import did_you_mean
 
 if TYPE_CHECKING:  # a command's help needs neither
@@ -17,6 +19,8 @@ if TYPE_CHECKING:  # a command's help needs neither
     from fanout.config.catalogue import Catalogue
 
 PATTERN_CHARACTERS = frozenset("*?")
+COMMAS = re.compile(r",(?![^()]*\))")
+"""Commas outside of parentheses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +37,13 @@ ListModels = Callable[[], Sequence[ListedModel]]
 
 
 def split_words(words: Iterable[str]) -> list[str]:
-    """Return the names in `-m` options, of which each may hold several with commas."""
-    return [name.strip() for word in words for name in word.split(",") if name.strip()]
+    """Return the names in `-m` options, of which each may hold several with commas; those of a fusion belong to it."""
+    return [name.strip() for word in words for name in COMMAS.split(word) if name.strip()]
 
 
 def has_pattern(words: Iterable[str]) -> bool:
     """Return whether a list of models is needed to know what is meant."""
-    return any(PATTERN_CHARACTERS & set(word) for word in words)
+    return any(PATTERN_CHARACTERS & set(word) and not is_fusion(word) for word in split_words(words))
 
 
 def expand_models(words: Sequence[str], list_models: ListModels) -> list[str]:

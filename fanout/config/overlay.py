@@ -13,8 +13,9 @@ from fanout.config.precedence import give_way
 from fanout.config.providers_file import ModelRow, ProvidersFile
 from fanout.config.rows import Rows
 from fanout.config.trusted_files import explain_unreadable, read_trusted_file
-from fanout.core.errors import ConfigError, Fault
+from fanout.core.errors import ConfigError, Fault, RequestError
 from fanout.core.faults import to_faults, to_json_path
+from fanout.core.fusion_syntax import is_fusion, list_fused
 from fanout.core.json_text import JsonObject
 from fanout.core.suggestions import did_you_mean
 
@@ -182,9 +183,15 @@ class References:
         if not members:
             yield self._fault("sets", name, (), "is empty: a set names at least one model")
         for number, member in enumerate(members):
-            if self._names.get(member.lower()) not in self._rows.models and not self._split_literal(member):
-                hint = did_you_mean(member, self._rows.models)
-                yield self._fault("sets", name, (number,), f"unknown model `{member}`{hint}")
+            try:
+                models = list_fused(member) if is_fusion(member) else (member,)
+            except RequestError as error:
+                yield self._fault("sets", name, (number,), error.faults[0].message)
+                continue
+            for model in models:
+                if self._names.get(model.lower()) not in self._rows.models and not self._split_literal(model):
+                    hint = did_you_mean(model, self._rows.models)
+                    yield self._fault("sets", name, (number,), f"unknown model `{model}`{hint}")
 
     def _split_literal(self, name: str) -> tuple[str, str] | None:
         """Return provider and id of a name that is always taken literally."""

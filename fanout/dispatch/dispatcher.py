@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 import aiohttp
 
@@ -27,7 +28,7 @@ from fanout.core.schema import (
 )
 from fanout.core.usage import Cost, Usage
 from fanout.dispatch import no_tokens, pricing, retries
-from fanout.dispatch.in_flight import STOPPED, Inbox, InFlightCall, Piece, Race
+from fanout.dispatch.in_flight import STOPPED, Inbox, InFlightCall, Piece, Race, connect_members, join_members
 from fanout.dispatch.plan import Request, plan
 from fanout.dispatch.retries import Result
 from fanout.dispatch.upstreams import Upstreams
@@ -103,8 +104,7 @@ class Dispatcher:
         running = [InFlightCall(call, deadline) for call in calls]
         try:
             async with asyncio.TaskGroup() as group:
-                for item in running:
-                    race.add(self._track(item, group.create_task(self._run_call(item, self._attempt_with_retries))))
+                self._start(running, group.create_task, race)
         finally:  # a task that is cancelled before its first step cannot finish its call itself
             outcomes = [item.outcome or self._finish(item, item.cancelled_as) for item in running]
             self._release_answers(calls)
@@ -135,12 +135,10 @@ class Dispatcher:
             return lambda _: inbox.put(running.outcome or self._finish(running, running.cancelled_as))
 
         try:
-            for call in calls:
-                running = InFlightCall(call, deadline, inbox=inbox)
-                task = self._track(running, asyncio.create_task(self._run_call(running, self._attempt_with_retries)))
-                task.add_done_callback(deliver_outcome(running))
-                race.add(task)
-                tasks.append(task)
+            running = [InFlightCall(call, deadline, inbox=inbox) for call in calls]
+            tasks += self._start(running, asyncio.create_task, race)
+            for item, task in zip(running, tasks, strict=True):
+                task.add_done_callback(deliver_outcome(item))
             unfinished = len(calls)
             while unfinished:
                 burst = await inbox.take(silence_s)
@@ -189,6 +187,15 @@ class Dispatcher:
             for call in calls:
                 release_answer(call)
 
+    def _start(
+        self, running: Sequence[InFlightCall], create_task: Callable[..., Any], race: Race
+    ) -> list[asyncio.Task[Outcome]]:
+        tasks = [self._track(item, create_task(self._run_call(item, self._attempt_with_retries))) for item in running]
+        connect_members(running, tasks)
+        for task in tasks:
+            race.add(task)
+        return tasks
+
     def _track(self, running: InFlightCall, task: asyncio.Task[Outcome]) -> asyncio.Task[Outcome]:
         self._tasks[task] = running  # also a strong reference: asyncio itself keeps only weak ones
         task.add_done_callback(self._tasks.pop)
@@ -199,6 +206,9 @@ class Dispatcher:
         call = running.call
         try:
             result = self._answer_locally(call)
+            if result is None and running.members is not None:
+                await join_members(running, self._finish)
+                result = self._answer_locally(running.call)
             return self._finish(running, await attempt(running) if result is None else result)
         except asyncio.CancelledError:
             # A cancelled call may be billed nevertheless, so the observers that record usage must be notified.

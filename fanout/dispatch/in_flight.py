@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 
@@ -12,6 +12,8 @@ from fanout.core.errors import ProviderError
 from fanout.core.query_size import count_characters
 from fanout.core.schema import Call, Completion, Delta, Failure, Outcome, Timing
 from fanout.dispatch import retries
+from fanout.dispatch.fusing import MemberAnswer, fuse
+from fanout.dispatch.fusion_plan import list_member_places
 from fanout.dispatch.retries import Result
 from fanout.limits.queue import Priority
 
@@ -48,6 +50,8 @@ class InFlightCall:
     cancelled_as: Failure = CANCELLED
     """The failure that answers the call if it is cancelled."""
     outcome: Outcome | None = None
+    members: Mapping[asyncio.Task[Outcome], InFlightCall] | None = None
+    """Calls whose answers it waits for, if it is a fusion."""
 
     def may_retry(self, failure: Failure) -> bool:
         """Return whether another attempt may follow, which is never the case after a delivered piece."""
@@ -70,6 +74,28 @@ class InFlightCall:
             attempts=self.attempts,
             reader_limited=self.reader_limited,
         )
+
+
+def connect_members(calls: Sequence[InFlightCall], tasks: Sequence[asyncio.Task[Outcome]]) -> None:
+    """Give each fusion the calls that it waits for. To be called before any of the tasks has run."""
+    fusions = [running for running in calls if running.call.fusion]
+    if not fusions:
+        return
+    placed = {
+        (running.call.entry, running.call.prompt_index, running.call.sample): (task, running)
+        for running, task in zip(calls, tasks, strict=True)
+    }
+    for running in fusions:
+        running.members = dict(placed[place] for place in list_member_places(running.call))
+
+
+async def join_members(running: InFlightCall, finish: Callable[[InFlightCall, Result], Outcome]) -> None:
+    """Wait until the members of a fusion have ended, and put their answers into its question."""
+    members = running.members or {}
+    await asyncio.wait(members)
+    # A member that was cancelled before its first step has no outcome yet.
+    ended = [member.outcome or finish(member, member.cancelled_as) for member in members.values()]
+    running.call = fuse(running.call, [MemberAnswer.from_outcome(outcome) for outcome in ended])
 
 
 class Inbox:
@@ -128,7 +154,8 @@ class Race:
         self._wanted = return_when
         self._unfinished: dict[int, int] = {}
         for call in calls:
-            self._unfinished[call.entry] = self._unfinished.get(call.entry, 0) + 1
+            if not call.is_member:  # nobody waits for it but a fusion
+                self._unfinished[call.entry] = self._unfinished.get(call.entry, 0) + 1
         self._answered: set[int] = set()
         self._tasks: list[asyncio.Task[Outcome]] = []
 
@@ -143,6 +170,8 @@ class Race:
             return
         outcome = task.result()
         entry = outcome.call.entry
+        if entry not in self._unfinished:
+            return
         self._unfinished[entry] -= 1
         if isinstance(outcome.result, Completion):
             self._answered.add(entry)

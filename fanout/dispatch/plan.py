@@ -1,49 +1,32 @@
-"""Planning of a request's calls: names resolved, overrides applied, prompts × entries × samples. Pure.
-
-Longer than other modules: the request as every dialect makes it stands beside the one function that reads it.
-"""
+"""Planning of a request's calls: names resolved, overrides applied, prompts × entries × samples. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
-from typing import Any
 
 from fanout.config.catalogue import Catalogue, Model
 from fanout.core.errors import Fault, RequestError
+from fanout.core.fusion import Fusion
 from fanout.core.json_text import JsonObject
 from fanout.core.messages import Message
 from fanout.core.query_size import measure, measure_inputs
 from fanout.core.sampling import Sampling
-from fanout.core.sampling_fields import validate_sampling
 from fanout.core.schema import Call, Credential, Failure, FittedParameters, Query, RequestScope, Target
+from fanout.dispatch.entries import Entry, expand_entries
+from fanout.dispatch.fusion_plan import drop_unfused, make_fusion, spare_members
 
 ParameterFitter = Callable[[Target, Query], FittedParameters]
 """`Provider.fit` of the target's provider."""
 Prompt = str | tuple[int, ...]
 """Text, or the ids of one tokenizer."""
-Models = str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]]
-"""A name, or a mapping with `model`, an optional `label` and sampling parameters of that entry alone; or several of these."""
 MAX_SEED = 2**63 - 1  # the contracts' limit, beyond which the seeds of samples wrap around
 EMBEDDING_ADAPTERS = frozenset({"azure", "ngram", "openai"})
 """Adapters that embed texts."""
 _LISTED_EMBEDDERS = ", ".join(f"`{name}`" for name in sorted(EMBEDDING_ADAPTERS))
 TOKEN_ID_ADAPTERS = frozenset({"ngram", "openai"})
 """Adapters whose text models take a prompt as token ids."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One entry of the request's `model`: a name, and the parameters of this entry alone."""
-
-    model: str
-    label: str | None = None
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-    """By the names of `Sampling`; `None` removes the request's value."""
-    passthrough: JsonObject = field(default_factory=dict)
-    earlier: tuple[Message, ...] | None = None
-    """Earlier messages of this entry alone; `None`: those of the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,22 +57,6 @@ class Request:
     """The account that the usage is counted for."""
 
 
-def parse_entries(models: Models, faults: list[Fault], place: str = "models") -> tuple[Entry, ...]:
-    """Return the entries that a caller wrote; their faults are added to `faults`."""
-    written = [models] if isinstance(models, (str, Mapping)) else models
-    if not written:
-        faults.append(Fault(place, "is empty: at least one model must be named"))
-    return tuple(_parse_entry(model, f"{place}[{number}]", faults) for number, model in enumerate(written))
-
-
-def _parse_entry(model: str | Mapping[str, Any], place: str, faults: list[Fault]) -> Entry:
-    fields = {"model": model} if isinstance(model, str) else dict(model)
-    name, label = fields.pop("model", None), fields.pop("label", None)
-    if not isinstance(name, str) or not name:
-        faults.append(Fault(f"{place}.model", "is required: the name of a model"))
-    return Entry(model=str(name), label=label, overrides=validate_sampling(fields, f"{place}.", faults))
-
-
 def plan(
     request: Request,
     catalogue: Catalogue,
@@ -109,7 +76,7 @@ def plan(
     Raises:
         RequestError: more than `max_calls`, or an `n` below 1.
     """
-    expanded = _expand_sets(request.entries, catalogue)
+    expanded = expand_entries(request.entries, catalogue)
     # Resolved once, not for each prompt: a thousand prompts share the entries.
     entries = [
         (position, _ResolvedEntry.from_entry(entry, catalogue, request, today))
@@ -118,6 +85,9 @@ def plan(
     ]
     if any(entry.samples < 1 for _, entry in entries):
         raise RequestError([Fault("n", "is at least 1")])
+    has_fusions = any(entry.fusion for entry in expanded)
+    if has_fusions and request.native_n:
+        request = replace(request, native_n=False)  # a fusion's samples need calls of their own to wait for
     prompts: tuple[Prompt | None, ...] = request.prompts or (None,)
     count = len(prompts) * sum(entry.samples for _, entry in entries)
     # Checked before any call is built, so that a huge `n` costs no memory.
@@ -133,7 +103,7 @@ def plan(
             for query, fitted, sample in _plan_samples(entry, queries, fit, request):
                 calls.append(_build_call(entry, query, fitted, (index, *place, sample), request, scope))
                 index += query.sampling.n or 1  # each answer of a call with `n` has its own place
-    return calls
+    return spare_members(calls) if has_fusions else calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +118,10 @@ class _ResolvedEntry:
     samples: int
     refusal: Failure | None
     credential: Credential | None
+    fusion: Fusion | None = None
+    is_member: bool = False
+    ignored: tuple[str, ...] = ()
+    """Parameters that a fusion's own call is not sent."""
 
     @classmethod
     def from_entry(cls, entry: Entry, catalogue: Catalogue, request: Request, today: date) -> _ResolvedEntry:
@@ -158,6 +132,8 @@ class _ResolvedEntry:
         samples = 1 if sampling.n is None else sampling.n
         # `n` becomes calls; it goes upstream only where a provider takes it and the request allows one call for all.
         sampling = sampling if sampling.n is None else replace(sampling, n=None)
+        if entry.copy and sampling.seed is not None:
+            sampling = replace(sampling, seed=_wrap_seed(sampling.seed + entry.copy * samples))
         defaults = request.defaults - {name for name, value in entry.overrides.items() if value is not None}
         passthrough = {**request.passthrough, **entry.passthrough} if entry.passthrough else request.passthrough
         credential = request.credentials.get(model.provider) if model else None
@@ -170,7 +146,15 @@ class _ResolvedEntry:
             listed_as = catalogue.spell(entry.model)
             target = Target(label, entry.model, model.provider, model.id, model.kind, limit_group=group, listed_as=listed_as)
             refusal = catalogue.refuse_after_shutdown(model, today) or _find_refusal(model, catalogue, request, earlier)
-        return cls(target, sampling, defaults, passthrough, earlier, samples, refusal, credential)
+        if entry.fusion is None:
+            resolved = cls(target, sampling, defaults, passthrough, earlier, samples, refusal, credential)
+            return replace(resolved, is_member=True) if entry.is_member else resolved
+        refusal = refusal or _refuse_fusion(request)
+        sampling, passthrough, ignored = drop_unfused(sampling, passthrough)
+        return cls(
+            *(target, sampling, defaults, passthrough, earlier, samples, refusal, credential),
+            *(make_fusion(entry.fusion, model), entry.is_member, ignored),
+        )
 
 
 class _QueryBuilder:
@@ -213,17 +197,6 @@ class _QueryBuilder:
         return (*system, *earlier, Message("user", self._prompt if isinstance(self._prompt, str) else None))
 
 
-def _expand_sets(entries: tuple[Entry, ...], catalogue: Catalogue) -> Iterator[Entry]:
-    """Replace each set by its members: entries with the parameters of the set's entry."""
-    for entry in entries:
-        members = catalogue.find_set(entry.model)
-        if members is None:
-            yield entry
-        else:
-            for member in members:
-                yield replace(entry, model=member, label=f"{entry.label}: {member}" if entry.label else None)
-
-
 def _find_refusal(model: Model, catalogue: Catalogue, request: Request, earlier: tuple[Message, ...]) -> Failure | None:
     if catalogue.lacks(model, own_key=model.provider in request.credentials):
         return catalogue.refuse_without_settings(model)
@@ -239,6 +212,15 @@ def _find_refusal(model: Model, catalogue: Catalogue, request: Request, earlier:
     takes_tokens = model.kind != "chat" and catalogue.find_provider(model).adapter in TOKEN_ID_ADAPTERS
     if not takes_tokens and any(isinstance(prompt, tuple) for prompt in request.prompts):
         sentence = f"`{model.name}` takes no token ids, which depend on the tokenizer; send the prompt as text"
+        return Failure("unsupported", sentence, code="unsupported_prompt", param="prompt")
+    return None
+
+
+def _refuse_fusion(request: Request) -> Failure | None:
+    if request.inputs is not None:
+        return Failure("unsupported", "a fusion makes a text, and has no embedding", code="unsupported_endpoint", param="model")
+    if any(isinstance(prompt, tuple) for prompt in request.prompts):
+        sentence = "a fusion is made of texts, and takes no token ids; send the prompt as text"
         return Failure("unsupported", sentence, code="unsupported_prompt", param="prompt")
     return None
 
@@ -280,6 +262,8 @@ def _build_call(
         # A text model has no place for it: listed as ignored, so that nobody takes its answer for one under these
         # instructions.
         fitted = replace(fitted, ignored=(*fitted.ignored, "system"))
+    if entry.ignored:
+        fitted = replace(fitted, ignored=(*fitted.ignored, *entry.ignored))
     return Call(
         index=index,
         entry=position,
@@ -292,15 +276,19 @@ def _build_call(
         account_id=request.account_id,
         refusal=entry.refusal or (_find_strict_refusal(entry.target, fitted) if request.strict else None),
         scope=scope,
+        fusion=entry.fusion,
+        is_member=entry.is_member,
     )
 
 
 def _shift_seed(query: Query, seed: int | None, sample: int) -> Query:
     """Give sample k of a seeded entry the seed + k, because with equal seeds all samples would be the same text."""
-    shifted = (seed or 0) + sample
+    return replace(query, sampling=replace(query.sampling, seed=_wrap_seed((seed or 0) + sample)))
+
+
+def _wrap_seed(seed: int) -> int:
     # Wraps to the negative end: the greatest seed is legal, and its second sample must be, too.
-    shifted = shifted if shifted <= MAX_SEED else shifted - 2 * (MAX_SEED + 1)
-    return replace(query, sampling=replace(query.sampling, seed=shifted))
+    return seed if seed <= MAX_SEED else seed - 2 * (MAX_SEED + 1)
 
 
 def _find_strict_refusal(target: Target, fitted: FittedParameters) -> Failure | None:

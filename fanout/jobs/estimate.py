@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fanout.config.providers_file import LimitsRow
 from fanout.config.settings import ProviderSettings
 from fanout.core.schema import Call
 from fanout.core.usage import Usage, sum_complete
+from fanout.dispatch.fusing import preview
+from fanout.dispatch.fusion_plan import list_member_places
 from fanout.jobs.budget import Price, max_input_tokens
 
 BYTES_PER_TOKEN = 4  # of English text, roughly
@@ -58,15 +60,16 @@ class JobEstimate:
     not_configured: dict[str, str] = field(default_factory=dict)
     """Models that lack a variable, with the sentence that names it."""
 
-    def add(self, calls: Iterable[Call], price: Price) -> None:
+    def add(self, calls: Sequence[Call], price: Price) -> None:
         """Add the calls of one item."""
         self.items += 1
+        lengths = {(call.entry, call.prompt_index, call.sample): _guess_length(call) for call in calls}
         for call in calls:
             self.calls += 1
             sampling = call.query.sampling
-            read = max_input_tokens(call.query) // BYTES_PER_TOKEN
-            length = GUESSED_OUTPUT_TOKENS if sampling.max_tokens is None else sampling.max_tokens
-            wrote = length * sampling.generated_answers
+            read = max_input_tokens(preview(call) if call.fusion else call.query) // BYTES_PER_TOKEN
+            read += sum(lengths[place] for place in list_member_places(call))
+            wrote = _guess_length(call) * sampling.generated_answers
             model = self.models.setdefault(call.target.label, ModelEstimate())
             model.calls += 1
             if call.refusal:
@@ -97,3 +100,9 @@ class JobEstimate:
             for name, account in self.accounts.items()
         ]
         return max((wait for wait in waits if wait is not None), default=None)
+
+
+def _guess_length(call: Call) -> int:
+    """Return the tokens of one answer: as many as the call allows, or a guess."""
+    allowed = call.query.sampling.max_tokens
+    return GUESSED_OUTPUT_TOKENS if allowed is None else allowed

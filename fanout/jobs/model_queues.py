@@ -42,6 +42,8 @@ class PendingUnit:
     cache_key: bytes | None = None
     body: str = ""
     """The item as JSON, if the job's scorers need it; else empty."""
+    has_ended: bool = False
+    """Its end is recorded."""
 
 
 @dataclass(slots=True, eq=False)
@@ -75,6 +77,8 @@ class ModelQueue:
     held: PendingUnit | None = None
     """Unit that waits for calls in flight to release money."""
     running: int = 0
+    waiting: int = 0
+    """Fusions whose members have not ended yet."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     exhausted: bool = False
     is_ahead: bool = False
@@ -92,8 +96,8 @@ class ModelQueue:
 
     @property
     def is_done(self) -> bool:
-        """Nothing is left, and nothing is in flight."""
-        return self.exhausted and not (self.running or self.delayed or self.held)
+        """Nothing is left, nothing is in flight, and no fusion waits."""
+        return self.exhausted and not (self.running or self.delayed or self.held or self.waiting)
 
     @property
     def takes_new(self) -> bool:

@@ -9,7 +9,8 @@ from fanout.core.errors import Fault, RequestError
 from fanout.core.json_text import JsonObject
 from fanout.core.schema import Call
 from fanout.dispatch.dispatcher import Dispatcher
-from fanout.dispatch.plan import Entry, Request
+from fanout.dispatch.entries import Entry
+from fanout.dispatch.plan import Request
 from fanout.jobs.job import FINGERPRINT_JSON, Fingerprint, Job, JobKind, JobSpec, RequestBuilder, RequestBuilderFactory
 from fanout.jobs.row_request import RowRequestBuilder
 
@@ -111,4 +112,6 @@ def _describe_call(call: Call, providers: Mapping[str, ProviderSettings], *, par
         "kind": target.kind,
         "limit_group": target.limit_group,
     }
+    if call.fusion and parameters:
+        described["fusion"] = {"of": list(call.fusion.of), "prompt": call.fusion.prompt_version}
     return described | {"sent": dict(call.fitted.sent), "ignored": list(call.fitted.ignored)} if parameters else described

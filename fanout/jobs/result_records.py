@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 from pydantic_core import from_json
 from typing_extensions import Doc, TypedDict
 
+from fanout.core.fusion import FusionJson, render_fusion
 from fanout.core.json_text import JsonObject
 from fanout.core.sampling import AdjustmentJson, render_adjustments
 from fanout.core.schema import Completion, Failure, FailureKind
@@ -71,6 +72,7 @@ class JobResultJson(TypedDict):
     cached_from: Annotated[str | None, Doc("Job whose answer this is.")]
     ended: Annotated[str, Doc("When the call ended: RFC 3339, UTC.")]
     scores: Annotated[dict[str, ScoreJson], Doc("The answer's scores, by the names of their scorers.")]
+    fusion: Annotated[FusionJson | None, Doc("The members that a fused answer was made of, and the cost of all.")]
     values: Annotated[dict[str, Any] | None, Doc("The row's other columns.")]
 
 
@@ -139,7 +141,15 @@ def _build_record(row: ResultRow) -> JsonObject:
         **_describe_cost(outcome),
         **(_describe_answer(outcome.completion) if outcome.completion else {}),
         **(_describe_failure(outcome.failure) if outcome.failure else {}),
+        **_describe_fusion(outcome),
     }
+
+
+def _describe_fusion(outcome: StoredOutcome) -> JsonObject:
+    if outcome.fusion is None:
+        return {}
+    cost_usd = outcome.cost.usd if outcome.cost else None
+    return {"fusion": render_fusion(outcome.fusion, cost_usd, is_answered=outcome.completion is not None)}
 
 
 def describe_input(body: JsonObject) -> JsonObject:

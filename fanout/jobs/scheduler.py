@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
-from pydantic_core import to_json
-
-from fanout.config.settings import ProviderSettings
 from fanout.core.schema import Call
 from fanout.dispatch.dispatcher import Dispatcher
+from fanout.dispatch.fusing import MemberAnswer, fuse
 from fanout.jobs.budget import Budget
-from fanout.jobs.job import Job, RequestBuilder, parse_entry_number, place_calls
+from fanout.jobs.fusion_gate import FusionGate
+from fanout.jobs.job import Job, RequestBuilder, parse_entry_number
 from fanout.jobs.model_queues import AccountSlots, ModelQueue, PendingUnit, QueueKey
 from fanout.jobs.unit_feed import ReadChunk, ReadItems, UnitFeed
-from fanout.store.jobs.records import InputChunk, InputItem, Unit
+from fanout.jobs.unit_planner import UnitPlanner
+from fanout.store.jobs.records import InputChunk, InputItem, Place, Unit
 
 DEFAULT_ACCOUNT_CONCURRENCY = 256
 """Concurrent calls of one account if neither the account nor the job sets a limit."""
 
+ReadMembers = Callable[[PendingUnit, Sequence[int]], Awaitable[Sequence[MemberAnswer]]]
+"""Reads the ended members of a fusion, by their entries."""
 RunUnit = Callable[[ModelQueue, PendingUnit, float], Awaitable[None]]
 """Runs a unit and settles the money reserved for it."""
 
@@ -36,10 +38,12 @@ class UnitScheduler:
         *,
         read_chunk: ReadChunk,
         read_items: ReadItems,
+        read_members: ReadMembers,
         run_unit: RunUnit,
         on_budget_spent: Callable[[], None],
     ) -> None:
-        self._job, self._dispatcher, self._builder, self._budget = job, dispatcher, builder, budget
+        self._job, self._dispatcher, self._budget = job, dispatcher, budget
+        self._planner = UnitPlanner(job, dispatcher, builder)
         self._run_unit, self._on_budget_spent = run_unit, on_budget_spent
         self._stopped = False
         self.running = 0
@@ -48,8 +52,11 @@ class UnitScheduler:
         self._held: set[ModelQueue] = set()
         """Queues with a unit that waits for money."""
         self._feed = UnitFeed(job, list(self._queues.values()), read_chunk, read_items, self._plan_item)
+        self._read_items, self._read_members = read_items, read_members
+        self._gate = FusionGate()
+        self._feed.is_full = lambda: self._gate.is_full
         self._dropped: set[int] = set()
-        """Entries of which nothing more is sent."""
+        """Entries that have lost: nothing more is sent of them, but for fusions that have not."""
 
     def set_limit(self, limit: Callable[[], int]) -> None:
         """Send items only as far as the limit allows; `continue_to_limit` tells that it has grown."""
@@ -61,15 +68,24 @@ class UnitScheduler:
         self._wake(self._queues.values())
 
     def drop_entry(self, entry: int) -> None:
-        """Send nothing more of an entry."""
+        """Send nothing more of an entry, unless it is a member of a fusion that goes on."""
         self._dropped.add(entry)
 
+    def _is_dropped(self, entry: int) -> bool:
+        return entry in self._dropped and not any(
+            entry in of and fusion not in self._dropped for fusion, of in self._fusions.items()
+        )
+
     def _make_queues(self) -> dict[QueueKey, ModelQueue]:
+        self._fusions: dict[int, Sequence[int]] = {}
+        """Members' entries by the entry of the fusion."""
         entries: dict[QueueKey, list[int]] = {}
         for name, model in self._job.fingerprint.items():
             of_model = entries.setdefault(_queue_key(model), [])
             if self._job.spec.kind == "rows":
                 of_model.append(parse_entry_number(name))
+                if fusion := model.get("fusion"):
+                    self._fusions[of_model[-1]] = fusion["of"]
         accounts: dict[tuple[str | None, str | None], AccountSlots] = {}
         queues = {}
         for key in sorted(entries, key=str):
@@ -111,6 +127,9 @@ class UnitScheduler:
                 if queue.is_done:
                     return
                 await queue.wait_for_change()
+        if queue.closed_because:
+            self._gate.drop_closed()
+            self.continue_to_limit()
         if queue.closed_because and self._feed.limit:
             # The others would wait for ever for items that this model no longer answers.
             self.stop()
@@ -134,6 +153,8 @@ class UnitScheduler:
     async def _run(self, queue: ModelQueue, unit: PendingUnit, reserved_usd: float) -> None:
         try:
             await self._run_unit(queue, unit, reserved_usd)
+            if unit.has_ended:
+                await self._release_fusions(unit.unit)
         finally:
             queue.running -= 1
             self.running -= 1
@@ -141,16 +162,36 @@ class UnitScheduler:
             # Only those that may continue: to wake hundreds of queues would cost more than the call itself.
             self._wake(self._queues.values() if queue.closed_because else (queue, *self._held))
 
+    async def _release_fusions(self, ended: Unit) -> None:
+        """Put the fusions for which this unit was the last member into their queues."""
+        was_full = self._gate.is_full
+        for (number, entry, repeat), queue in self._gate.record_end(ended):
+            chunk = await self._read_items([number], [entry])
+            for unit in (unit for item in chunk.items for unit in self._planner.plan_item(item, chunk, [entry])):
+                if unit.unit.repeat == repeat:
+                    self._add_fusion(queue, unit)
+            queue.waiting -= 1
+        if was_full and not self._gate.is_full:
+            self.continue_to_limit()
+
+    def _add_fusion(self, queue: ModelQueue, unit: PendingUnit) -> None:
+        queue.delay(unit, time.monotonic())  # before all that is new: it has waited long enough
+        queue.changed.set()
+
     async def _choose(self, queue: ModelQueue) -> tuple[PendingUnit, float] | None:
         """Return the next unit to send, and the money reserved for it."""
         if self._stopped or queue.closed_because:
             return None
         unit = await self._take(queue)
-        while unit and unit.unit.entry in self._dropped:
+        while unit and self._is_dropped(unit.unit.entry):
             unit = await self._take(queue)
         self._held.discard(queue)
         if unit is None:
             return None
+        if unit.call.fusion and not unit.call.fusion.members:
+            # Not when it was planned: what waits in a queue holds its question alone.
+            unit.call = fuse(unit.call, await self._read_members(unit, unit.call.fusion.of))
+            unit.cache_key = self._planner.make_cache_key(unit.call)
         reserved = self._budget.reserve(unit.call)
         if reserved is not None:
             return unit, reserved
@@ -176,42 +217,25 @@ class UnitScheduler:
         self, item: InputItem, chunk: InputChunk, entries: Sequence[int] | None
     ) -> Iterator[tuple[ModelQueue, PendingUnit]]:
         """Yield the open units of an item, each with its queue; limited to the given entries, if any."""
-        first = next(iter(self._queues.values()))
-        for place, call in place_calls(self._dispatcher.plan(self._builder.build_request(item.body), entries)):
-            if (item.item, *place) not in chunk.closed:
-                target = (call.target.provider, call.target.limit_group, call.target.model)
-                # A unit whose model has no queue goes into the first queue, so that it is not lost.
-                yield self._queues.get(target, first), self._make_pending(item, place, call, chunk)
+        fusions: list[PendingUnit] = []
+        open_units: dict[Place, ModelQueue] = {}
+        for unit in self._planner.plan_item(item, chunk, entries):
+            if unit.call.fusion:
+                fusions.append(unit)
+                continue
+            open_units[unit.unit[1:]] = queue = self._find_queue(unit.call)
+            yield queue, unit
+        # Those of an item that is read again, for a queue that had no room, are in the gate already.
+        for fusion in fusions if entries is None else ():
+            queue = self._find_queue(fusion.call)
+            if self._gate.hold(fusion, queue, open_units):
+                self._add_fusion(queue, fusion)
 
-    def _make_pending(self, item: InputItem, within: tuple[int, int], call: Call, chunk: InputChunk) -> PendingUnit:
-        place = (item.item, *within)
-        cache_key = None
-        if self._job.spec.cache and not call.refusal:
-            provider = self._dispatcher.settings.providers[call.target.provider or ""]
-            cache_key = _make_cache_key(self._job.account_id, call, provider)
-        return PendingUnit(
-            Unit(self._job.number, *place),
-            call,
-            attempt=chunk.attempts.get(place, 0) + 1,
-            closed=chunk.reopened.get(place, 0),
-            row_bytes=len(item.body),
-            cache_key=cache_key,
-            # Only for scorers: thousands of delayed units would otherwise keep their prompts in memory.
-            body=item.body if self._job.spec.scorers else "",
-        )
+    def _find_queue(self, call: Call) -> ModelQueue:
+        # A unit whose model has no queue goes into the first queue, so that it is not lost.
+        target = (call.target.provider, call.target.limit_group, call.target.model)
+        return self._queues.get(target) or next(iter(self._queues.values()))
 
 
 def _queue_key(model: Mapping[str, str | None]) -> QueueKey:
     return model["provider"], model["limit_group"], model["upstream_model"]
-
-
-def _make_cache_key(account_id: str, call: Call, provider: ProviderSettings) -> bytes:
-    """Return the digest of a whole call: its account, its target, and the content sent."""
-    query = call.query
-    prompt = (query.messages, query.prompt, query.prompt_tokens)
-    parameters = (dict(call.fitted.sent), dict(query.passthrough), query.sampling.n)
-    target = (provider.adapter, provider.base_url, call.target.model)
-    # The account keeps answers from other accounts; the sample keeps repeats independent.
-    # Digests are stored, so the order of the fields must never change.
-    whole = (account_id, *target, *prompt, *parameters, call.sample)
-    return hashlib.sha256(to_json(whole, inf_nan_mode="constants")).digest()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import TypeAdapter
 from pydantic_core import PydanticSerializationError
 
+from fanout.core.fusion import Fusion
 from fanout.core.json_text import replace_surrogates
 from fanout.core.schema import Call, Completion, Failure, Outcome, Timing
 from fanout.core.usage import Cost
@@ -30,6 +31,7 @@ class StoredOutcome:
     cost: Cost | None = None
     ignored: tuple[str, ...] = ()
     adjusted: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    fusion: Fusion | None = None
 
     @classmethod
     def from_outcome(cls, outcome: Outcome) -> StoredOutcome:
@@ -38,7 +40,7 @@ class StoredOutcome:
         completion, failure = (result, None) if isinstance(result, Completion) else (None, result)
         return cls(
             *(target.name, target.label, target.provider, target.model, completion, failure),
-            *(outcome.timing, outcome.cost, fitted.ignored, fitted.adjusted),
+            *(outcome.timing, outcome.cost, fitted.ignored, fitted.adjusted, outcome.call.fusion),
         )
 
     @classmethod
@@ -65,7 +67,7 @@ class StoredOutcome:
 
     def to_outcome(self, call: Call) -> Outcome:
         """Return the outcome of a call."""
-        return Outcome(call, self.result, self.timing, self.cost)
+        return Outcome(replace(call, fusion=self.fusion) if self.fusion else call, self.result, self.timing, self.cost)
 
 
 _OUTCOME = TypeAdapter(StoredOutcome)

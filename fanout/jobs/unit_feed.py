@@ -43,6 +43,8 @@ class UnitFeed:
         """The last item that was read, by its place in the job's order."""
         self.limit: Callable[[], int] | None = None
         """Number of items that may be read by now; `None`: all."""
+        self.is_full: Callable[[], bool] = lambda: False
+        """Tells that no further row may be read, because too many fusions wait."""
         self._is_at_end = self._is_closed = False
         self._lock = asyncio.Lock()
 
@@ -68,7 +70,7 @@ class UnitFeed:
                     await self._read_backlog(queue)
                 elif self._is_at_end:
                     queue.exhausted = True
-                elif (left := self._count_allowed_units()) > 0:
+                elif not self.is_full() and (left := self._count_allowed_units()) > 0:
                     await self._read_on(left)
                 else:
                     queue.is_ahead = True

@@ -14,6 +14,7 @@ from fanout.core.errors import LeaseLostError, StoreClosedError, StoreError
 from fanout.core.schema import Completion, Failure
 from fanout.core.units import to_ms
 from fanout.core.usage import WorkTotals, plausible_usage, plausible_usd
+from fanout.dispatch.fusing import MemberAnswer
 from fanout.jobs.answer_scorer import AnswerScorer
 from fanout.jobs.job import Job, ResultGroup
 from fanout.jobs.model_queues import PendingUnit
@@ -108,11 +109,21 @@ class UnitJournal:
         await self._put(ended)
         if self._scorer and self._scorer.watch:
             self._scorer.watch.record(unit.unit, ended.scores, answered=failure is None)
+        unit.has_ended = True
         # Counted only once it is on disk: what is shown as done must survive a crash.
         now = time.monotonic()
         self.counts.setdefault(ResultGroup(outcome.label, kind), WorkTotals()).add(totals)
         # It began a little earlier: the first unit alone would else make an infinite rate.
         self._throughput.setdefault(outcome.label, Throughput(now - 0.1)).add(now)
+
+    async def read_members(self, unit: PendingUnit, entries: Sequence[int]) -> Sequence[MemberAnswer]:
+        """Return the ends of the members of a fusion, in the order of the entries."""
+        place = unit.unit
+        records = await self._wait_for_store(
+            lambda: self._store.results.read_records(place.job, place.item, entries, place.repeat)
+        )
+        stored = [(entry, StoredOutcome.from_json(records[entry])) for entry in entries]
+        return [MemberAnswer(entry, None, found.label, found.result, found.cost) for entry, found in stored]
 
     async def find_cached_answer(self, key: bytes) -> tuple[StoredOutcome, str] | None:
         """Return an earlier answer to the same request, and the job that it came from."""

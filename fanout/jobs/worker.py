@@ -66,6 +66,7 @@ class JobWorker:
             *(job, dispatcher, builder, self._budget),
             read_chunk=self._journal.read_chunk,
             read_items=self._journal.read_items,
+            read_members=self._journal.read_members,
             run_unit=self._run_unit,
             on_budget_spent=self._stop_without_money,
         )

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, NotRequired
 
 from typing_extensions import Doc, TypedDict
 
+from fanout.core.fusion import FusionJson, render_fusion
 from fanout.core.merge import find_failure, get_finish_reason
 from fanout.core.sampling import AdjustmentJson, render_adjustments
 from fanout.core.schema import Call, Choice, Completion, Outcome, TokenLogprob
@@ -28,6 +29,9 @@ class PlaceJson(PromptIndexJson):
     sample: Annotated[int, Doc("Number of the sample within its entry.")]
     model: Annotated[str, Doc("The model as you wrote it.")]
     label: Annotated[str, Doc("Your name for the entry; by default the model's.")]
+    is_member: Annotated[
+        NotRequired[bool | None], Doc("It was called as a member of a fusion alone: it follows the entries that you listed.")
+    ]
 
 
 class ChoiceUsageJson(TokenCountsJson):
@@ -73,6 +77,7 @@ class EndJson(TypedDict):
         Mapping[str, AdjustmentJson], Doc("Parameters that were sent with another value than requested.")
     ]
     error: Annotated[ChoiceErrorJson | None, Doc("Why there is no answer.")]
+    fusion: Annotated[NotRequired[FusionJson | None], Doc("The members that a fused answer was made of; absent: it is none.")]
 
 
 class ChoiceEndJson(EndJson):
@@ -106,14 +111,17 @@ def render_place(call: Call, number: int = 0) -> PlaceJson:
     """Return the place of one of a call's answers; `prompt_index` only if the prompt was a list."""
     # If `n` was sent upstream, one call fills several places.
     prompt: PromptIndexJson = {} if call.prompt_index is None else {"prompt_index": call.prompt_index}
-    return {
+    place: PlaceJson = {
         "index": call.index + number,
         "entry": call.entry,
         "sample": call.sample + number,
-        **prompt,
+        **prompt,  # type: ignore[typeddict-item]  # mypy: it could have an `is_member`
         "model": call.target.name,
         "label": call.target.label,
     }
+    if call.is_member:
+        place["is_member"] = True
+    return place
 
 
 def render_end(outcome: Outcome, choice: Choice | None, usage: ChoiceUsageJson | None) -> ChoiceEndJson:
@@ -121,7 +129,7 @@ def render_end(outcome: Outcome, choice: Choice | None, usage: ChoiceUsageJson |
     # One literal, because every answer needs one: merging four dicts took a fifth longer (2026-11, timeit).
     call, result, cost = outcome.call, outcome.result, outcome.cost
     failure = find_failure(outcome, choice)
-    return {
+    end: ChoiceEndJson = {
         "finish_reason": get_finish_reason(choice, failure),
         "native_finish_reason": choice.native_finish_reason if choice else None,
         "usage": usage,
@@ -135,6 +143,9 @@ def render_end(outcome: Outcome, choice: Choice | None, usage: ChoiceUsageJson |
         "adjusted_parameters": render_adjustments(call.fitted.adjusted),
         "error": render_failure(failure) if failure else None,
     }
+    if call.fusion:
+        end["fusion"] = render_fusion(call.fusion, end["cost_usd"], is_answered=isinstance(result, Completion))
+    return end
 
 
 def render_usage(outcome: Outcome) -> ChoiceUsageJson:

@@ -13,6 +13,7 @@ from fanout.core.json_text import JsonObject
 from fanout.core.sampling import AdjustmentJson, render_adjustments
 from fanout.core.schema import Call, Choice, Kind, Outcome
 from fanout.core.units import to_ms, to_rfc3339
+from fanout.dispatch.fusing import preview
 from fanout.rendering.choices import (
     BesideTextJson,
     ChoiceEndJson,
@@ -124,7 +125,7 @@ def render_choice(choice: CompletionChoice) -> ComparisonChoiceJson:
     outcome, call = choice.outcome, choice.outcome.call
     logprobs = choice.choice.logprobs if choice.choice else None
     # The place is written out, because merging one more dict takes a sixth of the time; a comparison has one prompt.
-    return {
+    rendered: ComparisonChoiceJson = {
         "index": choice.index,
         "entry": call.entry,
         "sample": call.sample + choice.choice_index,
@@ -136,6 +137,9 @@ def render_choice(choice: CompletionChoice) -> ComparisonChoiceJson:
         **render_beside_text(choice.choice),
         **render_end(outcome, choice.choice, render_usage(outcome)),  # type: ignore[typeddict-item]  # mypy: it could have a `prompt_index`
     }
+    if call.is_member:
+        rendered["is_member"] = True
+    return rendered
 
 
 def render_choice_end(outcome: Outcome, choice: Choice | None, created: int) -> JsonObject:
@@ -168,7 +172,8 @@ def render_dry_run(calls: Sequence[Call], head: ComparisonHeadJson) -> DryRunJso
 
 
 def _render_dry_call(call: Call) -> DryCallJson:
-    messages = call.query.messages or ()
+    query = preview(call) if call.fusion else call.query
+    messages = query.messages or ()
     # `parameters` are those after fitting: a dry run exists to show what the provider would really receive.
     return {
         **render_place(call),
@@ -176,7 +181,7 @@ def _render_dry_call(call: Call) -> DryCallJson:
         "upstream_model": call.target.model,
         "kind": call.target.kind,
         "messages": [{"role": message.role, "content": message.content} for message in messages] or None,
-        "prompt": call.query.prompt,
+        "prompt": query.prompt,
         "parameters": call.fitted.sent,
         "ignored_parameters": call.fitted.ignored,
         "adjusted_parameters": render_adjustments(call.fitted.adjusted),

@@ -167,7 +167,8 @@ def render_request(text: str | None) -> object:
 def _render_place(row: AnswerRow) -> PlaceJson:
     # Absent rather than null, as in the answer itself, so that clients can parse both alike.
     prompt: PromptIndexJson = {} if row.prompt is None else {"prompt_index": row.prompt}
-    return {"index": row.place, "entry": row.entry, "sample": row.sample, **prompt, "model": row.model, "label": row.label}
+    place = {"index": row.place, "entry": row.entry, "sample": row.sample, **prompt, "model": row.model, "label": row.label}
+    return cast(PlaceJson, place)
 
 
 def _render_message(content: JsonObject) -> PastMessageJson:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -28,12 +29,12 @@ from fanout.core.messages import Message, MessageBody
 from fanout.core.sampling import SAMPLING_NAMES, at_most
 from fanout.core.sampling_fields import SamplingFields
 from fanout.core.schema import Call
-from fanout.dispatch.plan import Entry
+from fanout.dispatch.entries import Entry, FusionEntry
+from fanout.dispatch.fusion_plan import count_entries
+from fanout.requests.fusions import MAX_NAME_CHARS, MEMBERS_SCHEMA, FusibleEntry, FusionFields, MemberCount, ToMemberList
 
 MAX_ENTRIES = 64
 """Limit of entries in `model`."""
-MAX_NAME_CHARS = 256
-"""Limit of a model's name, and of a label."""
 Body = TypeVar("Body", bound=BaseModel)
 
 
@@ -84,21 +85,32 @@ class SamplingBody(
         return value
 
 
-class EntryBody(SamplingBody):
-    """One entry of `model` written out: a model with parameters of its own."""
+class EntryFusion(FusionFields):
+    """One answer made of the answers of several models."""
 
-    form: ClassVar = "a model's name, or a JSON object with `model` and parameters of its own"
+    of: Annotated[list[EntryBody], IN_STEPS, ToMemberList, MemberCount, MEMBERS_SCHEMA]
+    """Members: 2 to 16 models with sets written out. An object gives one parameters of its own."""
 
-    model: str = Field(min_length=1, max_length=MAX_NAME_CHARS)
-    label: str | None = Field(None, min_length=1, max_length=MAX_NAME_CHARS)
-    """Your name for this entry; by default the model's."""
+
+class EntryBody(SamplingBody, FusibleEntry):
+    """One entry of `model` written out: a model with parameters of its own, or a fusion, whose own call they are for."""
+
+    fusion: EntryFusion | None = None
+    """One answer made of the answers of several models; instead of `model`."""
     messages: Annotated[list[MessageBody], IN_STEPS] | None = None
     """Earlier messages for this entry alone, instead of the request's; `null`: none."""
 
     def to_entry(self) -> Entry:
         """Return the entry as `plan` takes it."""
         earlier = to_messages(self.messages) if "messages" in self.model_fields_set else None
-        return Entry(model=self.model, label=self.label, overrides=self.to_parameters(), earlier=earlier)
+        entry = Entry(self.model or "", self.label, self.to_parameters(), earlier=earlier)
+        if self.fusion is None:
+            return entry
+        members = tuple(member.to_entry() for member in self.fusion.of)
+        return replace(entry, model=self.fusion.by, fusion=FusionEntry(members, self.fusion.template))
+
+
+EntryBody.model_rebuild()
 
 
 def to_messages(bodies: Sequence[MessageBody] | None) -> tuple[Message, ...]:
@@ -190,7 +202,7 @@ def check_limits(timeout_s: float | None, return_when: int | None, calls: Sequen
     """
     problems = {
         "timeout_s": explain_timeout(timeout_s, max_timeout_s),
-        "return_when": explain_return_when(return_when, calls[-1].entry + 1),
+        "return_when": explain_return_when(return_when, count_entries(calls)),
     }
     if faults := [Fault(field, problem) for field, problem in problems.items() if problem]:
         raise RequestError(faults)

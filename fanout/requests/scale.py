@@ -26,7 +26,8 @@ from fanout.core.messages import Content, ImagePart, Message, TextPart, validate
 from fanout.core.sampling import INT64, Sampling, at_most
 from fanout.core.sampling_fields import SamplingFields
 from fanout.core.schema import Credential
-from fanout.dispatch.plan import Entry, Request
+from fanout.dispatch.entries import Entry
+from fanout.dispatch.plan import Request
 
 DEFAULT_TEMPERATURE = 0.2
 

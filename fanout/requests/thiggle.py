@@ -116,6 +116,7 @@ def _get_parameter(entry: EntryBody, name: str, info: ValidationInfo) -> int | N
 
 
 def _count_entries(entries: Sequence[EntryBody], catalogue: Catalogue) -> int:
-    """Return the number of entries, sets written out."""
-    sets = [catalogue.find_set(entry.model) for entry in entries if not catalogue.find(entry.model)]
+    """Return the number of entries, sets written out; a fusion counts as one, whatever its members."""
+    names = [entry.model for entry in entries if entry.model]
+    sets = [catalogue.find_set(name) for name in names if not catalogue.find(name)]
     return len(entries) + sum(len(members) - 1 for members in sets if members)

@@ -6,7 +6,7 @@ from pydantic import SecretStr
 
 from fanout.core.sampling import Sampling
 from fanout.core.schema import Credential, Target
-from fanout.dispatch.plan import Entry
+from fanout.dispatch.entries import Entry
 from tests.support.builders.plans import plan_call, plan_calls
 
 

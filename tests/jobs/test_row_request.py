@@ -10,7 +10,8 @@ import pytest
 from fanout.core.errors import RequestError
 from fanout.core.messages import ImagePart, Message, TextPart
 from fanout.core.sampling import Sampling
-from fanout.dispatch.plan import Entry, Request
+from fanout.dispatch.entries import Entry
+from fanout.dispatch.plan import Request
 from fanout.jobs.job import JobSpec, RequestBuilder
 from fanout.jobs.row_request import RowRequestBuilder, is_request_line
 

@@ -20,7 +20,8 @@ from fanout.core.json_text import JsonObject
 from fanout.core.threads import run_in_thread
 from fanout.dispatch.default_models import EMBEDDED_SET, OWN_SET
 from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher, raise_file_limit
-from fanout.dispatch.plan import Entry, Request
+from fanout.dispatch.entries import Entry
+from fanout.dispatch.plan import Request
 from fanout.evaluate.judging.checks import check_judges
 from fanout.evaluate.scoring.declarations import parse_scorers, to_declaration
 from fanout.evaluate.scoring.scoring import make_scorer_factory

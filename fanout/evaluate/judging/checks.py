@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from fanout.core.errors import Fault, RequestError
 from fanout.dispatch.dispatcher import Dispatcher
-from fanout.dispatch.plan import Entry, Request
+from fanout.dispatch.entries import Entry
+from fanout.dispatch.plan import Request
 
 if TYPE_CHECKING:
     from fanout.evaluate.scorers import Scorer

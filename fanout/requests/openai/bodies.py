@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,8 +17,10 @@ from fanout.core.json_text import JsonObject
 from fanout.core.sampling import SAMPLING_NAMES, Sampling
 from fanout.core.sampling_fields import SamplingFields
 from fanout.core.schema import Credential
-from fanout.dispatch.plan import Entry, Request
-from fanout.requests.bodies import MAX_NAME_CHARS, ReturnWhen
+from fanout.dispatch.entries import Entry, FusionEntry
+from fanout.dispatch.plan import Request
+from fanout.requests.bodies import ReturnWhen
+from fanout.requests.fusions import FusibleEntry
 
 Parameters = Mapping[str, Any]
 """Parameters that one object of a request sets itself, by the names of `schema.Sampling`; an explicit null is `None`."""
@@ -53,13 +56,8 @@ class OpenAiSampling(SamplingFields, takes=SHARED_PARAMETERS, ranges={"user": (N
         return self.model_extra or {}
 
 
-class OpenAiEntry(OpenAiSampling):
-    """One entry of `model` written out: a model with parameters of its own."""
-
-    model: str = Field(min_length=1, max_length=MAX_NAME_CHARS)
-    """Name of a model, an alias, or `<provider>/<id>`."""
-    label: str | None = Field(None, min_length=1, max_length=MAX_NAME_CHARS)
-    """Your name for this entry; by default the model's."""
+class OpenAiEntry(OpenAiSampling, FusibleEntry):
+    """One entry of `model` written out: a model with parameters of its own, or a fusion, whose own call they are for."""
 
 
 class StreamOptions(BaseModel):
@@ -124,23 +122,34 @@ class OpenAiBody(OpenAiSampling):
         request = self.own_parameters()
         # An entry takes any field, to pass it on: one of the request's would go upstream.
         misplaced = type(self).model_fields.keys() | self.question_fields
-        for number, entry in enumerate(self.entry_bodies):
+        for place, entry in self._list_entries():
             for name in sorted((entry.model_extra or {}).keys() & misplaced):
-                yield Fault(f"model[{number}].{name}", "is for the whole request: it stands beside `model`, not in it")
+                yield Fault(f"{place}.{name}", "is for the whole request: it stands beside `model`, not in it")
             own = entry.own_parameters()
             for fault in self.find_clashes({**request, **own}):
-                yield Fault(f"model[{number}].{fault.path}" if fault.path in own else fault.path, fault.message)
+                yield Fault(f"{place}.{fault.path}" if fault.path in own else fault.path, fault.message)
 
     def find_clashes(self, parameters: Parameters) -> Iterator[Fault]:
         """Yield what is wrong between the parameters of one entry, the request's among them."""
         yield from ()
 
+    def _list_entries(self) -> Iterator[tuple[str, OpenAiEntry]]:
+        """Yield all entries with their paths, members of fusions among them."""
+        for number, entry in enumerate(self.entry_bodies):
+            yield f"model[{number}]", entry
+            for place, member in enumerate(entry.members):
+                yield f"model[{number}].fusion.of[{place}]", member
+
     def _to_entries(self) -> tuple[Entry, ...]:
         request = self.own_parameters()
-        return tuple(
-            Entry(entry.model, entry.label, self._find_overrides(entry, request), entry.get_passthrough())
-            for entry in self.entry_bodies
-        )
+        return tuple(self._to_entry(entry, request) for entry in self.entry_bodies)
+
+    def _to_entry(self, body: OpenAiEntry, request: Parameters) -> Entry:
+        entry = Entry(body.model or "", body.label, self._find_overrides(body, request), body.get_passthrough())
+        if body.fusion is None:
+            return entry
+        members = tuple(self._to_entry(member, request) for member in body.members)
+        return replace(entry, model=body.fusion.by, fusion=FusionEntry(members, body.fusion.template))
 
     def _find_overrides(self, entry: OpenAiEntry, request: Parameters) -> JsonObject:
         resolved = self.resolve(entry.own_parameters(), request)

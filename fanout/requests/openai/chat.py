@@ -12,6 +12,7 @@ from fanout.core.json_text import JsonObject
 from fanout.core.long_lists import IN_STEPS
 from fanout.core.messages import MessageBody
 from fanout.requests.bodies import IN_PATH, EntryCount, ToEntryList, entries_schema
+from fanout.requests.fusions import MEMBERS_SCHEMA, FusionFields, MemberCount, ToMemberList
 from fanout.requests.openai.bodies import OpenAiBody, OpenAiEntry, OpenAiSampling, Parameters
 
 
@@ -42,8 +43,21 @@ class ChatSampling(OpenAiSampling, takes=("max_completion_tokens",), spellings={
         return resolved
 
 
+class ChatFusion(FusionFields):
+    """One answer made of the answers of several models."""
+
+    of: Annotated[list[ChatEntry], IN_STEPS, ToMemberList, MemberCount, MEMBERS_SCHEMA]
+    """Members: 2 to 16 models with sets written out. An object gives one parameters of its own."""
+
+
 class ChatEntry(OpenAiEntry, ChatSampling):
-    """One entry of `model` written out."""
+    """One entry of `model` written out: a model with parameters of its own, or a fusion, whose own call they are for."""
+
+    fusion: ChatFusion | None = None
+    """One answer made of the answers of several models; instead of `model`."""
+
+
+ChatEntry.model_rebuild()
 
 
 class ChatBody(OpenAiBody, ChatSampling):

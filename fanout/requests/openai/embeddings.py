@@ -14,7 +14,8 @@ from fanout.core.json_text import JsonObject
 from fanout.core.long_lists import IN_STEPS, BoundedObject
 from fanout.core.sampling import INT64, Sampling
 from fanout.core.schema import Credential
-from fanout.dispatch.plan import Entry, Prompt, Request
+from fanout.dispatch.entries import Entry
+from fanout.dispatch.plan import Prompt, Request
 from fanout.requests.bodies import EntryCount, ReturnWhen, ToEntryList, entries_schema
 from fanout.requests.openai.text import Inputs
 

@@ -15,6 +15,7 @@ from fanout.core.json_text import JsonObject
 from fanout.core.long_lists import IN_STEPS
 from fanout.core.messages import Message
 from fanout.requests.bodies import EntryCount, ToEntryList, entries_schema
+from fanout.requests.fusions import MEMBERS_SCHEMA, FusionFields, MemberCount, ToMemberList
 from fanout.requests.openai.bodies import OpenAiBody, OpenAiEntry, OpenAiSampling
 from fanout.requests.openai.response_items import Items, to_messages
 
@@ -83,8 +84,21 @@ class ResponsesSampling(OpenAiSampling, takes=("max_output_tokens",), spellings=
         return fields
 
 
+class ResponsesFusion(FusionFields):
+    """One answer made of the answers of several models."""
+
+    of: Annotated[list[ResponsesEntry], IN_STEPS, ToMemberList, MemberCount, MEMBERS_SCHEMA]
+    """Members: 2 to 16 models with sets written out. An object gives one parameters of its own."""
+
+
 class ResponsesEntry(OpenAiEntry, ResponsesSampling):
-    """One entry of `model` written out."""
+    """One entry of `model` written out: a model with parameters of its own, or a fusion, whose own call they are for."""
+
+    fusion: ResponsesFusion | None = None
+    """One answer made of the answers of several models; instead of `model`."""
+
+
+ResponsesEntry.model_rebuild()
 
 
 class ResponsesBody(OpenAiBody, ResponsesSampling):

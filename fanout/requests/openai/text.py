@@ -11,6 +11,7 @@ from fanout.core.errors import Fault
 from fanout.core.long_lists import IN_STEPS
 from fanout.core.sampling import INT64
 from fanout.requests.bodies import IN_PATH, EntryCount, ToEntryList, entries_schema
+from fanout.requests.fusions import MEMBERS_SCHEMA, FusionFields, MemberCount, ToMemberList
 from fanout.requests.openai.bodies import OpenAiBody, OpenAiEntry, OpenAiSampling, Parameters
 
 
@@ -56,8 +57,21 @@ class TextSampling(OpenAiSampling, takes=("best_of", "echo", "logprobs", "suffix
     """Parameters of a text completion."""
 
 
+class TextFusion(FusionFields):
+    """One answer made of the answers of several models."""
+
+    of: Annotated[list[TextEntry], IN_STEPS, ToMemberList, MemberCount, MEMBERS_SCHEMA]
+    """Members: 2 to 16 models with sets written out. An object gives one parameters of its own."""
+
+
 class TextEntry(OpenAiEntry, TextSampling):
-    """One entry of `model` written out."""
+    """One entry of `model` written out: a model with parameters of its own, or a fusion, whose own call they are for."""
+
+    fusion: TextFusion | None = None
+    """One answer made of the answers of several models; instead of `model`."""
+
+
+TextEntry.model_rebuild()
 
 
 class CompletionsBody(OpenAiBody, TextSampling):

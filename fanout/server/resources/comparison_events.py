@@ -74,9 +74,9 @@ async def cancel_comparison(request: web.Request) -> web.StreamResponse:
     live = _find(request)
     if live is None:
         return _missing_response(request)
-    # By identity: equal calls of other comparisons are none of ours.
-    chosen = {id(call) for call in live.calls if body.index is None or call.index in body.index}
-    stopped = request.app[DISPATCHER].cancel(lambda call: id(call) in chosen, CANCELLED)
+    # By their scope and place: equal calls of other comparisons are none of ours, and that of a fusion grows its question.
+    chosen = {(call.scope, call.index) for call in live.calls if body.index is None or call.index in body.index}
+    stopped = request.app[DISPATCHER].cancel(lambda call: (call.scope, call.index) in chosen, CANCELLED)
     answer: CancelledComparisonJson = {
         "id": live.id,
         "object": "comparison.cancelled",

@@ -20,6 +20,7 @@ from fanout.evaluate.scoring.declarations import MAX_SCORERS
 from fanout.jobs.job import JobSpec
 from fanout.jobs.stopping import MAX_WATCHED_ITEMS, make_plan
 from fanout.requests.bodies import EntryCount, Metadata, ObjectBody, ToEntryList, entries_schema
+from fanout.requests.fusions import MEMBERS_SCHEMA, FusibleEntry, FusionFields, MemberCount, ToMemberList
 from fanout.store.jobs.records import FailurePolicy
 
 MAX_REPEATS = 128
@@ -70,11 +71,21 @@ class JobSampling(AllSampling):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class JobEntry(JobSampling):
-    """One model of a job, with parameters of its own."""
+class JobFusion(FusionFields):
+    """One answer made of the answers of several models."""
 
-    model: str = Field(min_length=1, max_length=256)
-    label: str | None = Field(None, min_length=1, max_length=256)
+    of: Annotated[list[JobEntry], IN_STEPS, ToMemberList, MemberCount, MEMBERS_SCHEMA]
+    """Members: 2 to 16 models with sets written out. An object gives one parameters of its own."""
+
+
+class JobEntry(JobSampling, FusibleEntry):
+    """One model of a job, with parameters of its own, or a fusion, whose own call they are for."""
+
+    fusion: JobFusion | None = None
+    """One answer made of the answers of several models; instead of `model`."""
+
+
+JobEntry.model_rebuild()
 
 
 class JobChanges(ObjectBody):

@@ -129,6 +129,15 @@ class Results:
             ended.setdefault(item, {})[entry, repeat] = EndedUnit(at, record)
         return [(item, ended.get(item.item, {})) for item in found]
 
+    async def read_records(self, number: int, item: int, entries: Sequence[int], repeat: int) -> Mapping[int, str]:
+        """Return the records of ended units of one item and repeat, by entry."""
+        unit = units.c
+        query = select(unit.entry, RECORD).select_from(units.outerjoin(texts, unit.digest == texts.c.digest))
+        query = query.where(
+            unit.job == number, unit.item == item, unit.repeat == repeat, unit.entry.in_(entries), unit.state != "open"
+        )
+        return dict(await self._database.fetch_all(query))
+
     async def list_attempts(self, unit: Unit) -> Sequence[AttemptRow]:
         """Return every attempt of a unit, with its failure if it has one."""
         same = and_(*(column == failures.c[column.name] for column in attempts.primary_key))

@@ -10,7 +10,8 @@ from typing import Any
 
 from fanout.config.catalogue import Catalogue
 from fanout.core.schema import Call, FittedParameters, Query, Target
-from fanout.dispatch.plan import Entry, Request, plan
+from fanout.dispatch.entries import Entry
+from fanout.dispatch.plan import Request, plan
 from tests.support.builders.settings import load_own_settings
 
 TODAY = date(2026, 6, 1)

@@ -90,8 +90,8 @@ def _plan(request: web.Request, body: OpenAiBody) -> Sequence[Call]:
 
 
 def join_labels(calls: Sequence[Call]) -> str:
-    """Return the labels of all entries, in order; one that was requested twice stands there twice."""
-    return ",".join({call.entry: call.target.label for call in calls}.values())
+    """Return the labels of all listed entries, in order; one that was requested twice stands there twice."""
+    return ",".join({call.entry: call.target.label for call in calls if not call.is_member}.values())
 
 
 async def create_completion(request: web.Request) -> web.StreamResponse:

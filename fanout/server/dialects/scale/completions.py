@@ -90,7 +90,7 @@ def _check_calls(calls: Sequence[Call]) -> None:
     # All calls are for one entry, or they are refused just below.
     call = calls[0]
     if len(calls) > 1:
-        raise RequestError([Fault("model", "names a set; this endpoint answers for one model: ask `/v1/completion`")])
+        raise RequestError([Fault("model", "names several models; this endpoint answers for one: ask `/v1/completion`")])
     contents = [message.content for message in call.query.messages or () if isinstance(message.content, tuple)]
     has_images = any(isinstance(part, ImagePart) for content in contents for part in content)
     if has_images and ("images" in call.fitted.ignored or (call.refusal and call.refusal.kind == "unsupported")):

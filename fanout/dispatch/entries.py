@@ -1,0 +1,168 @@
+"""Entries of a request's `model`: as the caller wrote them, and written out, with the members of sets and fusions. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from fanout.config.catalogue import Catalogue
+from fanout.core.errors import Fault, RequestError
+from fanout.core.fusion import MAX_MEMBERS, MIN_MEMBERS
+from fanout.core.fusion_syntax import is_fusion, parse_fusion, write_fusion
+from fanout.core.json_text import JsonObject
+from fanout.core.messages import Message
+from fanout.core.sampling_fields import validate_sampling
+from fanout.dispatch.fusing import check_template
+
+Models = str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]]
+"""A name, or a mapping with `model`, an optional `label` and sampling parameters of that entry alone, or a mapping with
+`fusion`; or several of these."""
+NESTED = "a fusion cannot be a member of a fusion"
+NO_N = "has an `n`, which is for the whole request: each sample of a fusion is made of its members' samples of the same number"
+
+
+@dataclass(frozen=True, slots=True)
+class FusionEntry:
+    """The part of an entry that makes it a fusion."""
+
+    of: tuple[Entry, ...]
+    template: str | None = None
+    members: tuple[int, ...] = ()
+    """Positions of the members among the entries, once these are written out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of the request's `model`: a name, and the parameters of this entry alone."""
+
+    model: str
+    label: str | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    """By the names of `Sampling`; `None` removes the request's value."""
+    passthrough: JsonObject = field(default_factory=dict)
+    earlier: tuple[Message, ...] | None = None
+    """Earlier messages of this entry alone; `None`: those of the request."""
+    fusion: FusionEntry | None = None
+    """Set where `model` makes one answer of those of several members."""
+    copy: int = 0
+    """Number among equal members of a fusion, which get different seeds."""
+    is_member: bool = False
+    """It stands in no list: it is called for fusions alone."""
+
+
+def parse_entries(models: Models, faults: list[Fault], place: str = "models") -> tuple[Entry, ...]:
+    """Return the entries that a caller wrote; their faults are added to `faults`."""
+    written = [models] if isinstance(models, (str, Mapping)) else models
+    if not written:
+        faults.append(Fault(place, "is empty: at least one model must be named"))
+    return tuple(_parse_entry(model, f"{place}[{number}]", faults) for number, model in enumerate(written))
+
+
+def _parse_entry(model: str | Mapping[str, Any], place: str, faults: list[Fault]) -> Entry:
+    fields: dict[str, Any] = {"model": model} if isinstance(model, str) else dict(model)
+    fusion = None
+    if "fusion" in fields:
+        fields["model"], fusion = _parse_fusion(fields.pop("fusion"), f"{place}.fusion", "model" in fields, faults)
+    name, label = fields.pop("model", None), fields.pop("label", None)
+    if not isinstance(name, str) or not name:
+        faults.append(Fault(f"{place}.model", "is required: the name of a model"))
+    return Entry(model=str(name), label=label, overrides=validate_sampling(fields, f"{place}.", faults), fusion=fusion)
+
+
+def _parse_fusion(written: object, place: str, has_model: bool, faults: list[Fault]) -> tuple[str | None, FusionEntry | None]:
+    """Return the model of a fusion, and its members."""
+    fields = dict(written) if isinstance(written, Mapping) else {}
+    of, by, template = fields.pop("of", None), fields.pop("by", None), fields.pop("template", None)
+    before = len(faults)
+    if has_model:
+        faults.append(Fault(place, "stands beside `model`: an entry has one of the two"))
+    if not isinstance(of, Sequence) or isinstance(of, str):
+        faults.append(Fault(f"{place}.of", "is required: the list of its members"))
+        of = ()
+    if not isinstance(by, str) or not by:
+        faults.append(Fault(f"{place}.by", "is required: the name of the model that makes one answer of theirs"))
+    faults += [
+        Fault(f"{place}.{name}", f"unknown field `{name}`; known: of, by, template", "unknown_parameter") for name in fields
+    ]
+    if template is not None and (problem := check_template(template)):
+        faults.append(Fault(f"{place}.template", problem))
+    if of:
+        for number, member in enumerate(of):
+            if isinstance(member, Mapping) and "fusion" in member:
+                faults.append(Fault(f"{place}.of[{number}]", NESTED))
+    if len(faults) > before:
+        return by if isinstance(by, str) else "fusion", None
+    return by, FusionEntry(parse_entries(of, faults, f"{place}.of"), template)
+
+
+def expand_entries(written: Sequence[Entry], catalogue: Catalogue) -> Sequence[Entry]:
+    """Return the entries written out: sets replaced by their members, and the members of fusions behind all that was written.
+
+    A member that equals another entry is that entry: it is called once, and its answer serves both.
+
+    Raises:
+        RequestError: a fusion is malformed, or has too few or too many members, or a fusion as a member.
+    """
+    expanded = [entry for entry in written for entry in _expand_set(entry, catalogue)]
+    if not any(entry.fusion for entry in expanded):
+        return expanded
+    places: dict[str, list[int]] = {}
+    """By the model's name, so that a member is compared with few entries."""
+    for place, entry in enumerate(expanded):
+        places.setdefault(entry.model, []).append(place)
+    for place, entry in enumerate(list(expanded)):
+        if entry.fusion:
+            members = _list_members(entry.fusion, f"model[{place}].fusion", catalogue)
+            if "n" in entry.overrides or any("n" in member.overrides for member in members):
+                raise RequestError([Fault(f"model[{place}].fusion", NO_N)])
+            label = entry.label or write_fusion([member.label or member.model for member in members], entry.model)
+            found = tuple(_find_or_append(member, expanded, places) for member in _number_copies(members))
+            expanded[place] = replace(entry, label=label, fusion=replace(entry.fusion, members=found))
+    return expanded
+
+
+def _expand_set(entry: Entry, catalogue: Catalogue) -> Iterator[Entry]:
+    """Yield the members of a set: entries with the parameters of the set's entry; any other entry as it is."""
+    members = catalogue.find_set(entry.model) if entry.fusion is None else None
+    if members is None:
+        yield _parse_name(entry)
+        return
+    for member in members:
+        yield _parse_name(replace(entry, model=member, label=f"{entry.label}: {member}" if entry.label else None))
+
+
+def _parse_name(entry: Entry) -> Entry:
+    """Return an entry whose name is that of a model: a fusion that was written as a name is taken apart."""
+    if not is_fusion(entry.model) or entry.fusion:
+        return entry
+    of, by = parse_fusion(entry.model)
+    return replace(entry, model=by, fusion=FusionEntry(tuple(map(Entry, of))))
+
+
+def _list_members(fusion: FusionEntry, place: str, catalogue: Catalogue) -> list[Entry]:
+    members = [member for entry in fusion.of for member in _expand_set(entry, catalogue)]
+    if any(member.fusion for member in members):
+        raise RequestError([Fault(f"{place}.of", NESTED)])
+    if not MIN_MEMBERS <= len(members) <= MAX_MEMBERS:
+        sentence = f"{len(members)} members are not allowed: {MIN_MEMBERS} to {MAX_MEMBERS}, sets written out"
+        raise RequestError([Fault(f"{place}.of", sentence)])
+    return members
+
+
+def _number_copies(members: Sequence[Entry]) -> Iterator[Entry]:
+    """Yield the members, with equal ones numbered."""
+    for place, member in enumerate(members):
+        copy = sum(other == member for other in members[:place])
+        yield replace(member, copy=copy) if copy else member
+
+
+def _find_or_append(member: Entry, expanded: list[Entry], places: dict[str, list[int]]) -> int:
+    """Return the position of the entry that equals a member; without one, the member is appended."""
+    known = places.setdefault(member.model, [])
+    for place in known:
+        if replace(expanded[place], is_member=False) == member:
+            return place
+    known.append(len(expanded))
+    expanded.append(replace(member, is_member=True))
+    return known[-1]
