@@ -22,6 +22,7 @@ __all__ = [
     "Failure",
     "FanoutError",
     "Fault",
+    "Fusion",
     "JobResults",
     "Message",
     "Outcome",
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from fanout.core.schema import Answer, Choice, Completion, Failure, Outcome, Timing
     from fanout.core.usage import Cost, Usage, UsageTotals
     from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher
+    from fanout.dispatch.entries import Fusion
     from fanout.jobs.job import Progress
     from fanout.providers import authoring as adapters
 
@@ -66,6 +68,7 @@ _EXPORTS = {
     "core.messages": ("Message",),
     "core.schema": ("Answer", "Choice", "Completion", "Failure", "Outcome", "Timing"),
     "core.usage": ("Cost", "Usage", "UsageTotals"),
+    "dispatch.entries": ("Fusion",),
     "dispatch.dispatcher": ("Dispatcher", "open_dispatcher"),
     "jobs.job": ("Progress",),
 }

@@ -249,7 +249,7 @@ def _build_spec(models: Models | None, settings: Settings, options: JobOptions) 
     named = ("template", "system", "repeats", "strict", "max_cost_usd", "attempts", "concurrency", "name")
     fields = {name: options[name] for name in named if name in options}  # type: ignore[literal-required]
     others = {name: value for name, value in options.items() if name not in (*named, "scorers") and value is not None}
-    rows = [{"model": entry.model, **({"label": entry.label} if entry.label else {}), **entry.overrides} for entry in entries]
+    rows = [entry.to_mapping() for entry in entries]
     scorers = tuple(to_declaration(scorer) for scorer in parse_scorers(tuple(options.get("scorers", ())), allow_functions=True))
     return JobSpec(models=tuple(rows), parameters=others, scorers=scorers, input={"name": "rows"}, **fields)
 

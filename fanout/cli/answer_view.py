@@ -90,11 +90,20 @@ def format_figures(choice: JsonObject) -> str:
         f"{timing['attempts']} attempts" if timing["attempts"] > 1 else "",
         "" if reason == "stop" else f"ended: {reason}",
         f"refused: {choice['refusal']}" if choice.get("refusal") else "",
+        _format_fusion(choice["fusion"]) if choice.get("fusion") else "",
         _format_names("also", choice.get("other_content") or ()),
         _format_names("ignored", choice.get("ignored_parameters", ())),
         _format_names("adjusted", choice.get("adjusted_parameters", ())),
     ]
     return " · ".join(part for part in parts if part)
+
+
+def _format_fusion(fusion: JsonObject) -> str:
+    """Return how many answers a fused one is made of, and the cost of all."""
+    used = sum(member["left_out"] is None for member in fusion["members"])
+    cost = "cost unknown" if fusion["cost_usd"] is None else format_usd(fusion["cost_usd"])
+    lacking = f", {fusion['cost_unknown']} of unknown cost" if fusion["cost_unknown"] else ""
+    return f"made of {used} of {len(fusion['of'])} answers, together {cost}{lacking}"
 
 
 def _format_names(title: str, names: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fanout.core.fusion_syntax import is_fusion
+from fanout.core.fusion_syntax import is_fusion, tidy_fusion
 from fanout.core.suggestions import did_you_mean
 
 if TYPE_CHECKING:  # a command's help needs neither
@@ -38,7 +38,8 @@ ListModels = Callable[[], Sequence[ListedModel]]
 
 def split_words(words: Iterable[str]) -> list[str]:
     """Return the names in `-m` options, of which each may hold several with commas; those of a fusion belong to it."""
-    return [name.strip() for word in words for name in COMMAS.split(word) if name.strip()]
+    names = [name.strip() for word in words for name in COMMAS.split(word) if name.strip()]
+    return [tidy_fusion(name) if is_fusion(name) else name for name in names]
 
 
 def has_pattern(words: Iterable[str]) -> bool:

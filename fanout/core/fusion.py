@@ -27,7 +27,7 @@ class FusionMember:
 
 
 @value_type(frozen=True, slots=True)
-class Fusion:
+class FusedMembers:
     """Members of a call that makes one answer of theirs."""
 
     of: tuple[int, ...]
@@ -64,7 +64,7 @@ class FusionJson(TypedDict):
     cost_unknown: Annotated[int, Doc("Answers among them with no known price, which are missing from the cost.")]
 
 
-def render_fusion(fusion: Fusion, cost_usd: float | None, *, is_answered: bool) -> FusionJson:
+def render_fusion(fusion: FusedMembers, cost_usd: float | None, *, is_answered: bool) -> FusionJson:
     """Return the members of a fused answer; `cost_usd` is the price of the fusing call, `None` if it is not known."""
     return {
         "of": list(fusion.of),

@@ -50,6 +50,12 @@ def parse_fusion(text: str) -> WrittenFusion:
     return WrittenFusion(tuple(names), whole["by"])
 
 
+def tidy_fusion(text: str) -> str:
+    """Return a fusion as its label is written; see `parse_fusion`."""
+    of, by = parse_fusion(text)
+    return tidy if is_fusion(tidy := write_fusion(of, by)) and len(of) > 1 else text
+
+
 def list_fused(text: str) -> Sequence[str]:
     """Return the names in a fusion, each once; see `parse_fusion`."""
     of, by = parse_fusion(text)

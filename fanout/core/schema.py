@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, SecretStr
 
-from fanout.core.fusion import Fusion
+from fanout.core.fusion import FusedMembers
 from fanout.core.json_text import JsonObject
 from fanout.core.messages import Message
 from fanout.core.sampling import Sampling
@@ -136,7 +136,7 @@ class Call:
     """Set where the call must not be sent (unknown model, no key, strict parameters): its result without an attempt."""
     scope: RequestScope = field(default_factory=RequestScope, compare=False, repr=False)
     """Scope of its request; a call made alone has its own scope."""
-    fusion: Fusion | None = None
+    fusion: FusedMembers | None = None
     """Set where the call makes one answer of those of other calls."""
     is_member: bool = False
     """It is made for fusions alone: the caller did not list it."""

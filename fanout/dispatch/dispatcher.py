@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any
 
 import aiohttp
 
@@ -28,7 +27,7 @@ from fanout.core.schema import (
 )
 from fanout.core.usage import Cost, Usage
 from fanout.dispatch import no_tokens, pricing, retries
-from fanout.dispatch.in_flight import STOPPED, Inbox, InFlightCall, Piece, Race, connect_members, join_members
+from fanout.dispatch.in_flight import STOPPED, Inbox, InFlightCall, Piece, Race, connect, join_members
 from fanout.dispatch.plan import Request, plan
 from fanout.dispatch.retries import Result
 from fanout.dispatch.upstreams import Upstreams
@@ -100,13 +99,12 @@ class Dispatcher:
             return_when: number of entries that must answer before the rest is cancelled; `None`: all.
         """
         deadline = time.monotonic() + deadline_s
-        race = Race(calls, return_when)
         running = [InFlightCall(call, deadline) for call in calls]
         try:
             async with asyncio.TaskGroup() as group:
-                self._start(running, group.create_task, race)
+                self._start(running, group.create_task, Race(calls, return_when))
         finally:  # a task that is cancelled before its first step cannot finish its call itself
-            outcomes = [item.outcome or self._finish(item, item.cancelled_as) for item in running]
+            outcomes = [self._end(item) for item in running]
             self._release_answers(calls)
         return outcomes
 
@@ -129,16 +127,8 @@ class Dispatcher:
         deadline = time.monotonic() + deadline_s
         race, inbox = Race(calls, return_when), Inbox()
         tasks: list[asyncio.Task[Outcome]] = []
-
-        # As a callback: a task that is cancelled before its first step never runs `_run_call`.
-        def deliver_outcome(running: InFlightCall) -> Callable[[asyncio.Task[Outcome]], None]:
-            return lambda _: inbox.put(running.outcome or self._finish(running, running.cancelled_as))
-
         try:
-            running = [InFlightCall(call, deadline, inbox=inbox) for call in calls]
-            tasks += self._start(running, asyncio.create_task, race)
-            for item, task in zip(running, tasks, strict=True):
-                task.add_done_callback(deliver_outcome(item))
+            tasks += self._start([InFlightCall(call, deadline, inbox=inbox) for call in calls], asyncio.create_task, race)
             unfinished = len(calls)
             while unfinished:
                 burst = await inbox.take(silence_s)
@@ -188,13 +178,14 @@ class Dispatcher:
                 release_answer(call)
 
     def _start(
-        self, running: Sequence[InFlightCall], create_task: Callable[..., Any], race: Race
+        self, running: Sequence[InFlightCall], create_task: Callable[..., asyncio.Task[Outcome]], race: Race
     ) -> list[asyncio.Task[Outcome]]:
         tasks = [self._track(item, create_task(self._run_call(item, self._attempt_with_retries))) for item in running]
-        connect_members(running, tasks)
-        for task in tasks:
-            race.add(task)
-        return tasks
+        return connect(running, tasks, race, self._end)
+
+    def _end(self, running: InFlightCall) -> Outcome:
+        """Return the outcome of a call whose task has ended, perhaps before its first step."""
+        return running.outcome or self._finish(running, running.cancelled_as)
 
     def _track(self, running: InFlightCall, task: asyncio.Task[Outcome]) -> asyncio.Task[Outcome]:
         self._tasks[task] = running  # also a strong reference: asyncio itself keeps only weak ones
@@ -207,7 +198,7 @@ class Dispatcher:
         try:
             result = self._answer_locally(call)
             if result is None and running.members is not None:
-                await join_members(running, self._finish)
+                await join_members(running, self._end)
                 result = self._answer_locally(running.call)
             return self._finish(running, await attempt(running) if result is None else result)
         except asyncio.CancelledError:

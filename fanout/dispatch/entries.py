@@ -15,11 +15,34 @@ from fanout.core.messages import Message
 from fanout.core.sampling_fields import validate_sampling
 from fanout.dispatch.fusing import check_template
 
-Models = str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]]
-"""A name, or a mapping with `model`, an optional `label` and sampling parameters of that entry alone, or a mapping with
-`fusion`; or several of these."""
 NESTED = "a fusion cannot be a member of a fusion"
 NO_N = "has an `n`, which is for the whole request: each sample of a fusion is made of its members' samples of the same number"
+
+
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """One answer that the model `by` makes of the answers of several, for lists of models in programs.
+
+    `of` has 2 to 16 members: names, or mappings with `model` and parameters of their own. `template` replaces the words of
+    its task, with `{{answers}}` where the answers belong. `parameters` are for the call of `by` alone.
+    """
+
+    of: Sequence[str | Mapping[str, Any]]
+    by: str
+    template: str | None = None
+    label: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_mapping(self) -> JsonObject:
+        """Return the fusion as it stands in a request."""
+        written: JsonObject = {"of": list(self.of), "by": self.by}
+        written |= {} if self.template is None else {"template": self.template}
+        return {"fusion": written, **({} if self.label is None else {"label": self.label}), **self.parameters}
+
+
+WrittenModel = str | Mapping[str, Any] | Fusion
+Models = WrittenModel | Sequence[WrittenModel]
+"""A name, a mapping with `model`, an optional `label` and sampling parameters of that entry alone, or a fusion; or several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +73,26 @@ class Entry:
     is_member: bool = False
     """It stands in no list: it is called for fusions alone."""
 
+    def to_mapping(self) -> JsonObject:
+        """Return the entry as `parse_entries` takes it."""
+        label = {"label": self.label} if self.label else {}
+        if self.fusion is None:
+            return {"model": self.model, **label, **self.overrides}
+        fusion = Fusion([member.to_mapping() for member in self.fusion.of], self.model, self.fusion.template)
+        return {**fusion.to_mapping(), **label, **self.overrides}
+
 
 def parse_entries(models: Models, faults: list[Fault], place: str = "models") -> tuple[Entry, ...]:
     """Return the entries that a caller wrote; their faults are added to `faults`."""
-    written = [models] if isinstance(models, (str, Mapping)) else models
+    written = [models] if isinstance(models, (str, Mapping, Fusion)) else models
     if not written:
         faults.append(Fault(place, "is empty: at least one model must be named"))
     return tuple(_parse_entry(model, f"{place}[{number}]", faults) for number, model in enumerate(written))
 
 
-def _parse_entry(model: str | Mapping[str, Any], place: str, faults: list[Fault]) -> Entry:
-    fields: dict[str, Any] = {"model": model} if isinstance(model, str) else dict(model)
+def _parse_entry(model: WrittenModel, place: str, faults: list[Fault]) -> Entry:
+    written = model.to_mapping() if isinstance(model, Fusion) else model
+    fields: JsonObject = {"model": written} if isinstance(written, str) else dict(written)
     fusion = None
     if "fusion" in fields:
         fields["model"], fusion = _parse_fusion(fields.pop("fusion"), f"{place}.fusion", "model" in fields, faults)
@@ -89,7 +121,7 @@ def _parse_fusion(written: object, place: str, has_model: bool, faults: list[Fau
         faults.append(Fault(f"{place}.template", problem))
     if of:
         for number, member in enumerate(of):
-            if isinstance(member, Mapping) and "fusion" in member:
+            if isinstance(member, Fusion) or (isinstance(member, Mapping) and "fusion" in member):
                 faults.append(Fault(f"{place}.of[{number}]", NESTED))
     if len(faults) > before:
         return by if isinstance(by, str) else "fusion", None

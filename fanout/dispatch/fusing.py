@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from fanout.core.fusion import Fusion, FusionMember
+from fanout.core.fusion import FusedMembers, FusionMember
 from fanout.core.messages import Message, TextPart
 from fanout.core.query_size import measure
 from fanout.core.schema import Call, Completion, Failure, Outcome, Query
@@ -151,7 +151,7 @@ def _refuse_without_answers(members: Sequence[FusionMember], ended: Sequence[Mem
     return Failure(kind, f"none of its {len(members)} members gave an answer: {reasons}", code="no_member_answered")
 
 
-def _refuse_length(call: Call, fusion: Fusion, length: int, query: Query) -> Failure | None:
+def _refuse_length(call: Call, fusion: FusedMembers, length: int, query: Query) -> Failure | None:
     """Return the failure of a call that cannot hold its members' answers, else what the call had before."""
     if length > MAX_ANSWERS_CHARS:
         sentence = f"its members' answers have {length:,} characters: at most {MAX_ANSWERS_CHARS:,} are fused"

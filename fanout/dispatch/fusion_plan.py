@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fanout.config.catalogue import Model
-from fanout.core.fusion import Fusion
+from fanout.core.fusion import FusedMembers
 from fanout.core.json_text import JsonObject
 from fanout.core.sampling import Sampling
 from fanout.core.schema import Call, Failure
@@ -21,10 +21,10 @@ Place = tuple[int, int | None, int]
 """Entry, prompt and sample of a call."""
 
 
-def make_fusion(entry: FusionEntry, model: Model | None) -> Fusion:
+def make_fusion(entry: FusionEntry, model: Model | None) -> FusedMembers:
     """Return the fusion of an entry whose members have their positions."""
     context_tokens = model.row.max_context_length if model and model.row else None
-    return Fusion(entry.members, entry.template, describe_version(entry.template), context_tokens)
+    return FusedMembers(entry.members, entry.template, describe_version(entry.template), context_tokens)
 
 
 def drop_unfused(sampling: Sampling, passthrough: JsonObject) -> tuple[Sampling, JsonObject, tuple[str, ...]]:
@@ -68,3 +68,9 @@ def _refuse_useless(call: Call, wanted: set[Place], useless: dict[Place, Failure
 def count_entries(calls: Sequence[Call]) -> int:
     """Return the number of entries of a request, without those that are called for fusions alone."""
     return max((call.entry + 1 for call in calls if not call.is_member), default=0)
+
+
+def move_call(call: Call, answers: int, entries: int) -> Call:
+    """Return a call behind the answers and entries of another request."""
+    fusion = call.fusion and replace(call.fusion, of=tuple(entry + entries for entry in call.fusion.of))
+    return replace(call, index=call.index + answers, entry=call.entry + entries, fusion=fusion)

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from fanout.core.errors import ProviderError
 from fanout.core.query_size import count_characters
@@ -74,28 +75,6 @@ class InFlightCall:
             attempts=self.attempts,
             reader_limited=self.reader_limited,
         )
-
-
-def connect_members(calls: Sequence[InFlightCall], tasks: Sequence[asyncio.Task[Outcome]]) -> None:
-    """Give each fusion the calls that it waits for. To be called before any of the tasks has run."""
-    fusions = [running for running in calls if running.call.fusion]
-    if not fusions:
-        return
-    placed = {
-        (running.call.entry, running.call.prompt_index, running.call.sample): (task, running)
-        for running, task in zip(calls, tasks, strict=True)
-    }
-    for running in fusions:
-        running.members = dict(placed[place] for place in list_member_places(running.call))
-
-
-async def join_members(running: InFlightCall, finish: Callable[[InFlightCall, Result], Outcome]) -> None:
-    """Wait until the members of a fusion have ended, and put their answers into its question."""
-    members = running.members or {}
-    await asyncio.wait(members)
-    # A member that was cancelled before its first step has no outcome yet.
-    ended = [member.outcome or finish(member, member.cancelled_as) for member in members.values()]
-    running.call = fuse(running.call, [MemberAnswer.from_outcome(outcome) for outcome in ended])
 
 
 class Inbox:
@@ -178,6 +157,42 @@ class Race:
         if sum(not self._unfinished[answered] for answered in self._answered) >= self._wanted:
             for other in self._tasks:
                 other.cancel()  # has no effect on tasks that have ended
+
+
+End = Callable[[InFlightCall], Outcome]
+"""Returns the outcome of a call whose task has ended, perhaps before its first step."""
+
+
+def connect(
+    calls: Sequence[InFlightCall], tasks: list[asyncio.Task[Outcome]], race: Race, end: End
+) -> list[asyncio.Task[Outcome]]:
+    """Let calls race, deliver their ends, and make fusions wait for their members, before any has run; return the tasks."""
+    for running, task in zip(calls, tasks, strict=True):
+        # As a callback: a task that is cancelled before its first step never runs.
+        if running.inbox is not None:
+            task.add_done_callback(partial(_deliver_end, running, running.inbox, end))
+        race.add(task)
+    if not any(running.call.fusion for running in calls):
+        return tasks
+    placed = {
+        (running.call.entry, running.call.prompt_index, running.call.sample): (task, running)
+        for running, task in zip(calls, tasks, strict=True)
+    }
+    for running in calls:
+        if running.call.fusion:
+            running.members = dict(placed[place] for place in list_member_places(running.call))
+    return tasks
+
+
+def _deliver_end(running: InFlightCall, inbox: Inbox, end: End, _: asyncio.Task[Outcome]) -> None:
+    inbox.put(end(running))
+
+
+async def join_members(running: InFlightCall, end: End) -> None:
+    """Wait until the members of a fusion have ended, and put their answers into its question."""
+    members = running.members or {}
+    await asyncio.wait(members)
+    running.call = fuse(running.call, [MemberAnswer.from_outcome(end(member)) for member in members.values()])
 
 
 async def relay(running: InFlightCall, pieces: AsyncGenerator[Delta | Completion]) -> Completion:

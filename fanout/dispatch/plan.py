@@ -8,7 +8,7 @@ from datetime import date
 
 from fanout.config.catalogue import Catalogue, Model
 from fanout.core.errors import Fault, RequestError
-from fanout.core.fusion import Fusion
+from fanout.core.fusion import FusedMembers
 from fanout.core.json_text import JsonObject
 from fanout.core.messages import Message
 from fanout.core.query_size import measure, measure_inputs
@@ -118,7 +118,7 @@ class _ResolvedEntry:
     samples: int
     refusal: Failure | None
     credential: Credential | None
-    fusion: Fusion | None = None
+    fusion: FusedMembers | None = None
     is_member: bool = False
     ignored: tuple[str, ...] = ()
     """Parameters that a fusion's own call is not sent."""

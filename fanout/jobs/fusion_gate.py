@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from fanout.jobs.model_queues import ModelQueue, PendingUnit
@@ -22,6 +22,8 @@ class FusionGate:
     """The fusions of a run that have not ended, for all rows that have been read."""
 
     def __init__(self) -> None:
+        self.fusions: dict[int, Sequence[int]] = {}
+        """Members' entries by the entry of their fusion, where all items have the same."""
         self._waiting: dict[Place, _WaitingFusion] = {}
         self._wanted_by: dict[Place, list[Place]] = {}
         """Fusions that wait for a member."""
@@ -31,6 +33,10 @@ class FusionGate:
     def is_full(self) -> bool:
         """No further row may be read."""
         return len(self._waiting) + len(self._released) >= MAX_FUSIONS
+
+    def needs(self, entry: int, dropped: Collection[int]) -> bool:
+        """Return whether an entry is a member of a fusion that goes on."""
+        return any(entry in of and fusion not in dropped for fusion, of in self.fusions.items())
 
     def hold(self, unit: PendingUnit, queue: ModelQueue, open_units: Mapping[Place, ModelQueue]) -> bool:
         """Hold a fusion until its members have ended; return whether it may be sent now, because they have.

@@ -120,6 +120,11 @@ class ModelQueue:
         """Delay a unit until `due` (`time.monotonic`)."""
         heapq.heappush(self.delayed, (due, next(_numbers), unit))
 
+    def put_first(self, unit: PendingUnit) -> None:
+        """Put a unit before all that is new."""
+        self.delay(unit, time.monotonic())
+        self.changed.set()
+
     def take_waiting(self) -> PendingUnit | None:
         """Return the next unit that has waited for money or for its retry."""
         if self.held:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
 from fanout.core.schema import Call
@@ -48,12 +47,12 @@ class UnitScheduler:
         self._stopped = False
         self.running = 0
         """Calls in flight."""
+        self._gate = FusionGate()
         self._queues = self._make_queues()
         self._held: set[ModelQueue] = set()
         """Queues with a unit that waits for money."""
         self._feed = UnitFeed(job, list(self._queues.values()), read_chunk, read_items, self._plan_item)
         self._read_items, self._read_members = read_items, read_members
-        self._gate = FusionGate()
         self._feed.is_full = lambda: self._gate.is_full
         self._dropped: set[int] = set()
         """Entries that have lost: nothing more is sent of them, but for fusions that have not."""
@@ -71,21 +70,14 @@ class UnitScheduler:
         """Send nothing more of an entry, unless it is a member of a fusion that goes on."""
         self._dropped.add(entry)
 
-    def _is_dropped(self, entry: int) -> bool:
-        return entry in self._dropped and not any(
-            entry in of and fusion not in self._dropped for fusion, of in self._fusions.items()
-        )
-
     def _make_queues(self) -> dict[QueueKey, ModelQueue]:
-        self._fusions: dict[int, Sequence[int]] = {}
-        """Members' entries by the entry of the fusion."""
         entries: dict[QueueKey, list[int]] = {}
         for name, model in self._job.fingerprint.items():
             of_model = entries.setdefault(_queue_key(model), [])
             if self._job.spec.kind == "rows":
                 of_model.append(parse_entry_number(name))
                 if fusion := model.get("fusion"):
-                    self._fusions[of_model[-1]] = fusion["of"]
+                    self._gate.fusions[of_model[-1]] = fusion["of"]
         accounts: dict[tuple[str | None, str | None], AccountSlots] = {}
         queues = {}
         for key in sorted(entries, key=str):
@@ -169,21 +161,17 @@ class UnitScheduler:
             chunk = await self._read_items([number], [entry])
             for unit in (unit for item in chunk.items for unit in self._planner.plan_item(item, chunk, [entry])):
                 if unit.unit.repeat == repeat:
-                    self._add_fusion(queue, unit)
+                    queue.put_first(unit)
             queue.waiting -= 1
         if was_full and not self._gate.is_full:
             self.continue_to_limit()
-
-    def _add_fusion(self, queue: ModelQueue, unit: PendingUnit) -> None:
-        queue.delay(unit, time.monotonic())  # before all that is new: it has waited long enough
-        queue.changed.set()
 
     async def _choose(self, queue: ModelQueue) -> tuple[PendingUnit, float] | None:
         """Return the next unit to send, and the money reserved for it."""
         if self._stopped or queue.closed_because:
             return None
         unit = await self._take(queue)
-        while unit and self._is_dropped(unit.unit.entry):
+        while unit and unit.unit.entry in self._dropped and not self._gate.needs(unit.unit.entry, self._dropped):
             unit = await self._take(queue)
         self._held.discard(queue)
         if unit is None:
@@ -229,7 +217,7 @@ class UnitScheduler:
         for fusion in fusions if entries is None else ():
             queue = self._find_queue(fusion.call)
             if self._gate.hold(fusion, queue, open_units):
-                self._add_fusion(queue, fusion)
+                queue.put_first(fusion)
 
     def _find_queue(self, call: Call) -> ModelQueue:
         # A unit whose model has no queue goes into the first queue, so that it is not lost.

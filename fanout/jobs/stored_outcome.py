@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter
 from pydantic_core import PydanticSerializationError
 
-from fanout.core.fusion import Fusion
+from fanout.core.fusion import FusedMembers
 from fanout.core.json_text import replace_surrogates
 from fanout.core.schema import Call, Completion, Failure, Outcome, Timing
 from fanout.core.usage import Cost
@@ -31,7 +31,7 @@ class StoredOutcome:
     cost: Cost | None = None
     ignored: tuple[str, ...] = ()
     adjusted: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
-    fusion: Fusion | None = None
+    fusion: FusedMembers | None = None
 
     @classmethod
     def from_outcome(cls, outcome: Outcome) -> StoredOutcome:

@@ -26,7 +26,10 @@ class PlannedAnswer:
 
     label: str
     model: str
+    """Name by which a conversation goes on with it."""
     sample: int
+    is_member: bool = False
+    """It is an answer for a fusion alone."""
 
 
 class AskBackend(Protocol):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 
 from fanout import api
 from fanout.cli.ask.backend import AnswerEvent, PlannedAnswer
@@ -17,6 +16,7 @@ from fanout.core.merge import merge
 from fanout.core.schema import Call, Delta, Failure, Outcome
 from fanout.dispatch.default_models import choose_default_models
 from fanout.dispatch.dispatcher import Dispatcher
+from fanout.dispatch.fusion_plan import move_call
 from fanout.rendering.comparison import render_choice, render_comparison
 from fanout.rendering.errors import render_all_failed
 
@@ -44,14 +44,20 @@ class LocalModels:
             options = {"system": question.system, "extra_body": question.extra_body, **question.parameters}
             request = api.build_request(str(question.content) if messages is None else messages, list(models), **options)
             # Each conversation is a request of its own: its answers stand behind those of the others.
-            calls += [
-                replace(call, index=len(calls) + number, entry=call.entry + (calls[-1].entry + 1 if calls else 0))
-                for number, call in enumerate(self._dispatcher.plan(request))
-            ]
+            entries = calls[-1].entry + 1 if calls else 0
+            calls += [move_call(call, len(calls), entries) for call in self._dispatcher.plan(request)]
         await self._dispatcher.prepare(calls)  # training the embedded models is not part of an answer's time
         self._calls, self._deadline_s = calls, question.timeout_s or self._dispatcher.settings.environment.timeout_s
         self._outcomes.clear()
-        return {call.index: PlannedAnswer(call.target.label, call.target.name, call.sample) for call in calls}
+        return {
+            call.index: PlannedAnswer(
+                call.target.label,
+                call.target.label if call.fusion else call.target.name,
+                call.sample,
+                is_member=call.is_member,
+            )
+            for call in calls
+        }
 
     async def stream(self) -> AsyncGenerator[AnswerEvent]:
         async with aclosing(self._dispatcher.stream(self._calls, deadline_s=self._deadline_s)) as pieces:

@@ -10,6 +10,7 @@ from fanout.cli.ask.backend import AnswerEvent, PlannedAnswer
 from fanout.cli.ask.question import AskQuestion
 from fanout.cli.client import ServerClient
 from fanout.cli.model_choice import expand_models, has_pattern, list_remote_models, split_words
+from fanout.core.fusion_syntax import is_fusion
 from fanout.core.json_text import JsonObject
 from fanout.dispatch.default_models import EMBEDDED_SET, MAX_DEFAULT_MODELS
 
@@ -49,7 +50,9 @@ class RemoteModels:
             # Only the server knows its sets. A dry run takes a prompt, whatever will be sent.
             calls = await self._client.plan({**body, "prompt": "x"})
             for call in calls:
-                planned[len(planned)] = PlannedAnswer(call["label"], call["model"], call["sample"])
+                label, is_member = call["label"], call.get("is_member", False)
+                model = label if is_fusion(label) else call["model"]
+                planned[len(planned)] = PlannedAnswer(label, model, call["sample"], is_member=is_member)
             self._sizes.append(len(calls))
             if messages is None:
                 self._bodies.append({**body, **common, "prompt": question.content})

@@ -68,7 +68,7 @@ class AskSession:
 
     def list_answers(self, view: AnswerView) -> dict[str, str]:
         """Return the text of each model that answered the last question; of several samples the first."""
-        firsts = {index: one.model for index, one in self._planned.items() if not one.sample}
+        firsts = {index: one.model for index, one in self._planned.items() if not (one.sample or one.is_member)}
         return {model: view.answers[index].text for index, model in firsts.items() if view.answers[index].failed is False}
 
     async def _plan(self, question: AskQuestion) -> None:
