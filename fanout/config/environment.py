@@ -40,7 +40,7 @@ def _check_origin(origin: str) -> str:
 class Environment(BaseModel):
     """The `FANOUT_…` variables; one that is set to nothing is as if unset."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     config: Path | None = None
     """A providers.json of your own, merged over the shipped one"""

@@ -17,9 +17,9 @@ from pydantic import (
     GetJsonSchemaHandler,
     GetPydanticSchema,
 )
-from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import core_schema
 
+from fanout.core.attribute_docs import DescribedJsonSchema
 from fanout.core.json_text import JsonObject
 from fanout.core.sampling import MEASURED
 from fanout.core.schema import Kind
@@ -101,7 +101,7 @@ Ends = Annotated[tuple[float | None, float | None], AfterValidator(_check_order)
 class Row(BaseModel):
     """Base of the rows."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class LimitsRow(Row):
@@ -228,7 +228,7 @@ class ProvidersFile(Row):
     """Provider that a dialect sends unknown names to."""
 
 
-class _ClosedJsonSchema(GenerateJsonSchema):
+class _ClosedJsonSchema(DescribedJsonSchema):
     """A schema that refuses names which do not match the pattern; pydantic's own lets them stand beside the others."""
 
     def dict_schema(self, schema: core_schema.DictSchema) -> JsonObject:

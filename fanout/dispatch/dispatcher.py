@@ -66,7 +66,7 @@ class Dispatcher:
         self._is_stopping = False
 
     async def prepare(self, calls: Iterable[Call] | None = None) -> None:
-        """Prepare providers and prices, which would otherwise count as a model's time; if given, only those of `calls`."""
+        """Prepare providers, which would otherwise count as a model's time; if given, only those of `calls`."""
         await self.upstreams.prepare(calls)
 
     def plan(self, request: Request, entries: Collection[int] | None = None) -> list[Call]:

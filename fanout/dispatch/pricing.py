@@ -117,7 +117,7 @@ class PublishedPrice:
 
 
 def load_prices() -> None:
-    """Read the price data, 20 ms (2026-11-20). Run it in a thread, else the first call with a price reads it on the loop."""
+    """Import genai-prices and read its data. Run it in a thread, else the first call with a price does it on the loop."""
     from genai_prices.data_snapshot import get_snapshot
 
     get_snapshot()

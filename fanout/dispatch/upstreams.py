@@ -42,6 +42,7 @@ class Upstreams:
         keys = [key.secret for key in settings.environment.api_keys]
         self._secrets = (*spell_secrets(keys), *list_secrets(settings.providers.values()))
         self._providers = {name: providers.create(row, session) for name, row in settings.providers.items()}
+        self._loading_prices: asyncio.Task[None] | None = None
 
     def find_provider(self, target: Target) -> Provider:
         assert target.provider is not None, "a call without a provider has a refusal and is never sent"
@@ -57,19 +58,24 @@ class Upstreams:
         return self._settings.providers[call.target.provider]
 
     async def prepare(self, calls: Iterable[Call] | None) -> None:
-        """Prepare providers and prices; a provider that cannot be prepared fails in its calls, which report the reason."""
+        """Prepare providers; one that cannot be prepared fails in its calls, which report the reason."""
         sent = {call.target.provider for call in calls if call.refusal is None} if calls is not None else set(self._providers)
         names = [name for name in sent if name is not None]
         work = [provider.prepare() for name in names if isinstance(provider := self._providers[name], PreparableProvider)]
-        if any(self._settings.providers[name].row.prices != "" for name in names):
-            work.append(run_in_thread("setup", pricing.load_prices))
         # A provider that cannot be prepared must not stop the others.
         await asyncio.gather(*work, return_exceptions=True)
+
+    def load_prices(self) -> asyncio.Task[None]:
+        """Return the task that loads the prices in a thread, where 0.2 s hold up no call."""
+        if self._loading_prices is None:
+            self._loading_prices = asyncio.create_task(run_in_thread("setup", pricing.load_prices))
+        return self._loading_prices
 
     async def attempt(self, running: InFlightCall) -> Result:
         """Make one attempt as soon as the limits allow; record its wait, its time and its usage."""
         call, queued_at = running.call, time.monotonic()
         limiter, sampling = self._find_limiter(call), call.query.sampling
+        prices = self.load_prices() if self.find_row(call).row.prices != "" else None
         try:
             permit = await limiter.acquire(
                 call.target.model or "",
@@ -93,6 +99,8 @@ class Upstreams:
             # Also on cancellation: a place that is not released is lost until the process ends.
             running.call_s = time.monotonic() - running.started_at
             _settle(limiter, permit, call, result)
+        if prices and not prices.done():  # else its cost would load them on the event loop
+            await asyncio.wait([prices])
         return result
 
     async def _send(self, running: InFlightCall, on_headers: OnHeaders) -> Result:

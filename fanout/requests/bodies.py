@@ -62,7 +62,7 @@ def _parse_return_when(value: object) -> int | None:
 class ObjectBody(BoundedObject):
     """A body that must be a JSON object of known fields."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class SamplingBody(
@@ -72,7 +72,7 @@ class SamplingBody(
 ):
     """The sampling parameters of `/v1/completion`; `null` means absent. Each sample is a call of its own, sent seed + k."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     # Relations between fields are checked by field validators, in the order of the fields. A validator of the whole model
     # would be skipped by pydantic as soon as any field is wrong, and its faults would be missing from the answer.

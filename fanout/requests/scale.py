@@ -35,7 +35,7 @@ DEFAULT_TEMPERATURE = 0.2
 class ScaleModel(BaseModel):
     """Base of the bodies on Scale's paths, which ignore unknown fields."""
 
-    model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
 
 
 class ModelParameters(

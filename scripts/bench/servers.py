@@ -13,11 +13,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.request import urlopen
 
 from bench import Bench, NotInstalledError
-from machine import BenchError, Program, find_free_port, get_cores, run_program, wait_until_ready
+from machine import BenchError, Program, find_free_port, get_cores, pin_to, run_program, wait_until_ready
 
 FOLDER = Path(__file__).parent
 CHECKOUT = FOLDER.parent.parent
@@ -111,8 +111,8 @@ def write_providers_file(bench: Bench, to: Upstream, attempts: int, count: int =
 
 
 def build_environ(bench: Bench) -> dict[str, str]:
-    """Return this environment without variables meant for another Fanout."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("FANOUT_")}
+    """Return this environment without variables meant for another Fanout, or that keep Python from starting as usual."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("FANOUT_", "PYTHONDONTWRITE"))}
     return (
         kept
         | dict.fromkeys(("XDG_CONFIG_HOME", "XDG_DATA_HOME"), str(bench.folder))
@@ -136,6 +136,38 @@ def run_fanout(bench: Bench, to: Upstream, attempts: int = 3) -> Iterator[Server
     with start_fanout(bench, to, attempts) as server:
         wait_until_ready(server.program, server.port, "/readyz", timeout_s=30)
         yield server
+
+
+class CommandTimes(NamedTuple):
+    """The times of a command that has ended."""
+
+    first_byte_s: float
+    """From its start to the first byte of its output."""
+    cpu_s: float
+
+
+def time_command(bench: Bench, *arguments: str) -> CommandTimes:
+    """Run `fanout` with these arguments on the core of the server, its output in a pipe."""
+    began = time.monotonic()
+    child = subprocess.Popen(
+        [sys.executable, "-m", "fanout", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=build_environ(bench),
+        cwd=CHECKOUT,
+        preexec_fn=pin_to(get_cores()[0]),
+    )
+    assert child.stdout
+    with child, child.stdout:
+        is_empty = not child.stdout.read(1)
+        first_byte_s = time.monotonic() - began
+        child.stdout.read()
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode or is_empty:
+        raise BenchError(f"`fanout {' '.join(arguments)}` ended with {child.returncode}")
+    return CommandTimes(first_byte_s, usage.ru_utime + usage.ru_stime)
 
 
 @contextmanager

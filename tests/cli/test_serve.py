@@ -11,6 +11,7 @@ import pytest
 
 from fanout.cli.serve import compose_greeting
 from fanout.config.settings import load_settings
+from tests.support.cli import run_command
 
 ADDRESS = "http://127.0.0.1:1234"
 
@@ -55,3 +56,26 @@ def test_the_message_does_not_offer_a_retired_model(tmp_path: Path) -> None:
     greeting = compose_greeting(ADDRESS, load_settings(config, {}))
 
     assert "ready: local/ngram-2, local/ngram-3, local/ngram-5\n" in greeting
+
+
+PRINT_MODULES = """
+import asyncio, json, os, signal, sys
+from fanout.cli.options import load_settings
+from fanout.server import app
+
+def print_modules(address):
+    print(json.dumps(list(sys.modules)))
+    os.kill(os.getpid(), signal.SIGINT)
+
+asyncio.run(app.serve(load_settings(None, None), "127.0.0.1", 0, print_modules))
+"""
+"""A server that writes the modules it has imported by the time it listens, and ends."""
+
+
+async def test_a_server_listens_before_it_has_imported_what_only_some_requests_need() -> None:
+    """Prices are loaded after that, in a thread; each of the others costs a tenth of a second, too."""
+    result = await run_command([sys.executable, "-c", PRINT_MODULES], FANOUT_STORE="off")
+
+    imported = set(json.loads(result.out.splitlines()[0]))
+    assert "fanout.server.app" in imported
+    assert imported & {"alembic", "genai_prices", "jsonschema", "numpy", "pyarrow", "scipy", "yaml"} == set()

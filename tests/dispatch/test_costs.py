@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from fanout.config.overlay import SHIPPED
 from fanout.core.schema import Outcome
 from fanout.dispatch.pricing import SOURCE
 from tests.support.builders.dispatcher import expect_completion, open_observed_dispatcher
+from tests.support.builders.settings import write_providers_file
+from tests.support.cli import run_command
 from tests.support.openai_format import build_choice, build_chunk, encode_chunks
 from tests.support.upstream.canned import answer_in_pieces, answer_with, serve_answers
 
@@ -104,3 +107,29 @@ async def test_a_configured_price_is_that_of_the_entry_whatever_answered(tmp_pat
     assert other.cost is not None
     assert (mine.cost.usd, mine.cost.source) == (0.003, "providers.json")
     assert other.cost.source == f"{SOURCE}: gpt-4.1-mini"
+
+
+PRINT_IMPORTING_THREAD = """
+import sys, threading
+
+def note(event, details):
+    if event == "import" and details[0] == "genai_prices":
+        print("imported by", threading.current_thread().name, file=sys.stderr)
+
+sys.addaudithook(note)
+from fanout.cli.main import main
+main()
+"""
+"""`fanout`, with a line for each import of the prices."""
+
+
+async def test_prices_are_loaded_in_a_thread_by_the_first_call_that_needs_them(tmp_path: Path) -> None:
+    body = {"model": "gpt-4.1-mini", "choices": [build_choice()], "usage": count(1000, 100)}
+    ask_json = ("ask", "hi", "-m", "up/gpt-4.1-mini", "--json")
+    async with serve_answers(answer_with(body)) as server:
+        config = str(write_providers_file(server.url, tmp_path, prices="openai"))
+        result = await run_command([sys.executable, "-c", PRINT_IMPORTING_THREAD, *ask_json, "--config", config])
+
+    assert json.loads(result.out)["choices"][0]["cost_source"] == f"{SOURCE}: gpt-4.1-mini"
+    assert result.err.startswith("imported by setup")
+    assert "imported by MainThread" not in result.err

@@ -49,7 +49,7 @@ def to_text(value: object) -> str:
 class Scorer(BoundedObject):
     """Base of all scorers; frozen, so that a job's declaration cannot change under it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     VERSION: ClassVar[int] = 1
     """Raised whenever the same answer may get another score than before."""

@@ -36,7 +36,7 @@ class OpenAiSampling(SamplingFields, takes=SHARED_PARAMETERS, ranges={"user": (N
     Samples are one upstream call if the provider has `n`, else a call each.
     """
 
-    model_config = ConfigDict(extra="allow", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="allow", strict=True)
 
     def own_parameters(self) -> JsonObject:
         """Return the parameters that this object sets: see `Parameters`."""
@@ -63,7 +63,7 @@ class OpenAiEntry(OpenAiSampling, FusibleEntry):
 class StreamOptions(BaseModel):
     """Source: `ChatCompletionStreamOptions`."""
 
-    model_config = ConfigDict(extra="ignore", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="ignore", strict=True)
 
     include_usage: bool | None = None
     """Send the totals in a last chunk without choices."""

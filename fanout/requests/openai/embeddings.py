@@ -25,7 +25,7 @@ Dimensions = Annotated[int | None, Field(ge=1, lt=INT64)]
 class EmbeddingsEntry(BoundedObject):
     """One entry of `model` written out."""
 
-    model_config = ConfigDict(extra="allow", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="allow", strict=True)
 
     model: str = Field(min_length=1, max_length=256)
     """Name of a model, an alias, or `<provider>/<id>`."""
@@ -42,7 +42,7 @@ class EmbeddingsEntry(BoundedObject):
 class EmbeddingsBody(BoundedObject):
     """A request for embeddings. Fields not named here go on to the providers as they are."""
 
-    model_config = ConfigDict(extra="allow", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="allow", strict=True)
 
     model: Annotated[list[EmbeddingsEntry], IN_STEPS, ToEntryList, EntryCount, entries_schema("EmbeddingsEntry")]
     """A model, an object with a model and `dimensions` of its own, or a list of either."""

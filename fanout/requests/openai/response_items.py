@@ -69,7 +69,7 @@ ItemContent = Annotated[list[ItemPart], IN_STEPS, WrapValidator(validate_content
 class ItemBody(BaseModel):
     """An item: a message, a call of a function, its output, or reasoning, which is left out."""
 
-    model_config = ConfigDict(extra="allow", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="allow", strict=True)
 
     type: Literal["message", "function_call", "function_call_output", "reasoning"] = "message"
     role: Literal["user", "assistant", "system", "developer"] | None = None

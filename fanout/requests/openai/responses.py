@@ -32,7 +32,7 @@ UNSUPPORTED = {
 class TextOptions(BaseModel):
     """Form of the answer's text."""
 
-    model_config = ConfigDict(extra="allow", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="allow", strict=True)
 
     format: JsonObject | None = None
     """`{"type": "text"}`, `{"type": "json_object"}`, or `{"type": "json_schema", "name": …, "schema": …}`."""
@@ -43,7 +43,7 @@ class TextOptions(BaseModel):
 class ReasoningOptions(BaseModel):
     """Options of the model's reasoning."""
 
-    model_config = ConfigDict(extra="allow", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="allow", strict=True)
 
     effort: str | None = None
     """How much, where the model can tell: `low`, `medium`, `high`, …"""

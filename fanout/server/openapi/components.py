@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
 from pydantic import BaseModel, TypeAdapter
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core.core_schema import TypedDictSchema
 from typing_extensions import Doc, get_type_hints
 
+from fanout.core.attribute_docs import DescribedJsonSchema
 from fanout.core.json_text import JsonObject
 from fanout.server.openapi.endpoint import Content, Endpoint, Events, Shape
 
@@ -20,7 +21,7 @@ REFERENCE = "#/components/schemas/"
 SHAPE_SUFFIX = "Json"
 
 
-class ComponentSchema(GenerateJsonSchema):
+class ComponentSchema(DescribedJsonSchema):
     """JSON schemas without the titles that pydantic derives from names."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:

@@ -8,6 +8,7 @@ from functools import lru_cache
 from aiohttp import web
 from pydantic_core import to_json
 
+from fanout.core.threads import run_in_thread
 from fanout.server.openapi.document import make_document
 from fanout.server.openapi.endpoint import ACCESS, JSON, Endpoint, StatusAnswer, list_error_answers
 from fanout.server.openapi.html import ADDRESS, render_page
@@ -21,11 +22,10 @@ ABOUT = (
 )
 SAFE_HOST = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,255}")
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-PAGES: web.AppKey[tuple[bytes, str]] = web.AppKey("pages", tuple)
-"""The document as JSON, and the page."""
+DOCUMENTED: web.AppKey[tuple[Endpoint, ...]] = web.AppKey("documented", tuple)
+"""The endpoints that the document describes."""
 
 
-# Cached: building takes 0.25 s, and tests start many servers.
 @lru_cache(maxsize=4)
 def make_pages(endpoints: tuple[Endpoint, ...]) -> tuple[bytes, str]:
     """Return the document of the endpoints as JSON, and as a page."""
@@ -33,14 +33,19 @@ def make_pages(endpoints: tuple[Endpoint, ...]) -> tuple[bytes, str]:
     return to_json(document), render_page(document)
 
 
+async def _get_pages(request: web.Request) -> tuple[bytes, str]:
+    # Made at the first request, in a thread: it takes 0.25 s, by which every server would start later.
+    return await run_in_thread("setup", make_pages, request.app[DOCUMENTED])
+
+
 async def get_openapi(request: web.Request) -> web.Response:
     """Serve `GET /openapi.json`."""
-    return web.Response(body=request.app[PAGES][0], content_type="application/json")
+    return web.Response(body=(await _get_pages(request))[0], content_type="application/json")
 
 
 async def get_docs(request: web.Request) -> web.Response:
     """Serve `GET /docs`, whose examples show the address that the reader used."""
-    page = request.app[PAGES][1]
+    page = (await _get_pages(request))[1]
     # The caller writes the Host header: any other text could put markup into the page, or a command into its examples.
     if SAFE_HOST.fullmatch(request.host):
         page = page.replace(ADDRESS, f"{request.scheme}://{request.host}")

@@ -67,7 +67,7 @@ def _parse_limit(text: str) -> int:
 class ComparisonsQuery(BaseModel):
     """Filters and page of the history."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid")
 
     model: str | None = Field(None, max_length=256)
     """Model of one of its answers, as the caller wrote it."""

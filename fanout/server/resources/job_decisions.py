@@ -24,7 +24,7 @@ Name = Annotated[str, Field(min_length=1, max_length=256)]
 class GateQuery(BaseModel):
     """A candidate, what it is compared with, and how much worse it may be."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     model: Name
     """The candidate's label."""
@@ -43,7 +43,7 @@ class GateQuery(BaseModel):
 class PlanQuery(BaseModel):
     """The difference to be seen, and how surely."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     difference: Annotated[float, Field(gt=0)]
     """The smallest difference worth seeing, in the unit of the score."""

@@ -52,7 +52,7 @@ class JobItemsJson(TypedDict):
 class ItemsQuery(BaseModel):
     """Filters, order and page of a job's rows."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     show: Show = "all"
     """`errors`: rows with a failure; `different`: whose answers differ; `regressions`: on which a model scores worse than the

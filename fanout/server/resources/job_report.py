@@ -19,7 +19,7 @@ from fanout.server.responses import json_response
 class ReportQuery(BaseModel):
     """Options of a report."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     cluster: str | None = Field(None, min_length=1, max_length=256)
     """The rows' column that groups items which hang together, such as those of one document."""

@@ -40,7 +40,7 @@ def _parse_cursor(text: object) -> tuple[int, ...]:
 class ExportQuery(BaseModel):
     """Filters of results."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     failed: Annotated[bool | None, BeforeValidator(_parse_flag)] = None
     """`true`: only failures; `false`: only answers."""

@@ -33,7 +33,7 @@ def parse_whole_number(text: object) -> object:
 class ListQuery(BaseModel):
     """The part of a list to show."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     limit: Annotated[int, BeforeValidator(parse_whole_number)] = Field(20, ge=1, le=100)
     """Most items of a page."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from fanout.core.errors import Fault, RequestError
 from fanout.rendering.errors import render_error
@@ -19,8 +19,6 @@ READY = {"true": True, "false": False}
 
 class ModelsQuery(BaseModel):
     """Choice of the models."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     ready: bool | None = None
     """`true`: only models that can be called now; `false`: only those that cannot; absent: as `FANOUT_LISTED_MODELS` is set."""

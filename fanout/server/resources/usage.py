@@ -56,7 +56,7 @@ GROUP_BY_SCHEMA = {"type": "string", "pattern": f"^(({'|'.join(GROUPS)})(,({'|'.
 class PeriodQuery(BaseModel):
     """The time and account of a report."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid")
 
     account_id: str | None = Field(None, max_length=256)
     """Only this account's calls; empty: only those without an account; absent: the key's own; without keys by

@@ -6,7 +6,7 @@ Source: `ModelInstance` of scale-gp 0.1.0a62, `User` of scale-egp 1.1.15.
 from __future__ import annotations
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from fanout.core.errors import Fault, RequestError
 from fanout.rendering.scale import ScaleErrorJson, ScaleModelsJson, ScaleUserJson, render_scale_models, render_scale_user
@@ -22,8 +22,6 @@ MAX_PAGE, MAX_LIMIT = 10**6, 10_000
 
 class ScalePage(BaseModel):
     """Part of the list."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     account_id: str | None = None
     """Account that the models are shown for."""
