@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import click
 from rich.console import Console
 
+from fanout.cli.completion import complete_models, complete_providers
 from fanout.cli.options import ALL_ANSWERED, SOME_FAILED, is_ready, load_settings, print_json, timeout_option, with_settings
 from fanout.cli.tables import SafeConsole, echo, format_usd, print_table
 from fanout.core.shown_text import to_single_line
@@ -38,8 +39,21 @@ MIN_ADVICE_COLUMNS = 30
 @click.command()
 @with_settings
 @click.option("--live", is_flag=True, help="Also call every configured provider, once whole and once streamed.")
-@click.option("-m", "--model", "models", multiple=True, help="With --live: try only this model or set; may be repeated.")
-@click.option("--provider", "providers", multiple=True, help="With --live: try only this provider; may be repeated.")
+@click.option(
+    "-m",
+    "--model",
+    "models",
+    multiple=True,
+    help="With --live: try only this model or set; may be repeated.",
+    shell_complete=complete_models,
+)
+@click.option(
+    "--provider",
+    "providers",
+    multiple=True,
+    help="With --live: try only this provider; may be repeated.",
+    shell_complete=complete_providers,
+)
 @timeout_option("With --live: seconds for each provider.", 60.0)
 @click.option("--json", "as_json", is_flag=True, help="With --live: print the findings as JSON.")
 def check(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, BinaryIO
 
@@ -24,16 +24,24 @@ class ServerClient:
     """A client of one server; made by `open_client`."""
 
     def __init__(self, address: str, session: aiohttp.ClientSession) -> None:
-        self._address, self._session = address, session
+        self.address, self._session = address, session
+        self._comparison_ids: list[str] = []
 
     @asynccontextmanager
     async def _request(self, method: str, path: str, **options: Any) -> AsyncGenerator[aiohttp.ClientResponse]:
         # Here and not only where the client is opened: a conversation goes on after a failed message.
         async with (
-            _explain_errors(self._address),
-            self._session.request(method, f"{self._address}{path}", **options) as response,
+            _explain_errors(self.address),
+            self._session.request(method, f"{self.address}{path}", **options) as response,
         ):
+            if id_ := response.headers.get("x-comparison-id"):
+                self._comparison_ids.append(id_)
             yield response
+
+    def take_comparison_ids(self) -> list[str]:
+        """Return the ids that the answers since the last time have in the server's history; dry runs have none."""
+        taken, self._comparison_ids = self._comparison_ids, []
+        return taken
 
     async def complete(self, body: Mapping[str, object], path: str = "/v1/completion") -> tuple[bool, JsonObject]:
         """Post a prompt, or to another path a conversation; return whether any call was answered, and the answer.
@@ -82,7 +90,7 @@ class ServerClient:
                     for choice in from_json(data)["choices"] if data != b"[DONE]" else ():
                         yield choice
 
-    async def get(self, path: str, **query: str | int) -> JsonObject:
+    async def get(self, path: str, **query: str | int | Sequence[str]) -> JsonObject:
         """Return the answer to a GET request; a refused one raises RequestError or ServerError."""
         async with self._request("GET", path, params=query) as response:
             return await _read_answer(response)

@@ -1,4 +1,7 @@
-"""Completion with Tab of models, sets, providers, jobs and templates; a faulty configuration completes nothing."""
+"""Completion with Tab of models, sets, providers, jobs, questions, templates and files.
+
+A faulty configuration completes nothing.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from click.shell_completion import CompletionItem
+from click.shell_completion import CompletionItem, FishComplete, add_completion_class
 
 from fanout.core.errors import FanoutError
 
 if TYPE_CHECKING:
     from fanout.config.settings import Settings
 
-MAX_JOBS = 50
+MAX_JOBS = MAX_QUESTIONS = 50
+MAX_PROMPT_CHARS = 60
+
+
+@add_completion_class
+class WholeFishComplete(FishComplete):
+    """Completion in fish that keeps the commas of `-m one,two`, at which click's own cuts an answer."""
+
+    source_template = FishComplete.source_template.replace('string split ","', 'string split --max 1 ","')
 
 
 def _complete(
@@ -69,6 +80,33 @@ def complete_jobs(ctx: click.Context, param: click.Parameter, incomplete: str) -
         return ["last", *asyncio.run(list_jobs())]
 
     return _complete(list_names, ctx, incomplete)
+
+
+def complete_questions(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete `last` and the newest questions of this machine, each with its prompt."""
+    from fanout.cli.ask.location import AskLocation
+    from fanout.cli.log.past import LAST, SHORT_ID_CHARS, PastQuestion
+    from fanout.cli.log.sources import list_questions, open_questions
+    from fanout.core.shown_text import to_single_line
+
+    async def list_newest() -> list[PastQuestion]:
+        async with open_questions(
+            AskLocation(*(ctx.params.get(name) for name in ("config_file", "env_file", "server")))
+        ) as source:
+            return await list_questions(source, limit=MAX_QUESTIONS)
+
+    found = [CompletionItem(LAST)]
+    with suppress(FanoutError, OSError):
+        found += [
+            CompletionItem(one.id[:SHORT_ID_CHARS], help=to_single_line(one.prompt)[:MAX_PROMPT_CHARS] or None)
+            for one in asyncio.run(list_newest())
+        ]
+    return [item for item in found if item.value.startswith(incomplete)]
+
+
+def complete_files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Leave it to the shell to complete a file's name."""
+    return [CompletionItem(incomplete, type="file")]
 
 
 def _load(ctx: click.Context) -> Settings:

@@ -12,6 +12,7 @@ import click
 from fanout.cli.batch.input import open_input
 from fanout.cli.batch.location import JobsLocation, run_with_jobs, with_location
 from fanout.cli.batch.options import OutputOptions
+from fanout.cli.completion import complete_files, complete_models
 from fanout.cli.evaluation.judging import run_and_judge
 from fanout.cli.evaluation.options import with_failure_policy
 from fanout.cli.options import ALL_ANSWERED
@@ -41,7 +42,7 @@ def import_() -> None:
 
 @import_.command(name="lm-eval")
 @with_location
-@click.argument("files", nargs=-1, required=True, metavar="[MODEL=]FILE…")
+@click.argument("files", nargs=-1, required=True, metavar="[MODEL=]FILE…", shell_complete=complete_files)
 @with_failure_policy
 @click.option("--name", help="A name for people.")
 def lm_eval(location: JobsLocation, files: Sequence[str], failed: FailurePolicy, name: str | None) -> None:
@@ -51,7 +52,7 @@ def lm_eval(location: JobsLocation, files: Sequence[str], failed: FailurePolicy,
 
 @import_.command()
 @with_location
-@click.argument("files", nargs=-1, required=True, metavar="[MODEL=]FILE…")
+@click.argument("files", nargs=-1, required=True, metavar="[MODEL=]FILE…", shell_complete=complete_files)
 @with_failure_policy
 @click.option("--name", help="A name for people.")
 def inspect(location: JobsLocation, files: Sequence[str], failed: FailurePolicy, name: str | None) -> None:
@@ -62,8 +63,17 @@ def inspect(location: JobsLocation, files: Sequence[str], failed: FailurePolicy,
 @import_.command()
 @with_location
 @click.argument("config", type=click.Path(path_type=Path), metavar="CONFIG")
-@click.option("-m", "--model", "models", multiple=True, help="A model to ask, instead of those of the configuration.")
-@click.option("--judge", help="The model for `llm-rubric` assertions; without it they are not taken.")
+@click.option(
+    "-m",
+    "--model",
+    "models",
+    multiple=True,
+    help="A model to ask, instead of those of the configuration.",
+    shell_complete=complete_models,
+)
+@click.option(
+    "--judge", help="The model for `llm-rubric` assertions; without it they are not taken.", shell_complete=complete_models
+)
 @with_failure_policy
 @click.option("--max-cost", type=click.FloatRange(0, min_open=True), metavar="USD", help="Stop before it costs more.")
 @click.option("--name", help="A name for people.")

@@ -17,6 +17,7 @@ from importlib import import_module
 from keyword import iskeyword
 
 import click
+from click.shell_completion import CompletionItem
 
 import fanout
 from fanout.core.errors import FanoutError
@@ -63,6 +64,11 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(import_module(f"fanout.cli.{PACKAGES.get(name, name)}"), name)
         return command
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete the subcommands; click's own imports each for its help."""
+        found = [CompletionItem(name, help=line) for name, line in COMMANDS.items() if name.startswith(incomplete)]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of the subcommands; click's own imports each for its first sentence."""
         with formatter.section("Commands"):
@@ -93,6 +99,8 @@ def main() -> None:
 def _run() -> int:
     """Run the command and return its exit code."""
     try:
+        if "_FANOUT_COMPLETE" in os.environ:
+            import_module("fanout.cli.completion")  # tells click how fish is to be answered
         # click's own mode would print errors in another form and choose the exit codes.
         cli.main(standalone_mode=False, prog_name="fanout")
     except (click.exceptions.Abort, KeyboardInterrupt):

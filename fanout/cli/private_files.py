@@ -9,8 +9,15 @@ from itertools import count
 from pathlib import Path
 
 
-def write(path: Path, content: bytes, check: Callable[[Path], object] = lambda _: None, *, mode: int = 0o600) -> Path | None:
-    """Write a file that others cannot read at any moment; return the copy of the file it replaces, if any.
+def write(
+    path: Path,
+    content: bytes,
+    check: Callable[[Path], object] = lambda _: None,
+    *,
+    mode: int = 0o600,
+    has_copy: bool = True,
+) -> Path | None:
+    """Write a file that others cannot read at any moment; return the copy of the file it replaces, if it is to have one.
 
     `check` is called with the finished file before it takes its place; if it raises, nothing has changed.
     """
@@ -24,7 +31,7 @@ def write(path: Path, content: bytes, check: Callable[[Path], object] = lambda _
             os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())  # before the rename: else a power cut could leave an empty file in its place
         check(Path(name))
-        copy = _back_up(path)
+        copy = _back_up(path) if has_copy else None
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

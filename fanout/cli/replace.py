@@ -17,6 +17,7 @@ from fanout.cli.batch.backend import JobBackend
 from fanout.cli.batch.input import JobInput, open_input
 from fanout.cli.batch.location import JobsLocation, run_with_jobs, with_location
 from fanout.cli.batch.options import OutputOptions
+from fanout.cli.completion import complete_files, complete_models
 from fanout.cli.evaluation.gate import EXIT_CODES
 from fanout.cli.evaluation.judging import run_and_judge
 from fanout.cli.evaluation.options import with_scorers
@@ -46,9 +47,15 @@ ORDER = ("fail", "inconclusive", "pass")
 
 @click.command()
 @with_location
-@click.argument("model")
-@click.argument("path", metavar="[PROMPTS]", required=False)
-@click.option("--to", "candidates", multiple=True, help="A candidate; default: the successor that the vendor names.")
+@click.argument("model", shell_complete=complete_models)
+@click.argument("path", metavar="[PROMPTS]", required=False, shell_complete=complete_files)
+@click.option(
+    "--to",
+    "candidates",
+    multiple=True,
+    help="A candidate; default: the successor that the vendor names.",
+    shell_complete=complete_models,
+)
 @with_scorers
 @click.option("--margin", type=click.FloatRange(min=0), default=0.05, show_default=True, help="How much worse it may be.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=200, show_default=True, help="Prompts taken from the history.")

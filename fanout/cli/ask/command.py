@@ -16,7 +16,7 @@ from fanout.cli.ask.prompt import join_files, read_input
 from fanout.cli.ask.question import AskQuestion, Content
 from fanout.cli.ask.session import AskSession, open_session
 from fanout.cli.ask.templates import AskTemplate, save_template
-from fanout.cli.options import ALL_ANSWERED, SOME_FAILED, load_settings, print_json
+from fanout.cli.options import ALL_ANSWERED, SOME_FAILED, print_json
 from fanout.cli.side_by_side import SideBySide
 from fanout.cli.tables import SafeConsole, echo
 
@@ -102,13 +102,20 @@ async def prepare_question(given: GivenOptions, session: AskSession, content: Co
 
 
 async def _go_on(given: GivenOptions, words: Sequence[str], content: Content) -> AskQuestion:
-    from fanout.cli.log.past import find_past_question
+    from fanout.cli.log.past import LAST, find_past_questions
+    from fanout.cli.log.sources import open_questions
 
-    location = given.location
-    past = await find_past_question(load_settings(location.config_file, location.env_file), given.past_id or "last")
-    before, answers = past.to_question(), past.list_answers()
+    async with open_questions(given.location) as source:
+        pasts = await find_past_questions(source, given.past_id or LAST)
+    parts = [past.to_question() for past in pasts]
+    before = replace(
+        parts[0],
+        models=tuple(model for part in parts for model in part.models),
+        past={model: messages for part in parts for model, messages in part.past.items()},
+    )
+    answers = {model: text for past in pasts for model, text in past.list_answers().items()}
     if not answers:
-        raise click.ClickException(f"{past.comparison['id']} cannot be gone on with: no model answered")
+        raise click.ClickException(f"{pasts[0].id} cannot be gone on with: no model answered")
     # A model that was not given before takes over the conversation of the first.
     chosen = {model: answers.get(model, next(iter(answers.values()))) for model in words or answers}
     first = next(iter(answers))

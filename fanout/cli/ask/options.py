@@ -12,10 +12,10 @@ import click
 from pydantic_core import from_json
 
 from fanout.cli.ask.answer_schema import AnswerSchema
+from fanout.cli.ask.location import AskLocation
 from fanout.cli.ask.question import AskQuestion
-from fanout.cli.ask.session import AskLocation
 from fanout.cli.ask.templates import AskTemplate, read_template
-from fanout.cli.completion import complete_models, complete_templates
+from fanout.cli.completion import complete_models, complete_questions, complete_templates
 from fanout.cli.options import add_options, model_option, timeout_option, with_sampling, with_settings
 from fanout.core.json_text import JsonObject
 from fanout.core.json_values import TOO_LARGE, find_infinite
@@ -103,8 +103,6 @@ def with_question(command: Callable[..., None]) -> Callable[..., None]:
             raw=raw,
             plain=plain,
         )
-        if given.past_id and server:
-            raise click.UsageError("-c and --from go on from the log of this machine, not of a server")
         command(given=given, **options)
 
     return add_options(wrapper, *_list_options())
@@ -136,7 +134,13 @@ def _list_options() -> list[Callable[..., Any]]:
         ),
         click.option("--schema", metavar="SCHEMA", help="JSON that the answers must fit: JSON, @FILE, or `name, age int`."),
         click.option("-c", "--continue", "is_continued", is_flag=True, help="Go on from the last question."),
-        click.option("--from", "past_id", metavar="ID", help="Go on from another question of `fanout log`."),
+        click.option(
+            "--from",
+            "past_id",
+            metavar="ID",
+            help="Go on from another question of `fanout log`.",
+            shell_complete=complete_questions,
+        ),
         timeout_option("Seconds for all of them together."),
         click.option("--raw", is_flag=True, help="Show the answers' text instead of rendering its Markdown."),
         click.option("--plain", "--no-box", is_flag=True, help="Show the answers one below the other, to be copied."),

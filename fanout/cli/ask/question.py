@@ -10,6 +10,7 @@ from fanout.core.json_text import JsonObject
 
 Content = str | Sequence[JsonObject]
 """The content of a message in OpenAI's format: a text, or parts."""
+SYSTEM_ROLES = ("system", "developer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +59,35 @@ class AskQuestion:
         return {name: value for name, value in {**fields, "past": dict(self.past)}.items() if value not in (None, {}, [])}
 
 
-def read_past(kept: JsonObject) -> tuple[Content, Mapping[str, Sequence[JsonObject]]]:
-    """Return the new message and the earlier ones of a question from the log, or of a server's comparison."""
-    messages = kept.get("messages")
-    if isinstance(messages, list) and messages:  # a server's chat completion
-        names = kept.get("model")
-        entries = names if isinstance(names, list) else [names]
-        earlier = [message for message in messages[:-1] if message.get("role") != "system"]
-        past = {str(entry.get("model") if isinstance(entry, dict) else entry): earlier for entry in entries}
-        last: Content = messages[-1].get("content") or ""
-        return last, past if earlier else {}
-    content: Content = kept.get("prompt") or kept.get("content") or ""
-    return content, kept.get("past", {})
+@dataclass(frozen=True, slots=True)
+class KeptRequest:
+    """A request as the log keeps it, or as a server's history does, of whichever dialect."""
+
+    content: Content
+    system: str | None
+    earlier: Sequence[JsonObject]
+    """The messages before it, the same for all models."""
+    past: Mapping[str, Sequence[JsonObject]]
+    """The messages before it, by model, where each has its own."""
+
+    def build_past(self, models: Sequence[str]) -> Mapping[str, Sequence[JsonObject]]:
+        """Return the messages before it for each of these models."""
+        return self.past or (dict.fromkeys(models, self.earlier) if self.earlier else {})
+
+
+def read_kept(kept: JsonObject) -> KeptRequest:
+    """Read a request that was kept."""
+    system = kept.get("system") or kept.get("instructions")
+    messages = kept.get("messages") or kept.get("input")
+    if not isinstance(messages, list) or not messages:
+        content = kept.get("prompt") or kept.get("content") or messages or ""
+        is_single = isinstance(content, list) and len(content) == 1 and isinstance(content[0], str)
+        return KeptRequest(content[0] if is_single else content, system, (), kept.get("past", {}))
+    *earlier, last = [message for message in messages if isinstance(message, dict)] or [{}]
+    heads = [message["content"] for message in earlier if message.get("role") in SYSTEM_ROLES and message.get("content")]
+    talk = [message for message in earlier if message.get("role") not in SYSTEM_ROLES]
+    return KeptRequest(last.get("content") or "", system or "\n\n".join(filter(_is_text, heads)) or None, talk, {})
+
+
+def _is_text(content: object) -> bool:
+    return isinstance(content, str)

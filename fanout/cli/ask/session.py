@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
-from pathlib import Path
 
 from fanout.cli.answer_view import AnswerView, build_labels
 from fanout.cli.ask.answer_schema import AnswerSchema
 from fanout.cli.ask.backend import AskBackend, PlannedAnswer
+from fanout.cli.ask.location import AskLocation
 from fanout.cli.ask.question import AskQuestion
+from fanout.cli.log.last_answers import LastAnswers
 from fanout.cli.log.record import AskLog
 from fanout.cli.options import load_settings, read_server_key
 from fanout.core.json_text import JsonObject
@@ -20,19 +20,10 @@ ANSWERED, LEFT, ALL_FAILED = 200, 499, 502
 """Statuses of a question in the log, as a server's request would have them."""
 
 
-@dataclass(frozen=True, slots=True)
-class AskLocation:
-    """The options that name what answers."""
-
-    config_file: Path | None
-    env_file: Path | None
-    server: str | None
-
-
 class AskSession:
     """The backend of one command, and the log that keeps its questions."""
 
-    def __init__(self, backend: AskBackend, log: AskLog | None, schema: AnswerSchema | None = None) -> None:
+    def __init__(self, backend: AskBackend, log: AskLog | LastAnswers | None, schema: AnswerSchema | None = None) -> None:
         self.backend, self.log, self.schema = backend, log, schema
         self._planned: Mapping[int, PlannedAnswer] = {}
 
@@ -107,7 +98,8 @@ async def open_session(location: AskLocation, schema: AnswerSchema | None, *, is
         from fanout.cli.client import open_client
 
         async with open_client(location.server, read_server_key(location.env_file)) as client:
-            yield AskSession(RemoteModels(client), None, schema)  # the server has a history of its own
+            # The server has a history of its own.
+            yield AskSession(RemoteModels(client), LastAnswers(client) if is_logging else None, schema)
         return
     # Imported only here: it loads every adapter, which `--server` does not need.
     from fanout.cli.ask.local_models import LocalModels

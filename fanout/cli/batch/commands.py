@@ -22,7 +22,7 @@ from fanout.cli.batch.options import (
     with_output,
 )
 from fanout.cli.batch.running import report_resume_failure, to_exit_code, watch_job
-from fanout.cli.completion import complete_jobs, complete_models
+from fanout.cli.completion import complete_files, complete_jobs, complete_models
 from fanout.cli.evaluation.judging import judge_ended, run_and_judge
 from fanout.cli.evaluation.options import with_failure_policy, with_scorers, with_stopping
 from fanout.cli.job_progress import JobProgress
@@ -49,7 +49,7 @@ def batch() -> None:
 
 @batch.command()
 @with_location
-@click.argument("path", metavar="INPUT")
+@click.argument("path", metavar="INPUT", shell_complete=complete_files)
 @click.option("--format", "format_", help="jsonl, csv, tsv, txt or parquet; default: from the file's suffix, jsonl for `-`.")
 @model_option(complete_models)
 @click.option(
@@ -114,7 +114,7 @@ def run(
 @batch.command()
 @with_location
 @click.argument("job", shell_complete=complete_jobs)
-@click.argument("path", metavar="[INPUT]", required=False)
+@click.argument("path", metavar="[INPUT]", required=False, shell_complete=complete_files)
 @click.option("--format", "format_", help="Of INPUT: jsonl, csv, tsv, txt or parquet; default: from the file's suffix.")
 @click.option("--fork", is_flag=True, help="If models or input have changed: ask everything again, in a new job.")
 @with_limits
@@ -227,7 +227,13 @@ def list_(location: JobsLocation, state: str | None, limit: int, as_json: bool) 
 @batch.command()
 @with_location
 @click.argument("job", shell_complete=complete_jobs)
-@click.option("-o", "--output", default="-", help="A .jsonl, .csv or .parquet file; default: JSONL on standard output.")
+@click.option(
+    "-o",
+    "--output",
+    default="-",
+    help="A .jsonl, .csv or .parquet file; default: JSONL on standard output.",
+    shell_complete=complete_files,
+)
 @click.option("--format", "format_", help="jsonl, csv or parquet; default: from the file's suffix.")
 @click.option("--failed", is_flag=True, help="Only failures.")
 @click.option("--answered", is_flag=True, help="Only answers.")

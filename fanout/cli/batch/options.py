@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fanout.cli.completion import complete_files
 from fanout.cli.options import add_options
 from fanout.core.errors import RequestError
 from fanout.core.given_text import trim
@@ -60,7 +61,12 @@ def with_output(command: Callable[..., None]) -> Callable[..., None]:
     return add_options(
         wrapper,
         click.option(
-            "-o", "--output", "outputs", multiple=True, help="Results: .jsonl, .csv or .parquet; `-`: JSONL on standard output."
+            "-o",
+            "--output",
+            "outputs",
+            multiple=True,
+            help="Results: .jsonl, .csv or .parquet; `-`: JSONL on standard output.",
+            shell_complete=complete_files,
         ),
         click.option("--json", "as_json", is_flag=True, help="Print the job as JSON when it ends."),
         click.option("-q", "--quiet", is_flag=True, help="Show nothing but errors."),

@@ -11,6 +11,7 @@ from fanout.cli.batch.backend import JobBackend, find_job
 from fanout.cli.batch.location import JobsLocation, run_with_jobs, with_location
 from fanout.cli.batch.options import OutputOptions, read_text_option
 from fanout.cli.batch.running import run_job
+from fanout.cli.completion import complete_jobs, complete_models
 from fanout.cli.options import ALL_ANSWERED, SOME_FAILED
 from fanout.cli.tables import echo
 from fanout.core.json_text import JsonObject
@@ -55,8 +56,8 @@ async def run_judges(jobs: JobBackend, job: JobJson, scorers: Sequence[JsonObjec
 
 @click.command()
 @with_location
-@click.argument("job")
-@click.option("-m", "--model", required=True, help="The judge.")
+@click.argument("job", shell_complete=complete_jobs)
+@click.option("-m", "--model", required=True, help="The judge.", shell_complete=complete_models)
 @click.option("--rubric", callback=read_text_option, help="What a good answer is; `@FILE` reads it from a file.")
 @click.option("--pairs", is_flag=True, help="Choose between two answers instead of scoring each from 1 to 5.")
 @click.option("--order", type=click.Choice(["random", "both"]), help="Of pairs: random (both for a fifth), or both for all.")

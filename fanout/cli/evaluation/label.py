@@ -14,6 +14,7 @@ from rich.rule import Rule
 
 from fanout.cli.batch.backend import JobBackend, find_job
 from fanout.cli.batch.location import JobsLocation, run_with_jobs, with_location
+from fanout.cli.completion import complete_jobs
 from fanout.cli.options import ALL_ANSWERED
 from fanout.cli.tables import SafeConsole, print_line
 from fanout.core.errors import RequestError
@@ -35,7 +36,7 @@ SCORES: Mapping[str, float] = {"1": 0.0, "2": 0.25, "3": 0.5, "4": 0.75, "5": 1.
 
 @click.command()
 @with_location
-@click.argument("job")
+@click.argument("job", shell_complete=complete_jobs)
 @click.option("--score", "is_score", is_flag=True, help="Score single answers from 1 to 5, instead of choosing between two.")
 @click.option("--rater", help="Your name, where several people label: each is shown every pair.")
 def label(location: JobsLocation, job: str, is_score: bool, rater: str | None) -> None:

@@ -12,6 +12,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
+from fanout.cli.completion import complete_providers
 from fanout.cli.init import unattended
 from fanout.cli.init.draft import Draft
 from fanout.cli.init.local_servers import DEFAULT_ADDRESSES, LocalServer, find_local_servers
@@ -40,7 +41,13 @@ NO_TERMINAL = (
 
 
 @click.command()
-@click.option("--provider", "names", multiple=True, help="A provider you have; may be repeated. Without it, you are asked.")
+@click.option(
+    "--provider",
+    "names",
+    multiple=True,
+    help="A provider you have; may be repeated. Without it, you are asked.",
+    shell_complete=complete_providers,
+)
 @click.option("--yes", is_flag=True, help="Ask nothing: take keys from the environment or from standard input.")
 @click.option(
     "--env-file", type=click.Path(path_type=Path), help="The file for keys; by default keys.env in your configuration folder."

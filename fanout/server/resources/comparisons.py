@@ -30,6 +30,8 @@ from fanout.store.history.queries import ComparisonFilter
 from fanout.store.history.records import MAX_NUMBER, first_number_at
 
 MAX_LIMIT = 100
+MAX_SEARCH_TEXTS = 16
+SearchText = Annotated[str, Field(min_length=1, max_length=256)]
 METADATA_FILTER = re.compile(r"metadata(?:\.(.+)|\[(.+)\])", re.DOTALL)
 """A filter by metadata: `metadata.KEY`, or as OpenAI's clients write it, `metadata[KEY]`."""
 BOOLEANS = {"true": True, "false": False}
@@ -88,6 +90,11 @@ class ComparisonsQuery(BaseModel):
     """HTTP status of the answer; 499: the client left before there was one."""
     failed: Annotated[bool | None, BeforeValidator(_parse_boolean), WithJsonSchema({"type": "boolean"})] = None
     """`true`: at least one call failed; `false`: none did."""
+    text: Annotated[list[SearchText], Field(max_length=MAX_SEARCH_TEXTS)] | None = None
+    """Text that the request or an answer holds, upper and lower case alike; given several times: all of them. Looked for
+    in the newest 10,000 comparisons, as far as their texts are kept."""
+    id_prefix: str | None = Field(None, min_length=1, max_length=64)
+    """Beginning of the id."""
     limit: Annotated[
         int,
         BeforeValidator(_parse_limit),
@@ -116,6 +123,8 @@ class ComparisonsQuery(BaseModel):
             model=None if self.model is None else clean_name(self.model),
             label=None if self.label is None else clean_name(self.label),
             metadata={clean_text(name): clean_text(value) for name, value in (self.metadata or {}).items()},
+            texts=self.text or (),
+            id_prefix=None if self.id_prefix is None else clean_text(self.id_prefix),
             status=self.status,
             failed=self.failed,
             limit=self.limit + 1,  # one more than shown tells if there is another page
@@ -164,12 +173,12 @@ def _read_query(request: web.Request) -> ComparisonsQuery:
     for name in request.query:
         filter_, values = METADATA_FILTER.fullmatch(name), request.query.getall(name)
         key = (filter_[1] or filter_[2]) if filter_ else name
-        if len(values) > 1 or (filter_ and key in metadata):
+        if (len(values) > 1 and name != "text") or (filter_ and key in metadata):
             faults.append(Fault(name[:80], "is given more than once: once is allowed"))
         if filter_:
             metadata[key] = values[0]
         else:
-            given[name] = values[0]
+            given[name] = values if name == "text" else values[0]
     if "metadata" in given:
         faults.append(Fault("metadata", "is written `metadata.KEY=VALUE`"))
         del given["metadata"]

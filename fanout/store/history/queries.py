@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic_core import to_json
-from sqlalchemy import ColumnElement, exists, literal_column, select
+from sqlalchemy import ColumnElement, exists, func, literal_column, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fanout.store.engine.database import Database, Query
@@ -15,6 +15,8 @@ from fanout.store.engine.text_columns import clean_text
 from fanout.store.history.records import MAX_NUMBER, AnswerRow, ComparisonRow, ComparisonRows, StoredComparison
 from fanout.store.tables import answers, comparison_metadata, comparisons, history_texts
 
+MAX_SEARCHED = 10_000
+"""Newest comparisons of an account that are searched for texts."""
 ROWS_AT_ONCE = 128
 """So many rows hold the event loop for less than a millisecond."""
 
@@ -38,7 +40,7 @@ class ComparisonFilter:
     """Its place: an HTTP path, or `ask` on the command line."""
     id_prefix: str | None = None
     texts: Sequence[str] = ()
-    """Words that its request or its answers hold; the case of ASCII letters aside, as SQLite compares them."""
+    """What its request or its answers hold; the case of ASCII letters aside, as SQLite compares them."""
     status: int | None = None
     failed: bool | None = None
     """Comparisons with a failed call, or those without one."""
@@ -102,6 +104,12 @@ class ComparisonFilter:
         conditions = [column == value for column, value in values.items() if value is not None]
         if self.id_prefix:
             conditions.append(columns.id.startswith(self.id_prefix, autoescape=True))
+        if self.texts:
+            # A text that is nowhere would otherwise be looked for in the whole history, by anyone who may read it.
+            of_account = [columns.account_id == self.account_id] if self.account_id is not None else []
+            numbers = select(columns.number).where(*of_account).order_by(columns.number.desc())
+            oldest = numbers.limit(1).offset(MAX_SEARCHED - 1).scalar_subquery()
+            conditions.append(columns.number >= func.coalesce(oldest, 0))
         conditions += [_hold_text(_to_stored_text(text)) for text in self.texts]
         if self.failed is not None:
             zero: ColumnElement[int] = literal_column("0")  # literal, as in the partial index, or SQLite does not use that

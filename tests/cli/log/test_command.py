@@ -67,6 +67,57 @@ async def test_servers_and_the_command_line_share_one_store(providers_json: str,
     assert usage_off.err == "fanout: no question has an id that begins with `nothing`; `fanout log` lists them\n"
 
 
+async def test_a_servers_history_is_listed_searched_shown_and_gone_on_with(
+    providers_json: str, upstream: Upstream, tmp_path: Path
+) -> None:
+    keys = "team-a:key-of-team-a-0123456789,team-b:key-of-team-b-0123456789"
+    store = {"FANOUT_STORE": str(tmp_path / "server.db"), "FANOUT_HISTORY": "full", "FANOUT_API_KEYS": keys}
+    mine: dict[str, Any] = {"FANOUT_API_KEYS": "key-of-team-a-0123456789", "XDG_DATA_HOME": str(tmp_path)}
+    others: dict[str, Any] = {"FANOUT_API_KEYS": "key-of-team-b-0123456789", "XDG_DATA_HOME": str(tmp_path / "other")}
+    async with serve_fanout("--config", providers_json, **store) as address:
+        at = ["--server", address]
+        await run_fanout("ask", "First words", "-m", "ok", "-m", "up/say-two", "-s", "Be brief", *at, **mine)
+        second = await run_fanout("ask", "And now?", "-c", *at, **mine)
+        body = {
+            "model": "up/say-x",
+            "messages": [{"role": "system", "content": "Be kind"}, {"role": "user", "content": "Else"}],
+        }
+        head = {"Authorization": "Bearer key-of-team-a-0123456789"}
+        async with aiohttp.request("POST", f"{address}/v1/chat/completions", json=body, headers=head) as response:
+            newer = response.headers["x-comparison-id"]
+        third = await run_fanout("ask", "And then?", "-c", *at, **mine)
+        from_chat = await run_fanout("ask", "Go on", "--from", newer[:12], *at, **mine)
+        listed = await run_fanout("log", "--json", *at, **mine)
+        found = await run_fanout("log", "FIRST", "two", "--json", "-n", "2", *at, **mine)
+        shown = await run_fanout("log", "show", *at, **mine)
+        hidden = await run_fanout("log", *at, **others)
+        foreign = await run_fanout("ask", "Spy", "--from", newer, *at, **others)
+
+    assert (second.code, third.code, from_chat.code) == (0, 0, 0), (second.err, third.err, from_chat.err)
+    sent = {request.body["messages"][-1]["content"]: request.body["messages"] for request in upstream.requests}
+    words = [message["content"] for message in sent["And then?"]]
+    assert words[:2] == ["Be brief", "First words"], "one's own question, although another one is newer"
+    assert words[3] == "And now?"
+    assert [message["content"] for message in sent["Go on"]] == ["Be kind", "Else", "x", "Go on"]
+    rows = json.loads(listed.out)["data"]
+    assert [row["prompt"] for row in rows] == ["Go on", *["And then?"] * 2, "Else", *["And now?"] * 2, "First words"]
+    assert all("First words" in json.dumps(row) or row["prompt"] for row in json.loads(found.out)["data"])
+    assert len(json.loads(found.out)["data"]) == 2
+    assert "Go on" in shown.out
+    assert (hidden.out, hidden.err) == ("", "no questions\n")
+    assert foreign.err == f"fanout: no question has an id that begins with `{newer}`; `fanout log` lists them\n"
+
+
+async def test_a_server_that_keeps_no_texts_says_so(providers_json: str, tmp_path: Path) -> None:
+    async with serve_fanout("--config", providers_json, FANOUT_STORE=str(tmp_path / "server.db")) as address:
+        await run_fanout("ask", "private words", "-m", "ok", "--server", address)
+        listed = await run_fanout("log", "--server", address)
+        went_on = await run_fanout("ask", "more", "-c", "--server", address)
+
+    assert "(its text was not kept)" in listed.out
+    assert (went_on.code, "its texts were not kept (FANOUT_HISTORY)" in went_on.err) == (2, True)
+
+
 async def test_texts_are_kept_only_as_far_as_the_variable_allows(providers_json: str, tmp_path: Path) -> None:
     options = ["--config", providers_json]
     usage: dict[str, Any] = {"FANOUT_STORE": str(tmp_path / "fanout.db"), "FANOUT_HISTORY": "usage"}

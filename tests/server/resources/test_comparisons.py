@@ -208,6 +208,23 @@ async def test_filters_select_comparisons_and_metadata_has_two_spellings(recordi
         assert [found["id"] for found in await fetch_page(recording_server, **query)] == expected, name
 
 
+async def test_texts_and_the_beginning_of_an_id_select_comparisons(recording_server: Server) -> None:
+    for prompt in ("One Apple", "one pear", "an APPLE"):
+        await post(recording_server, "/v1/completion", {"model": "up/say-plum", "prompt": prompt})
+    ids = [one["id"] for one in await fetch_page(recording_server)]
+
+    async def find(*texts: str) -> list[str]:
+        async with recording_server.session.get("/v1/comparisons", params=[("text", text) for text in texts]) as response:
+            return [one["id"] for one in (await response.json())["data"]]
+
+    assert await find("apple") == [ids[0], ids[2]]
+    assert await find("apple", "ONE") == [ids[2]]
+    assert await find("plum") == ids, "of an answer, too"
+    assert await find("apple", "cherry") == []
+    assert [one["id"] for one in await fetch_page(recording_server, id_prefix=ids[1][:10])] == [ids[1]]
+    assert (await fetch(recording_server, text="")).json["error"]["details"][0]["param"] == "text[0]"
+
+
 async def test_pages_hold_every_comparison_exactly_once(recording_server: Server, tmp_path: Path) -> None:
     made = []
     for number in range(7):
