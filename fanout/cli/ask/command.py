@@ -102,8 +102,8 @@ async def prepare_question(given: GivenOptions, session: AskSession, content: Co
 
 
 async def _go_on(given: GivenOptions, words: Sequence[str], content: Content) -> AskQuestion:
-    from fanout.cli.log.past import LAST, find_past_questions
-    from fanout.cli.log.sources import open_questions
+    from fanout.cli.log.past import LAST
+    from fanout.cli.log.sources import find_past_questions, open_questions
 
     async with open_questions(given.location) as source:
         pasts = await find_past_questions(source, given.past_id or LAST)

@@ -14,7 +14,7 @@ import click
 from fanout.cli.ask.location import AskLocation
 from fanout.cli.completion import complete_models, complete_questions
 from fanout.cli.default_group import DefaultGroup
-from fanout.cli.log.past import NO_TEXTS, SHORT_ID_CHARS, PastQuestion, find_past_questions
+from fanout.cli.log.past import NO_TEXTS, SHORT_ID_CHARS, PastQuestion
 from fanout.cli.options import print_json, with_settings
 from fanout.cli.tables import SafeConsole, echo, format_usd, print_line, print_table
 from fanout.core.json_text import JsonObject
@@ -119,7 +119,7 @@ def show(location: AskLocation, name: str, raw: bool, plain: bool, as_json: bool
 
 
 async def _find_questions(location: AskLocation, name: str) -> list[PastQuestion]:
-    from fanout.cli.log.sources import open_questions
+    from fanout.cli.log.sources import find_past_questions, open_questions
 
     async with open_questions(location) as source:
         return await find_past_questions(source, name)

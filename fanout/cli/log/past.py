@@ -13,13 +13,11 @@ from fanout.core.json_text import JsonObject
 from fanout.core.sampling import SAMPLING_NAMES
 
 if TYPE_CHECKING:  # a command's help needs none of them
-    from fanout.cli.log.sources import QuestionSource
     from fanout.rendering.history import PastChoiceJson, PastComparisonJson
 
 LAST = "last"
 """Name of the newest question of the command line."""
 SHORT_ID_CHARS = 8
-MAX_PREFIX_MATCHES = 5
 NO_TEXTS = "its texts were not kept (FANOUT_HISTORY)"
 
 
@@ -63,21 +61,6 @@ class PastQuestion:
             if choice["error"] is None and choice["sample"] == 0:
                 answers.setdefault(choice["model"], choice["text"] or "")
         return answers
-
-
-async def find_past_questions(source: QuestionSource, name: str) -> list[PastQuestion]:
-    """Return the question with this id, or whose id begins so, or the last one; several: one for each of its models.
-
-    Raises:
-        ClickException: there is none, or there are several.
-    """
-    ids = await source.find_last_ids() if name == LAST else await source.find_ids(name, MAX_PREFIX_MATCHES)
-    if not ids:
-        what = "there is no question yet" if name == LAST else f"no question has an id that begins with `{name}`"
-        raise click.ClickException(f"{what}; `fanout log` lists them")
-    if name != LAST and len(ids) > 1:
-        raise click.ClickException(f"`{name}` could be several questions: {', '.join(ids)}")
-    return [await source.read(id_) for id_ in ids]
 
 
 def _to_text(content: object) -> str:

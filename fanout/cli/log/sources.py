@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import click
 
 from fanout.cli.log.last_answers import read_last_ids
-from fanout.cli.log.past import PastQuestion
+from fanout.cli.log.past import LAST, PastQuestion
 from fanout.cli.options import load_settings, read_server_key
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fanout.cli.client import ServerClient
     from fanout.store.opening import Store
 
+MAX_PREFIX_MATCHES = 5
 MAX_PAGE = 100
 """Most comparisons that a server lists at once."""
 MAX_READS = 10
@@ -135,3 +136,18 @@ async def list_questions(
         ids = listed[start : start + MAX_READS]
         found += await asyncio.gather(*map(source.read, ids))
     return found
+
+
+async def find_past_questions(source: QuestionSource, name: str) -> list[PastQuestion]:
+    """Return the question with this id, or whose id begins so, or the last one; several: one for each of its models.
+
+    Raises:
+        ClickException: there is none, or there are several.
+    """
+    ids = await source.find_last_ids() if name == LAST else await source.find_ids(name, MAX_PREFIX_MATCHES)
+    if not ids:
+        what = "there is no question yet" if name == LAST else f"no question has an id that begins with `{name}`"
+        raise click.ClickException(f"{what}; `fanout log` lists them")
+    if name != LAST and len(ids) > 1:
+        raise click.ClickException(f"`{name}` could be several questions: {', '.join(ids)}")
+    return [await source.read(id_) for id_ in ids]
