@@ -45,7 +45,7 @@ NO_TERMINAL = (
     "--provider",
     "names",
     multiple=True,
-    help="A provider you have; may be repeated. Without it, you are asked.",
+    help="A provider you have; may be repeated. Without it, questions follow.",
     shell_complete=complete_providers,
 )
 @click.option("--yes", is_flag=True, help="Ask nothing: take keys from the environment or from standard input.")

@@ -1,4 +1,4 @@
-"""The last answers from each server, so that `-c` goes on from one's own question: others may have asked there since."""
+"""The last answers from each server, so that `-c` goes on from one's own question, not from the newest of many people."""
 
 from __future__ import annotations
 

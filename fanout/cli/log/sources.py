@@ -98,7 +98,7 @@ class RemoteQuestions:
         return [row["id"] for row in page["data"]]
 
     async def find_last_ids(self) -> Sequence[str]:
-        # What this command was answered last; others may have asked since.
+        # Those that this command received last: the newest may be of other people.
         return read_last_ids(self._client.address) or await self.list_ids((), None, 1)
 
     async def read(self, id_: str) -> PastQuestion:
