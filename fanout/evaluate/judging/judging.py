@@ -36,8 +36,8 @@ from fanout.store.jobs.results import ItemResults
 if TYPE_CHECKING:
     from fanout.evaluate.scorers.judge import JudgeScorer
 
-MAX_ASKED = 2
-"""Times that a question is asked at most: a judge that fails to end with a verdict twice would do so again."""
+MAX_SENT = 2
+"""Times that a question is sent at most: a judge that fails to end with a verdict twice would do so again."""
 MAX_ROUNDS = 1_000
 ITEMS_AT_ONCE = 64
 SCORES_AT_ONCE = 1_000
@@ -139,13 +139,13 @@ class Judging:
         return created
 
     async def _list_settled(self, job: Job, row: ScorerRow, earlier: Sequence[Job]) -> set[str]:
-        """Return the questions that are not asked again: those whose verdict was read, and those asked often enough."""
-        asked: Counter[str] = Counter()
+        """Return the questions that are not sent again: those whose verdict was read, and those sent often enough."""
+        sent: Counter[str] = Counter()
         for judge_job in earlier:
             async for name, _ in _list_questions(self._store, judge_job):
-                asked[name] += 1
+                sent[name] += 1
         verdicts = await read_verdicts(self._store, job, row) if earlier else {}
-        return {name for name, count in asked.items() if count >= MAX_ASKED or verdicts[name][0] is not None}
+        return {name for name, count in sent.items() if count >= MAX_SENT or verdicts[name][0] is not None}
 
     async def _store_scores(self, job: Job, row: ScorerRow) -> None:
         """Write a judge's scores among those of the job; those that have a value stay as they are."""
