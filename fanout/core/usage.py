@@ -44,6 +44,12 @@ class Usage:
     """Tier that the call was served in, where the provider reports one: it may have prices of its own."""
 
 
+    @classmethod
+    def of_plain_model(cls, input_tokens: int, output_tokens: int) -> Self:
+        """Return the usage of a model that neither caches nor reasons, of which the parts are known, too: none."""
+        return cls(input_tokens, output_tokens, cached_input_tokens=0, cache_write_tokens=0, reasoning_tokens=0)
+
+
 @value_type(frozen=True, slots=True)
 class Cost:
     """Price of one call."""
@@ -135,13 +141,15 @@ def total_tokens(input_tokens: int | None, output_tokens: int | None) -> int | N
 
 
 def plausible_usage(usage: Usage | None) -> Usage:
-    """Return the three counts of `usage`; an implausible count becomes `None`, as if not reported."""
+    """Return the counts of `usage`; an implausible count becomes `None`, as if not reported."""
     if usage is None:
         return Usage()
     return Usage(
         _plausible_tokens(usage.input_tokens),
         _plausible_tokens(usage.output_tokens),
         _plausible_tokens(usage.cached_input_tokens),
+        _plausible_tokens(usage.cache_write_tokens),
+        _plausible_tokens(usage.reasoning_tokens),
     )
 
 

@@ -16,7 +16,7 @@ def build_answer(call: Call) -> Completion:
     text = call.query.prompt if sampling.echo and call.query.prompt else ""
     has_no_logprobs = text or sampling.logprobs is None or "logprobs" in call.fitted.ignored
     choice = Choice(Answer(text), "length", logprobs=None if has_no_logprobs else ())
-    return Completion(choices=(choice,) * (sampling.n or 1), usage=Usage(input_tokens=0, output_tokens=0))
+    return Completion(choices=(choice,) * (sampling.n or 1), usage=Usage.of_plain_model(0, 0))
 
 
 class PromptReader:

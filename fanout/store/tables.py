@@ -267,6 +267,8 @@ comparisons = Table(
     Column("answered", BigInteger, nullable=False),
     Column("failed", BigInteger, nullable=False),
     *_usage_columns(),
+    Column("cache_write_tokens", BigInteger),
+    Column("reasoning_tokens", BigInteger),
     Column("total_ms", BigInteger, nullable=False),
     Column("overhead_ms", BigInteger, nullable=False),
     Column("digest", LargeBinary, nullable=False),  # of the body as it came

@@ -147,7 +147,8 @@ async def test_the_openai_client_works(upstream: Upstream, tmp_path: Path) -> No
     assert report["passed_on"]["tools"][0]["function"]["name"] == "weather"
     assert report["passed_on"]["response_format"] == {"type": "json_object"}
     assert report["response"] == ["completed", "This is ok.", 14]
-    assert (report["strict_response"], report["response_streamed"]) == (2, "This is ok.")
+    assert (report["strict_response"], report["response_streamed"]) == ([2, 0], "This is ok.")
+    assert report["unknown_reasoning"] is None
     assert report["response_passed_on"]["tools"][0]["function"]["name"] == "weather"
     assert {"response.created", "response.output_text.delta", "response.completed"} <= {*report["response_events"]}
     assert report["embeddings"] == [64, 64]

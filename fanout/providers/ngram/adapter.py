@@ -217,7 +217,7 @@ def _generate(trained: TrainedModel, call: Call) -> Iterator[Delta | Completion 
             )
             for writer in writers
         ),
-        Usage(len(texts) + len(suffix), sum(draft.generated for draft in drafts), cached_input_tokens=0),
+        Usage.of_plain_model(len(texts) + len(suffix), sum(draft.generated for draft in drafts)),
         model=call.target.model,
         system_fingerprint=trained.fingerprint,
     )

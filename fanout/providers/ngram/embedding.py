@@ -35,7 +35,7 @@ def embed(call: Call, tokens: Sequence[str]) -> Iterator[Completion | None]:
         vectors.append(write_vector(_count(words, wanted)))
         count += len(words)
         yield None
-    yield Completion((Choice(Answer(""), "stop"),), Usage(count, 0), call.target.model, vectors=tuple(vectors))
+    yield Completion((Choice(Answer(""), "stop"),), Usage.of_plain_model(count, 0), call.target.model, vectors=tuple(vectors))
 
 
 def _read_words(text: str | tuple[int, ...], tokens: Sequence[str]) -> list[str]:

@@ -114,7 +114,7 @@ def render_openai_end(outcome: Outcome, choice: Choice | None, number: int, crea
     """Return what is known of a choice at its end. If one call gave several, usage and cost stand on the first."""
     # Callers sum over the choices: what one call took must not stand on each of its answers.
     found = outcome.result.usage if isinstance(outcome.result, Completion) and number == 0 else None
-    usage = found and _render_openai_usage(
+    usage = found and render_openai_usage(
         found.input_tokens, found.output_tokens, found.cached_input_tokens, found.cache_write_tokens, found.reasoning_tokens
     )
     # mypy takes `usage` for one of `/v1/completion`, which `render_end` only passes on.
@@ -134,7 +134,7 @@ def render_openai_totals(outcomes: Sequence[Outcome], total_s: float) -> OpenAiT
     totals = comparison.totals
     written, reasoning = _sum_parts(outcomes)
     return {
-        "usage": _render_openai_usage(totals.input_tokens, totals.output_tokens, totals.cached_tokens, written, reasoning),
+        "usage": render_openai_usage(totals.input_tokens, totals.output_tokens, totals.cached_tokens, written, reasoning),
         "unknown_usage": totals.unknown_usage,
         "cost_usd": totals.cost_usd,
         "cost_unknown": totals.cost_unknown,
@@ -147,13 +147,14 @@ def get_partial(outcome: Outcome, number: int) -> str | None:
     return outcome.result.partial if isinstance(outcome.result, Failure) and number == 0 else None
 
 
-def _render_openai_usage(
+def render_openai_usage(
     input_tokens: int | None,
     output_tokens: int | None,
     cached_tokens: int | None,
     cache_write_tokens: int | None,
     reasoning_tokens: int | None,
 ) -> OpenAiUsageJson | None:
+    """Return usage; parts that are not known are left out."""
     # OpenAI's clients parse usage into integers, so null is the only way to say that it is unknown.
     if input_tokens is None or output_tokens is None:
         return None
@@ -163,8 +164,7 @@ def _render_openai_usage(
         "total_tokens": input_tokens + output_tokens,
     }
     details: PromptDetailsJson = {} if cached_tokens is None else {"cached_tokens": cached_tokens}
-    # Left out where it is 0: only few providers have it, and OpenAI's own answers never do.
-    if cache_write_tokens:
+    if cache_write_tokens is not None:
         details["cache_write_tokens"] = cache_write_tokens
     if details:
         usage["prompt_tokens_details"] = details

@@ -13,7 +13,7 @@ from fanout.core.messages import Message
 from fanout.core.schema import Answer
 from fanout.rendering.errors import ErrorJson
 from fanout.rendering.history import PastChoiceJson, render_past_choice
-from fanout.rendering.openai.answers import OpenAiTotalsJson
+from fanout.rendering.openai.answers import OpenAiTotalsJson, render_openai_usage
 from fanout.rendering.openai.responses import (
     OutputItemJson,
     ResponseFrameJson,
@@ -61,22 +61,14 @@ def to_assistant_message(answer: Answer) -> Message:
 
 def _sum_up(stored: StoredComparison) -> OpenAiTotalsJson:
     row = stored.comparison
-    totals: OpenAiTotalsJson = {
-        "usage": None,
+    parts = (row.cached_tokens, row.cache_write_tokens, row.reasoning_tokens)
+    return {
+        "usage": render_openai_usage(row.input_tokens, row.output_tokens, *parts),
         "unknown_usage": row.unknown_usage,
         "cost_usd": row.cost_usd,
         "cost_unknown": row.cost_unknown,
         "timing": {"total_ms": row.total_ms, "overhead_ms": row.overhead_ms},
     }
-    if row.input_tokens is not None and row.output_tokens is not None:
-        cached = {} if row.cached_tokens is None else {"prompt_tokens_details": {"cached_tokens": row.cached_tokens}}
-        totals["usage"] = {
-            "prompt_tokens": row.input_tokens,
-            "completion_tokens": row.output_tokens,
-            "total_tokens": row.input_tokens + row.output_tokens,
-            **cached,  # type: ignore[typeddict-item]
-        }
-    return totals
 
 
 def _find_error(choices: Sequence[PastChoiceJson]) -> ErrorJson | None:

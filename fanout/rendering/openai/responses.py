@@ -66,12 +66,12 @@ class ResponseChoiceJson(PlaceJson, OpenAiEndJson):
 
 
 class InputDetailsJson(TypedDict):
-    cached_tokens: Annotated[int, Doc("Tokens that were read from the provider's cache; 0 where none are reported.")]
-    cache_write_tokens: Annotated[int, Doc("Tokens that went into the provider's cache; 0 where none are reported.")]
+    cached_tokens: Annotated[int | None, Doc("Tokens that were read from the provider's cache; null: not known.")]
+    cache_write_tokens: Annotated[int | None, Doc("Tokens that went into the provider's cache; null: not known.")]
 
 
 class OutputDetailsJson(TypedDict):
-    reasoning_tokens: Annotated[int, Doc("Tokens of the reasoning; 0 where none are reported.")]
+    reasoning_tokens: Annotated[int | None, Doc("Tokens of the reasoning; null: not known.")]
 
 
 class ResponseUsageJson(TypedDict):
@@ -285,7 +285,7 @@ def make_function_call(item_id: str, index: int, call: Mapping[str, Any]) -> Out
 
 
 def render_response_usage(usage: OpenAiUsageJson | None) -> ResponseUsageJson | None:
-    """Return usage under the names of responses. OpenAI's clients need both details as integers."""
+    """Return usage under the names of responses. Clients read fields of both details, which are there even if unknown."""
     if usage is None:
         return None
     prompt: PromptDetailsJson = usage.get("prompt_tokens_details") or {}
@@ -293,11 +293,11 @@ def render_response_usage(usage: OpenAiUsageJson | None) -> ResponseUsageJson | 
     return {
         "input_tokens": usage["prompt_tokens"],
         "input_tokens_details": {
-            "cached_tokens": prompt.get("cached_tokens", 0),
-            "cache_write_tokens": prompt.get("cache_write_tokens", 0),
+            "cached_tokens": prompt.get("cached_tokens"),
+            "cache_write_tokens": prompt.get("cache_write_tokens"),
         },
         "output_tokens": usage["completion_tokens"],
-        "output_tokens_details": {"reasoning_tokens": completion["reasoning_tokens"] if completion else 0},
+        "output_tokens_details": {"reasoning_tokens": completion["reasoning_tokens"] if completion else None},
         "total_tokens": usage["total_tokens"],
     }
 

@@ -13,7 +13,7 @@ from fanout.core.answer_size import measure_answer
 from fanout.core.merge import find_failure, get_finish_reason, list_choices
 from fanout.core.schema import Choice, Completion, Failure, Outcome
 from fanout.core.units import to_ms
-from fanout.core.usage import UsageTotals, plausible_usage, plausible_usd
+from fanout.core.usage import Usage, UsageTotals, plausible_usage, plausible_usd, sum_known
 from fanout.store.engine.text_columns import clean_name, clean_text, place_text
 
 DAY_S = 86_400
@@ -41,6 +41,8 @@ class ComparisonRow(NamedTuple):
     unknown_usage: int
     cost_usd: float | None
     cost_unknown: int
+    cache_write_tokens: int | None
+    reasoning_tokens: int | None
     total_ms: int
     overhead_ms: int
     digest: bytes
@@ -161,10 +163,11 @@ def to_rows(record: ComparisonRecord, *, full: bool) -> ComparisonRows:
 
 
 def _to_comparison_row(record: ComparisonRecord) -> ComparisonRow:
-    sums = UsageTotals()
+    sums, usages = UsageTotals(), list[Usage]()
     for outcome in record.outcomes:
         if isinstance(outcome.result, Completion):
-            sums.add_answer(plausible_usage(outcome.result.usage), plausible_usd(outcome.cost))
+            usages.append(plausible_usage(outcome.result.usage))
+            sums.add_answer(usages[-1], plausible_usd(outcome.cost))
     # Calls run at the same time: what exceeds the slowest of them is Fanout's own.
     slowest_s = max((outcome.timing.total_s for outcome in record.outcomes), default=0.0)
     return ComparisonRow(
@@ -184,6 +187,8 @@ def _to_comparison_row(record: ComparisonRecord) -> ComparisonRow:
         unknown_usage=sums.unknown_usage,
         cost_usd=sums.cost_usd,
         cost_unknown=sums.cost_unknown,
+        cache_write_tokens=sum_known(usage.cache_write_tokens for usage in usages),
+        reasoning_tokens=sum_known(usage.reasoning_tokens for usage in usages),
         total_ms=to_ms(record.total_s),
         overhead_ms=to_ms(max(record.total_s - slowest_s, 0.0)),
         # Kept even where texts are not: equal requests can be found without knowing what they were.

@@ -53,7 +53,9 @@ report["raw"] = [raw.status_code, raw.headers.get("x-request-id"), raw.parse().c
 
 response = client.responses.create(model="gpt-6-luna", instructions="Talk like a pirate.", input=MESSAGES)
 report["response"] = [response.status, response.output_text, response.usage.total_tokens]
-report["strict_response"] = len(strict.responses.create(model=["gpt-6-luna", "gpt-6-sol"], input="Hi").output)
+plain = strict.responses.create(model=["llama-2-7b-chat", "codellama/codellama-13b-instruct"], input="Hi", max_output_tokens=4)
+report["strict_response"] = [len(plain.output), plain.usage.output_tokens_details.reasoning_tokens]
+report["unknown_reasoning"] = response.usage.output_tokens_details.reasoning_tokens
 tool = {"type": "function", "name": "weather", "parameters": {"type": "object", "properties": {}}, "strict": True}
 sent = client.responses.create(model="echo", input="Hi", tools=[tool], max_output_tokens=9)
 report["response_passed_on"] = json.loads(sent.output_text)

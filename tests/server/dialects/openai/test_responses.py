@@ -125,6 +125,14 @@ class TestRequests:
         assert (got.status, got.error["param"]) == (400, param or "input[0].content[0]")
 
 
+@pytest.fixture
+async def keeping_server(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Server]:
+    """A server that keeps texts, for two accounts."""
+    config = write_providers_file(upstream.url, tmp_path)
+    async with serve(config, FANOUT_STORE=str(tmp_path / "fanout.db"), FANOUT_HISTORY="full") as server:
+        yield server
+
+
 class TestAnswers:
     async def test_every_model_has_items_and_facts_and_a_failure_only_facts(self, dialect_server: Server) -> None:
         got = await respond(dialect_server, [LOCAL, "nobody", {"model": LOCAL, "label": "short", "max_output_tokens": 1}])
@@ -139,6 +147,17 @@ class TestAnswers:
         assert got.json["usage"]["total_tokens"] == sum(
             choice["usage"]["total_tokens"] for choice in got.json["choices"] if choice["usage"]
         )
+
+    async def test_parts_of_the_usage_that_nobody_reported_are_null(self, keeping_server: Server) -> None:
+        got = await respond(keeping_server, "up/ok")
+        fetched = await fetch(keeping_server, got.json["id"])
+        for usage in (got.json["usage"], fetched.json["usage"]):
+            assert usage["input_tokens"] is not None
+            assert usage["input_tokens_details"] == {"cached_tokens": None, "cache_write_tokens": None}
+            assert usage["output_tokens_details"] == {"reasoning_tokens": None}
+        known = (await respond(keeping_server, LOCAL, max_output_tokens=1)).json["usage"]
+        assert known["input_tokens_details"] == {"cached_tokens": 0, "cache_write_tokens": 0}
+        assert known["output_tokens_details"] == {"reasoning_tokens": 0}
 
     async def test_an_answer_that_was_cut_is_incomplete(self, dialect_server: Server) -> None:
         got = await respond(dialect_server, LOCAL, "The return statement", max_output_tokens=1, seed=1)
@@ -215,13 +234,6 @@ class TestStreams:
 
 
 class TestHistory:
-    @pytest.fixture
-    async def keeping_server(self, upstream: Upstream, tmp_path: Path) -> AsyncIterator[Server]:
-        """A server that keeps texts, for two accounts."""
-        config = write_providers_file(upstream.url, tmp_path)
-        async with serve(config, FANOUT_STORE=str(tmp_path / "fanout.db"), FANOUT_HISTORY="full") as server:
-            yield server
-
     async def test_a_response_is_fetched_as_it_was(self, keeping_server: Server) -> None:
         made = await respond(keeping_server, [LOCAL, "nobody"], "The", instructions="Be brief.", metadata={"a": "b"}, seed=1)
         got = await fetch(keeping_server, made.json["id"])
