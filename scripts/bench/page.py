@@ -1,18 +1,23 @@
 #!/usr/bin/env python3
-"""Measure the page in a real browser: bytes, first paint, frames under load, memory over time, a long table.
+"""Measure the page in a real browser: bytes, first paint, frames under load, work per frame, memory over time, a long table.
 
-usage: scripts/bench/page.py [--minutes 30] [--tokens 3000] [--rows 10000] [--only load stream memory table]
+usage: scripts/bench/page.py [--minutes 30] [--tokens 3000] [--rows 10000] [--only load stream work memory table]
+
+Frames and paints are as long as the machine lets them be. What hardly depends on what else it does: numbers of layouts, and
+CPU time, of which `work` gives the longest task's.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import collections
 import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -26,6 +31,8 @@ from tests.support.upstream import connection  # noqa: E402
 from tests.support.upstream.server import Upstream  # noqa: E402
 
 MODELS, TOKENS_PER_S, LOADS, TABLE_MODELS = 16, 50, 5, 4
+TRACED_TOKENS = 500
+"""A trace of more is larger than a browser keeps."""
 VIEWS = ("blind", "jobs", "history", "providers", "usage")
 FRAMES = """() => { window.frames_ = []; let last = performance.now();
   const note = (now) => { window.frames_.push(now - last); last = now; requestAnimationFrame(note); };
@@ -44,8 +51,40 @@ async def read_frames(visitor: Visit) -> str:
     return f"longest {ordered[-1]:.0f} ms, p99 {ordered[len(ordered) * 99 // 100]:.0f} ms, {late} of {len(frames)} over 100 ms"
 
 
+class Tracing:
+    """What the main thread of the busiest tab does, by Chromium's own tracing."""
+
+    CATEGORIES = ("devtools.timeline", "disabled-by-default-devtools.timeline")
+
+    def __init__(self, tools: CDPSession) -> None:
+        self._tools, self._events = tools, list[dict[str, Any]]()
+        self._ended = asyncio.Event()
+        tools.on("Tracing.dataCollected", lambda event: self._events.extend(event["value"]))
+        tools.on("Tracing.tracingComplete", lambda _: self._ended.set())
+
+    async def start(self) -> None:
+        await self._tools.send(
+            "Tracing.start", {"traceConfig": {"includedCategories": self.CATEGORIES, "excludedCategories": ["*"]}}
+        )
+
+    async def finish(self) -> str:
+        """Return the number of frames, what each took, and the longest task, in CPU time."""
+        await self._tools.send("Tracing.end")
+        await self._ended.wait()
+        threads = collections.Counter((event["pid"], event["tid"]) for event in self._events if event["name"] == "Layout")
+        main = threads.most_common(1)[0][0]
+        mine = [event for event in self._events if event["ph"] == "X" and (event["pid"], event["tid"]) == main]
+        counts = collections.Counter(event["name"] for event in mine)
+        tasks = [event.get("tdur", 0) / 1e3 for event in mine if event["name"] == "RunTask"]
+        frames = max(counts["Commit"], 1)
+        return (
+            f"{frames} frames, {counts['Layout'] / frames:.2f} layouts and {counts['UpdateLayoutTree'] / frames:.2f} style "
+            f"updates in each, {sum(tasks) / frames:.1f} ms of CPU; longest task {max(tasks):.0f} ms of CPU"
+        )
+
+
 async def measure_load(browser: Browser, server: Server) -> None:
-    paints = []
+    paints, plain = [], []
     for _ in range(LOADS):
         async with visit(browser, server.url) as visitor:
             await visitor.go()
@@ -53,13 +92,20 @@ async def measure_load(browser: Browser, server: Server) -> None:
             paint = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
             paints.append(await visitor.page.evaluate(paint))
             first = await count_bytes(visitor)
+            before = f"performance.getEntriesByType('resource').filter((entry) => entry.responseEnd < {paints[-1]}).length"
+            requests = await visitor.page.evaluate(before)
             for view in VIEWS:
                 await visitor.page.goto(f"{server.url}/#/{view}")
                 await visitor.page.wait_for_selector("main h1")
             whole = await count_bytes(visitor)
+        async with visit(browser, server.url) as visitor:
+            await visitor.page.goto(f"{server.url}/livez")
+            plain.append(await visitor.page.evaluate(paint))
     show("transferred for Compare, the models' list included", f"{first / 1000:.0f} KB")
     show("transferred for all views", f"{whole / 1000:.0f} KB")
     show(f"first contentful paint, cold, median of {LOADS}", f"{statistics.median(paints):.0f} ms ({max(paints):.0f} at most)")
+    show("files that had come before it, in the last load", f"{requests}")
+    show("the same of a line of plain text", f"{statistics.median(plain):.0f} ms ({max(plain):.0f} at most)")
 
 
 async def count_bytes(visitor: Visit) -> int:
@@ -97,6 +143,14 @@ async def measure_stream(browser: Browser, server: Server, tokens: int) -> None:
         cpu = await read_metrics(tools)
         parts = ", ".join(f"{name.lower()} {cpu[f'{name}Duration']:.1f} s" for name in ("Script", "Layout", "RecalcStyle"))
         show("CPU time of the tab's main thread meanwhile", f"{cpu['TaskDuration']:.1f} s ({parts})")
+
+
+async def measure_work(browser: Browser, server: Server) -> None:
+    async with visit(browser, server.url) as visitor:
+        tracing = Tracing(await browser.new_browser_cdp_session())
+        await tracing.start()
+        await stream(visitor, TRACED_TOKENS)
+        show(f"{MODELS} models × {TRACED_TOKENS} tokens at {TOKENS_PER_S}/s each", await tracing.finish())
 
 
 async def read_metrics(tools: CDPSession) -> dict[str, float]:
@@ -160,6 +214,8 @@ async def measure_table(browser: Browser, server: Server, rows: int) -> None:
         await visitor.page.goto(f"{server.url}/#/jobs/{job}/results")
         await visitor.page.wait_for_selector(".cell-text")
         await visitor.page.evaluate(FRAMES)
+        tracing = Tracing(await browser.new_browser_cdp_session())
+        await tracing.start()
         began = time.monotonic()
         await visitor.page.evaluate("""() => new Promise((done) => { const box = document.querySelector('.results');
           const step = () => { box.scrollTop += box.clientHeight;
@@ -172,6 +228,7 @@ async def measure_table(browser: Browser, server: Server, rows: int) -> None:
             f"{rows} × {TABLE_MODELS} results, a screen each frame",
             f"{await read_frames(visitor)}; {took_s:.0f} s, {drawn} rows drawn",
         )
+        show("the work of that", await tracing.finish())
 
 
 async def measure(minutes: float, tokens: int, rows: int, only: list[str]) -> None:
@@ -184,6 +241,8 @@ async def measure(minutes: float, tokens: int, rows: int, only: list[str]) -> No
                     await measure_load(browser, server)
                 if "stream" in only:
                     await measure_stream(browser, server, tokens)
+                if "work" in only:
+                    await measure_work(browser, server)
                 if "table" in only:
                     await measure_table(browser, server, rows)
                 if "memory" in only:
@@ -195,7 +254,7 @@ if __name__ == "__main__":
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--tokens", type=int, default=3000)
     parser.add_argument("--rows", type=int, default=10_000)
-    parts = ["load", "stream", "table", "memory"]
+    parts = ["load", "stream", "work", "table", "memory"]
     parser.add_argument("--only", nargs="*", choices=parts, default=parts)
     given = parser.parse_args()
     asyncio.run(measure(given.minutes, given.tokens, given.rows, given.only))

@@ -53,7 +53,7 @@ def load_assets() -> Assets:
     base = f"/assets/{digest.hexdigest()[:16]}"
     # Early, so that the browser fetches all modules at once and does not find them import by import.
     names = [name for name in contents if name.endswith(".js") and not name.startswith(("views/", "vendor/"))]
-    preloads = "\n".join(f'<link rel="modulepreload" href="{base}/{name}">' for name in [*names, "vendor/preact.js"])
+    preloads = "\n".join(f'<link rel="modulepreload" fetchpriority="low" href="{base}/{name}">' for name in [*names, "vendor/preact.js"])
     index = contents.pop(INDEX).decode().replace("{base}", base).replace("{preloads}", preloads)
     return Assets(base, _make_asset(INDEX, index.encode()), {name: _make_asset(name, body) for name, body in contents.items()})
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser
+from playwright.async_api import Browser, Route
 
 from tests.support.batches import read_answer, wait_for_state
 from tests.support.browser import NARROW, Visit, visit
@@ -121,6 +121,49 @@ async def test_only_the_rows_in_sight_are_in_the_document(visitor: Visit, finish
         await page.evaluate(f"const box = document.querySelector('.results'); box.scrollTop = box.scrollHeight * {place}")
         await page.wait_for_selector(f".result-row[aria-rowindex='{row + 2}'] .cell-text")
         assert await page.locator(".result-row").count() < 40
+
+
+async def test_rows_that_are_scrolled_past_are_not_fetched(visitor: Visit, page_server: Server) -> None:
+    """The server answers slowly here, so that all of it is scrolled past within the first answers."""
+    page, fetched, rows = visitor.page, list[str](), 350
+    job = await create_job(page_server, items=[{"prompt": "a"}] * rows, models=["ok"])
+    await wait_for_state(page_server.session, f"/v1/jobs/{job}", "done")
+    await visitor.go(f"#/jobs/{job}/results")
+    await page.wait_for_selector(".cell-text")
+    gate = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        fetched.append(route.request.url)
+        await gate.wait()
+        await route.continue_()
+
+    await page.route("**/items?*", hold)
+    for row in range(0, rows, 25):
+        await page.evaluate(f"document.querySelector('.results').scrollTop = {row} * 132")
+        await page.wait_for_selector(f".result-row[aria-rowindex='{row + 2}']", state="attached")
+    assert len(fetched) <= 2, "of six pages"
+    gate.set()
+    await page.wait_for_selector(f".result-row[aria-rowindex='{row + 2}'] .cell-text", state="attached")
+
+
+async def test_rows_that_cannot_be_fetched_are_tried_again_and_not_without_end(visitor: Visit, finished_job: str) -> None:
+    page, fetched = visitor.page, list[str]()
+
+    async def fail(route: Route) -> None:
+        fetched.append(route.request.url)
+        await route.fulfill(status=503, json={"error": {"message": "the database is away"}})
+
+    await visitor.go(f"#/jobs/{finished_job}/results")
+    await page.wait_for_selector(".cell-text:text('right')")
+    await page.route("**/items?*", fail)
+    await page.evaluate("const box = document.querySelector('.results'); box.scrollTop = box.scrollHeight")
+    await page.wait_for_selector("text=the database is away")
+    for _ in range(10):
+        await page.evaluate("new Promise(requestAnimationFrame)")
+    assert len(fetched) <= 2
+    await page.unroute("**/items?*")
+    await page.click("text=Try again")
+    await page.wait_for_selector(f".result-row[aria-rowindex='{ROWS + 1}'] .cell-text")
 
 
 async def test_a_report_has_cards_figures_tables_and_files(visitor: Visit, finished_job: str) -> None:

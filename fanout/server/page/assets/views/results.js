@@ -13,13 +13,16 @@ const MAX_PX = 15_000_000;
 const SHOWS = { all: "All", errors: "Errors", different: "Different", regressions: "Regressions", disagreement: "Disagreement" };
 const SORTS = { input: "input order", score_difference: "score difference", length: "length", latency: "latency", cost: "cost" };
 
+/** Requests for rows at once: pages that are scrolled past meanwhile are never fetched, so that what is in sight comes first. */
+const [MAX_LOADS, RETRY_MS] = [2, 2000];
+
 /** Rows by number, fetched page by page; of pages long out of sight, none is kept. */
 function useRows(id, search) {
   const [, redraw] = useState(0);
   const store = useRef(null);
   const name = `${id}?${search}#${key.value}`;
   // The scorers stay while rows are fetched anew: a field that came and went would move those beside it.
-  if (store.current?.name !== name) store.current = { name, rows: new Map(), asked: new Set(), total: null, scorers: store.current?.scorers ?? [], error: null };
+  if (store.current?.name !== name) store.current = { name, rows: new Map(), asked: new Set(), wanted: [], running: 0, total: null, scorers: store.current?.scorers ?? [], error: null };
   const kept = store.current;
   const load = async (offset, limit = PAGE_ROWS) => {
     const query = new URLSearchParams(search);
@@ -34,24 +37,36 @@ function useRows(id, search) {
       if (page.data.length && rest > 0) await load(offset + page.data.length, rest);
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
+      // Nothing more is fetched until it is tried again: by the reader, or soon where the connection is lost.
       kept.error = error;
       kept.asked.delete(offset);
+      if (!error.status) setTimeout(retry, RETRY_MS);
     }
     redraw((turn) => turn + 1);
   };
-  const want = (first, last) => {
-    for (let page = Math.floor(first / PAGE_ROWS); page <= Math.floor(last / PAGE_ROWS); page++) {
-      if (kept.asked.has(page * PAGE_ROWS)) continue;
-      kept.asked.add(page * PAGE_ROWS);
-      load(page * PAGE_ROWS);
-      if (kept.asked.size > MAX_PAGES) {
-        const oldest = kept.asked.values().next().value;
-        kept.asked.delete(oldest);
-        for (let row = oldest; row < oldest + PAGE_ROWS; row++) kept.rows.delete(row);
-      }
-    }
+  const retry = () => {
+    kept.error = null;
+    fetchWanted();
   };
-  return { ...kept, want };
+  const fetchWanted = async () => {
+    const offset = kept.running < MAX_LOADS && !kept.error ? kept.wanted.find((one) => !kept.asked.has(one)) : undefined;
+    if (offset === undefined) return;
+    kept.asked.add(offset);
+    if (kept.asked.size > MAX_PAGES) {
+      const oldest = kept.asked.values().next().value;
+      kept.asked.delete(oldest);
+      for (let row = oldest; row < oldest + PAGE_ROWS; row++) kept.rows.delete(row);
+    }
+    kept.running += 1;
+    await load(offset).finally(() => (kept.running -= 1));
+    fetchWanted();
+  };
+  const want = (first, last) => {
+    kept.wanted = [];
+    for (let page = Math.floor(first / PAGE_ROWS); page <= Math.floor(last / PAGE_ROWS); page++) kept.wanted.push(page * PAGE_ROWS);
+    for (let turn = 0; turn < MAX_LOADS; turn++) fetchWanted();
+  };
+  return { ...kept, want, retry };
 }
 
 const toText = (input) => (typeof input.prompt === "string" ? input.prompt : input.messages ? input.messages.map((message) => `${message.role}: ${typeof message.content === "string" ? message.content : JSON.stringify(message.content)}`).join("\n") : JSON.stringify(input.body ?? input.values ?? input));
@@ -150,7 +165,7 @@ export function Results({ id, query }) {
   const { data: job, error } = useJson(`/v1/jobs/${id}`);
   const values = Object.fromEntries([...query].filter(([name]) => !["item", "entry", "repeat"].includes(name)));
   const search = new URLSearchParams(Object.entries(values).filter(([, value]) => value)).toString();
-  const { rows, total, scorers, want, error: failed } = useRows(id, search);
+  const { rows, total, scorers, want, retry, error: failed } = useRows(id, search);
   const [item, entry, repeat] = ["item", "entry", "repeat"].map((name) => query.get(name));
   const opened = useJson(item === null ? null : `/v1/jobs/${id}/items?offset=${Number(item)}&limit=1`).data?.data[0];
   useEffect(() => {
@@ -166,7 +181,7 @@ export function Results({ id, query }) {
   const result = opened && Number(item) === opened.item ? opened.results.find((one) => one.entry === Number(entry) && one.repeat === Number(repeat)) : null;
   return html`<div><h1>${job.name ?? "Results"}</h1>
     <${Filters} values=${values} labels=${labels} scorers=${scorers} total=${total} onChange=${change} />
-    ${failed && html`<${Pending} error=${failed} />`}
+    ${failed && html`<${Pending} error=${failed} reload=${retry} />`}
     ${total === 0 && html`<p class="quiet">No row is left by these filters.</p>`}
     ${total > 0 && html`<${Table} key=${search} labels=${labels} rows=${rows} total=${total} scorer=${values.scorer ?? scorers[0]} want=${want} onOpen=${(one) => go(address({ item: one.item, entry: one.entry, repeat: one.repeat }))} />`}
     ${result && html`<${Details} result=${result} input=${opened.input} onClose=${() => go(address({}), { replace: true })} />`}
