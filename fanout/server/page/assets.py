@@ -51,9 +51,11 @@ def load_assets() -> Assets:
         digest.update(f"{name} {len(body)}\n".encode() + body)
     # One digest for all: modules import each other by relative paths, which need no rewriting within one folder.
     base = f"/assets/{digest.hexdigest()[:16]}"
-    # Early, so that the browser fetches all modules at once and does not find them import by import.
+    # Early, so that the browser fetches all modules at once and does not find them import by import; after the style sheet,
+    # with which the first paint comes.
     names = [name for name in contents if name.endswith(".js") and not name.startswith(("views/", "vendor/"))]
-    preloads = "\n".join(f'<link rel="modulepreload" fetchpriority="low" href="{base}/{name}">' for name in [*names, "vendor/preact.js"])
+    link = '<link rel="modulepreload" fetchpriority="low" href="{}/{}">'
+    preloads = "\n".join(link.format(base, name) for name in [*names, "vendor/preact.js"])
     index = contents.pop(INDEX).decode().replace("{base}", base).replace("{preloads}", preloads)
     return Assets(base, _make_asset(INDEX, index.encode()), {name: _make_asset(name, body) for name, body in contents.items()})
 
