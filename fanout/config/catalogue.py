@@ -47,6 +47,13 @@ class Catalogue:
         """Members by the set's name."""
         self._sets = {name.lower(): members for name, members in settings.sets.items()}
         aliases = [alias for row in settings.models.values() for alias in row.aliases]
+        self._redirected = {
+            spelling: model
+            for model in self._models.values()
+            for spelling in (model.name, *(model.row.aliases if model.row else ()))
+            if self._split_literal(spelling) not in (None, (model.provider, model.id))
+        }
+        """Models of shipped providers in whose place the user's own file puts others, by `<provider>/<id>`."""
         self._spellings = (*settings.models, *aliases, *settings.sets)
         self._entries = {spelling.lower(): spelling for spelling in (*settings.models, *aliases)}
 
@@ -54,15 +61,21 @@ class Catalogue:
         return iter(self._models.values())
 
     def find(self, name: str) -> Model | None:
-        """Return the model of a name: `<provider>/<id>` literally, else an entry or alias, case aside."""
-        # Literal names come first: no alias can redirect them.
-        provider, slash, upstream_id = name.partition("/")
-        if slash and upstream_id and provider in self._providers:
-            known = self._by_id.get((provider, upstream_id))
-            return known or Model(
-                name=name, provider=provider, id=upstream_id, kind=self._providers[provider].row.default_kind, row=None
-            )
-        return self._by_name.get(name.lower())
+        """Return the model of a name: `<provider>/<id>` literally, else an entry or alias, case aside; none of a set's."""
+        if name.lower() in self._sets:
+            return None
+        # Literal names come before aliases, except where the user's own file redirects one: as spelt, for ids have a case.
+        literal = self._split_literal(name)
+        if literal is None or name in self._redirected:
+            return self._redirected.get(name) or self._by_name.get(name.lower())
+        provider, upstream_id = literal
+        return self._by_id.get(literal) or Model(
+            name=name, provider=provider, id=upstream_id, kind=self._providers[provider].row.default_kind, row=None
+        )
+
+    def _split_literal(self, name: str) -> tuple[str, str] | None:
+        provider, _, upstream_id = name.partition("/")
+        return (provider, upstream_id) if upstream_id and provider in self._providers else None
 
     def spell(self, name: str) -> str | None:
         """Return the name of a model as the configuration spells it; `None` where it has no entry."""

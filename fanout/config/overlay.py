@@ -162,15 +162,11 @@ class References:
         for number, spelling in enumerate((name, *model.aliases)):
             below = ("aliases", number - 1) if number else ()
             literal = self._split_literal(spelling)
-            if literal and literal != (model.provider, model.id):
-                yield self._name_clash(name, below, spelling, *literal)
+            if literal and literal != (model.provider, model.id) and not self._may_take("models", name, literal[0]):
+                yield self._fault("models", name, below, _describe_literal(spelling, *literal))
             taken = self._names.setdefault(spelling.lower(), name)
             if taken != name:
                 yield self._fault("models", name, below, f"`{spelling}` is already a name of model `{taken}`")
-
-    def _name_clash(self, name: str, below: tuple[str | int, ...], spelling: str, provider: str, upstream_id: str) -> Fault:
-        meaning = f"`{spelling}` always means the model `{upstream_id}` of provider `{provider}`"
-        return self._fault("models", name, below, meaning)
 
     def _check_set(self, name: str, members: tuple[str, ...]) -> Iterator[Fault]:
         taken = self._names.setdefault(name.lower(), name)
@@ -178,8 +174,8 @@ class References:
             yield self._fault("sets", name, (), f"`{name}` would name both the model `{taken}` and the set `{name}`")
         elif taken != name:
             yield self._fault("sets", name, (), f"`{name}` is already the set `{taken}`")
-        if literal := self._split_literal(name):
-            yield self._fault("sets", name, (), f"`{name}` always means the model `{literal[1]}` of provider `{literal[0]}`")
+        if (literal := self._split_literal(name)) and not self._may_take("sets", name, literal[0]):
+            yield self._fault("sets", name, (), _describe_literal(name, *literal))
         if not members:
             yield self._fault("sets", name, (), "is empty: a set names at least one model")
         for number, member in enumerate(members):
@@ -202,8 +198,16 @@ class References:
         known = f"; known: {', '.join(self._rows.providers)}"
         return f"unknown provider `{name}`{did_you_mean(name, self._rows.providers) or known}"
 
+    def _may_take(self, section: str, name: str, provider: str) -> bool:
+        """Tell if an entry may bear the name of a provider's model: only the user's own, of a shipped provider's."""
+        return self._is_shipped("providers", provider) and not self._is_shipped(section, name)
+
     def _is_shipped(self, section: str, name: str) -> bool:
         return self._rows.origin[section, name] == str(SHIPPED)
 
     def _fault(self, section: str, name: str, below: tuple[str | int, ...], message: str) -> Fault:
         return Fault(to_json_path((section, name, *below)), message, source=self._rows.origin[section, name])
+
+
+def _describe_literal(name: str, provider: str, upstream_id: str) -> str:
+    return f"`{name}` always means the model `{upstream_id}` of provider `{provider}`"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fanout.config.providers_file import ModelRow
 from fanout.config.rows import Rows
 
@@ -25,6 +27,7 @@ def give_way(rows: Rows, shipped: str) -> None:
             return f"provider `{provider}`"
         return owners.get(spelling.lower())
 
+    _note_literals(rows, own_models, shipped)
     for name, row in list(rows.models.items()):
         if rows.origin["models", name] == shipped:
             _reduce_model(rows, name, row, {spelling: find_owner(spelling, row) for spelling in (name, *row.aliases)})
@@ -33,6 +36,17 @@ def give_way(rows: Rows, shipped: str) -> None:
             del rows.sets[name]
             rows.notices.append(f"the shipped set `{name}` gives way to your {owner}")
     _drop_members(rows, shipped)
+
+
+def _note_literals(rows: Rows, own_models: Sequence[tuple[str, ModelRow]], shipped: str) -> None:
+    """Note each `<provider>/<id>` of a shipped provider that the user's own entries take."""
+    taken = [(spelling, row, f"model `{name}`") for name, row in own_models for spelling in (name, *row.aliases)]
+    taken += [(name, None, f"set `{name}`") for name in rows.sets if rows.origin["sets", name] != shipped]
+    for spelling, row, owner in taken:
+        provider, _, upstream_id = spelling.partition("/")
+        is_shipped = bool(upstream_id) and rows.origin.get(("providers", provider)) == shipped and provider in rows.providers
+        if is_shipped and (row is None or (provider, upstream_id) != (row.provider, row.id)):
+            rows.notices.append(f"`{upstream_id}` of the shipped provider `{provider}` gives way to your {owner}")
 
 
 def _reduce_model(rows: Rows, name: str, row: ModelRow, owners: dict[str, str | None]) -> None:

@@ -43,7 +43,6 @@ class Usage:
     service_tier: str | None = None
     """Tier that the call was served in, where the provider reports one: it may have prices of its own."""
 
-
     @classmethod
     def of_plain_model(cls, input_tokens: int, output_tokens: int) -> Self:
         """Return the usage of a model that neither caches nor reasons, of which the parts are known, too: none."""

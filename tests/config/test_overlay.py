@@ -206,9 +206,23 @@ def test_similar_names_without_a_conflict_are_accepted(tmp_path: Path) -> None:
     assert load_own_settings(tmp_path, {"default_provider": {"scale": None}}).default_provider == {}
 
 
-def test_the_literal_name_of_a_shipped_providers_model_cannot_be_given_to_another(tmp_path: Path) -> None:
-    (line,) = collect_faults(tmp_path, {"models": {"local/ngram-2": make_model("openai", "x")}})
-    assert line.startswith('own: models["local/ngram-2"]: `local/ngram-2` always means')
+def test_a_set_may_take_the_place_of_a_shipped_providers_model(tmp_path: Path) -> None:
+    settings = load_own_settings(tmp_path, {"sets": {"openai/gpt-6-luna": ["local/ngram-2", "local/ngram-3"]}})
+    catalogue = Catalogue(settings)
+    assert catalogue.find_set("openai/gpt-6-luna") == ("local/ngram-2", "local/ngram-3")
+    assert catalogue.find("openai/gpt-6-luna") is None
+    assert "`gpt-6-luna` of the shipped provider `openai` gives way to your set `openai/gpt-6-luna`" in settings.notices
+
+
+def test_only_the_spelling_that_an_own_entry_takes_is_redirected(tmp_path: Path) -> None:
+    catalogue = Catalogue(load_own_settings(tmp_path, {"models": {"mine": make_model(aliases=["openai/Some-Id"])}}))
+    found = [catalogue.find(name) for name in ("openai/Some-Id", "openai/some-id", "openai/other")]
+    assert [(model.provider, model.id) for model in found if model] == [
+        ("local", "ngram-2"),
+        ("openai", "some-id"),
+        ("openai", "other"),
+    ]
+    assert catalogue.spell("openai/Some-Id") == "openai/Some-Id"
 
 
 @pytest.mark.parametrize(
@@ -225,6 +239,12 @@ def test_the_literal_name_of_a_shipped_providers_model_cannot_be_given_to_anothe
             "embedded",
             "Embedded",
             "the shipped set `embedded` gives way to your model `Embedded`",
+        ),
+        (
+            {"models": {"local/ngram-2": make_model("openai", "x")}},
+            "local/ngram-2",
+            "local/ngram-2",
+            "`ngram-2` of the shipped provider `local` gives way to your model `local/ngram-2`",
         ),
         (
             {"providers": {"phind": OPENAI}},

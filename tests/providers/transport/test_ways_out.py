@@ -92,13 +92,16 @@ def test_a_file_without_certificates_is_a_fault(tmp_path: Path) -> None:
 
 async def test_check_shows_proxies_certificates_and_names_that_gave_way(tmp_path: Path) -> None:
     trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
-    (tmp_path / "own.json").write_text('{"models": {"embedded": {"provider": "openai", "id": "x", "kind": "chat"}}}')
+    (tmp_path / "own.json").write_text(
+        '{"models": {"embedded": {"provider": "openai", "id": "x", "kind": "chat", "aliases": ["groq/own"]}}}'
+    )
     proxy, ca_file = "http://user:secret@p.example:1", str(tmp_path / "ca.pem")
     result = await run_fanout("check", "--config", str(tmp_path / "own.json"), HTTPS_PROXY=proxy, FANOUT_CA_FILE=ca_file)
 
     assert result.code == 0
     lines = result.out.splitlines()
     assert "the shipped set `embedded` gives way to your model `embedded`" in lines
+    assert "`own` of the shipped provider `groq` gives way to your model `embedded`" in lines
     assert any(line.startswith("proxy http://p.example:1: ") for line in lines)
     assert f"certificates of your own: {ca_file}" in lines
     assert "secret" not in result.out + result.err
