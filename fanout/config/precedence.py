@@ -40,7 +40,9 @@ def give_way(rows: Rows, shipped: str) -> None:
 
 def _note_literals(rows: Rows, own_models: Sequence[tuple[str, ModelRow]], shipped: str) -> None:
     """Note each `<provider>/<id>` of a shipped provider that the user's own entries take."""
-    taken = [(spelling, row, f"model `{name}`") for name, row in own_models for spelling in (name, *row.aliases)]
+    taken: list[tuple[str, ModelRow | None, str]] = [
+        (spelling, row, f"model `{name}`") for name, row in own_models for spelling in (name, *row.aliases)
+    ]
     taken += [(name, None, f"set `{name}`") for name in rows.sets if rows.origin["sets", name] != shipped]
     for spelling, row, owner in taken:
         provider, _, upstream_id = spelling.partition("/")

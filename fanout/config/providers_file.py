@@ -95,6 +95,7 @@ ProviderName = Annotated[
 Day = Annotated[str, _Like(r"^\d{4}-\d{2}-\d{2}$", "is not a day like `2026-12-31`"), AfterValidator(_check_day)]
 ClampableName = Annotated[str, GetPydanticSchema(lambda _source, _handler: core_schema.literal_schema(list(MEASURED)))]
 """Name of a sampling parameter that can be clamped."""
+Tokenizer = Literal["responses", "vllm", "llama.cpp", "tgi", "xai"]
 Ends = Annotated[tuple[float | None, float | None], AfterValidator(_check_order)]
 
 
@@ -166,6 +167,8 @@ class ProviderRow(Row):
     default_kind: Kind = "chat"
     """Kind of `<provider>/<any id>` where the id has no entry among the models."""
     parameters: ParametersRow = ParametersRow()
+    tokenizer: Tokenizer | None = None
+    """The host's way of telling tokens, where its adapter is `openai`: that format has none of its own."""
     prices: str | None = None
     """The provider's name in genai-prices, where it differs from the name here; `""`: it has no prices there."""
 

@@ -9,6 +9,8 @@ from fanout.core.schema import Completion
 def measure_answer(completion: Completion) -> int:
     """Return about how many bytes an answer takes."""
     size = sum(map(len, completion.vectors))
+    if tokens := completion.tokens:
+        size += 8 * len(tokens.ids or ()) + sum(64 + len(text) for text in tokens.texts or ())
     for choice in completion.choices:
         message = choice.message
         size += len(message.text) + len(message.reasoning or "") + len(message.refusal or "")

@@ -20,6 +20,8 @@ from fanout.core.usage import Cost, Usage
 from fanout.core.value_type import value_type
 
 Kind = Literal["chat", "text", "both"]
+Task = Literal["answer", "embed", "tokenize"]
+"""Work of a model: most answer; some only give vectors of texts, or tell the tokens of a prompt."""
 FailureKind = Literal[
     "not_found",
     "not_configured",
@@ -53,6 +55,7 @@ class Query:
     """A prompt as the ids of one tokenizer: only for providers that take ids."""
     inputs: tuple[str | tuple[int, ...], ...] | None = None
     """Texts to embed, or the ids of their tokens."""
+    task: Task = "answer"
     sampling: Sampling = Sampling()
     passthrough: JsonObject = field(default_factory=dict)
     """Fields that only some providers know: tools, response_format, …"""
@@ -208,6 +211,18 @@ class Choice:
 
 
 @value_type(frozen=True, slots=True)
+class PromptTokens:
+    """The tokens of a prompt, as far as a provider tells them."""
+
+    count: int
+    ids: tuple[int | None, ...] | None = None
+    """`None` in place of a token that has none: the embedded models know no other words than their own."""
+    texts: tuple[str, ...] | None = None
+    max_model_len: int | None = None
+    """Tokens that a prompt and its answer may have together."""
+
+
+@value_type(frozen=True, slots=True)
 class Completion:
     """A provider's answer to one call. It has more than one choice only where `n` was sent upstream."""
 
@@ -219,6 +234,8 @@ class Completion:
     system_fingerprint: str | None = None
     vectors: tuple[bytes, ...] = ()
     """The embedding of each of the query's `inputs`: 32-bit floats, little-endian."""
+    tokens: PromptTokens | None = None
+    """Only where the task is `tokenize`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,7 +76,7 @@ class Dispatcher:
 
     def fit(self, target: Target, query: Query) -> FittedParameters:
         """Return the parameters of `query` as the target's provider accepts them."""
-        return self.upstreams.find_provider(target).fit(target, query)
+        return self.upstreams.find_provider(target, query.task).fit(target, query)
 
     async def attempt(self, call: Call, *, deadline_s: float) -> Outcome:
         """Make one attempt for a job, with batch priority: all interactive calls go first. The caller decides about retries."""

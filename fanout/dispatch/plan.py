@@ -7,24 +7,23 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 
 from fanout.config.catalogue import Catalogue, Model
+from fanout.config.settings import ProviderSettings
 from fanout.core.errors import Fault, RequestError
 from fanout.core.fusion import FusedMembers
 from fanout.core.json_text import JsonObject
 from fanout.core.messages import Message
 from fanout.core.query_size import measure, measure_inputs
 from fanout.core.sampling import Sampling
-from fanout.core.schema import Call, Credential, Failure, FittedParameters, Query, RequestScope, Target
+from fanout.core.schema import Call, Credential, Failure, FittedParameters, Query, RequestScope, Target, Task
 from fanout.dispatch.entries import Entry, expand_entries
 from fanout.dispatch.fusion_plan import drop_unfused, make_fusion, spare_members
+from fanout.providers import EMBEDDERS, find_adapter
 
 ParameterFitter = Callable[[Target, Query], FittedParameters]
 """`Provider.fit` of the target's provider."""
 Prompt = str | tuple[int, ...]
 """Text, or the ids of one tokenizer."""
 MAX_SEED = 2**63 - 1  # the contracts' limit, beyond which the seeds of samples wrap around
-EMBEDDING_ADAPTERS = frozenset({"azure", "ngram", "openai"})
-"""Adapters that embed texts."""
-_LISTED_EMBEDDERS = ", ".join(f"`{name}`" for name in sorted(EMBEDDING_ADAPTERS))
 TOKEN_ID_ADAPTERS = frozenset({"ngram", "openai"})
 """Adapters whose text models take a prompt as token ids."""
 
@@ -40,6 +39,7 @@ class Request:
     messages: tuple[Message, ...] | None = None
     inputs: tuple[Prompt, ...] | None = None
     """Texts to embed, all in one call of each entry."""
+    task: Task = "answer"
     earlier: tuple[Message, ...] = ()
     """Earlier messages of a conversation, which each of `prompts` continues."""
     system: str | None = None
@@ -169,8 +169,9 @@ class _QueryBuilder:
         request = self._request
         if request.inputs is not None:
             size = measure_inputs(request.inputs)
-            return Query(inputs=request.inputs, sampling=entry.sampling, passthrough=entry.passthrough, size=size)
-        kind = entry.target.kind
+            return Query(inputs=request.inputs, task="embed", sampling=entry.sampling, passthrough=entry.passthrough, size=size)
+        # The tokens of a prompt are those of the text alone, also where a chat model would get it as a message.
+        kind = entry.target.kind if request.task == "answer" else "text"
         has_messages = bool(request.system or entry.earlier)
         chat = request.messages is not None or kind == "chat" or (has_messages and kind == "both")
         # By identity: entries without overrides share objects, and comparing values would cost more than building.
@@ -182,6 +183,7 @@ class _QueryBuilder:
                 messages=messages,
                 prompt=self._prompt if isinstance(self._prompt, str) and not chat else None,
                 prompt_tokens=self._prompt if isinstance(self._prompt, tuple) and not chat else None,
+                task=request.task,
                 sampling=entry.sampling,
                 passthrough=entry.passthrough,
                 defaults=entry.defaults,
@@ -200,9 +202,8 @@ class _QueryBuilder:
 def _find_refusal(model: Model, catalogue: Catalogue, request: Request, earlier: tuple[Message, ...]) -> Failure | None:
     if catalogue.lacks(model, own_key=model.provider in request.credentials):
         return catalogue.refuse_without_settings(model)
-    if request.inputs is not None and catalogue.find_provider(model).adapter not in EMBEDDING_ADAPTERS:
-        sentence = f"`{model.provider}` is not asked for embeddings here; those of the adapters {_LISTED_EMBEDDERS} are"
-        return Failure("unsupported", sentence, code="unsupported_endpoint", param="model")
+    if request.task != "answer":
+        return _find_task_refusal(catalogue.find_provider(model), request.task)
     if request.messages is not None and model.kind == "text":
         sentence = f"`{model.name}` completes text and takes no messages; call it at `/v1/completion` or `/v1/completions`"
         return Failure("unsupported", sentence, code="unsupported_endpoint", param="model")
@@ -217,12 +218,24 @@ def _find_refusal(model: Model, catalogue: Catalogue, request: Request, earlier:
 
 
 def _refuse_fusion(request: Request) -> Failure | None:
-    if request.inputs is not None:
-        return Failure("unsupported", "a fusion makes a text, and has no embedding", code="unsupported_endpoint", param="model")
+    if request.task != "answer":
+        sentence = "a fusion makes a text, and has neither embeddings nor tokens of its own"
+        return Failure("unsupported", sentence, code="unsupported_endpoint", param="model")
     if any(isinstance(prompt, tuple) for prompt in request.prompts):
         sentence = "a fusion is made of texts, and takes no token ids; send the prompt as text"
         return Failure("unsupported", sentence, code="unsupported_prompt", param="prompt")
     return None
+
+
+def _find_task_refusal(provider: ProviderSettings, task: Task) -> Failure | None:
+    if find_adapter(provider.row, task) is not None:
+        return None
+    if task == "embed":
+        known = ", ".join(f"`{name}`" for name in sorted(EMBEDDERS))
+        sentence = f"`{provider.name}` is not asked for embeddings here; those of the adapters {known} are"
+    else:
+        sentence = f"`{provider.name}` has no endpoint that tells the tokens of a prompt, or its row names no `tokenizer`"
+    return Failure("unsupported", sentence, code="unsupported_endpoint", param="model")
 
 
 def _plan_samples(

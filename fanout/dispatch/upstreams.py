@@ -14,7 +14,7 @@ from fanout.config.catalogue import Model
 from fanout.config.settings import ProviderSettings, Settings
 from fanout.core.errors import ProviderError
 from fanout.core.query_size import measure_query
-from fanout.core.schema import Call, Completion, Failure, Target
+from fanout.core.schema import Call, Completion, Failure, Target, Task
 from fanout.core.threads import run_in_thread
 from fanout.dispatch import pricing
 from fanout.dispatch.in_flight import InFlightCall, relay
@@ -41,12 +41,22 @@ class Upstreams:
         self._settings, self._limiters = settings, limiters
         keys = [key.secret for key in settings.environment.api_keys]
         self._secrets = (*spell_secrets(keys), *list_secrets(settings.providers.values()))
+        self._session = session
         self._providers = {name: providers.create(row, session) for name, row in settings.providers.items()}
         self._loading_prices: asyncio.Task[None] | None = None
+        self._others: dict[tuple[str, Task], Provider] = {}
+        """Providers of what models do beside answering, made at their first call."""
 
-    def find_provider(self, target: Target) -> Provider:
-        assert target.provider is not None, "a call without a provider has a refusal and is never sent"
-        return self._providers[target.provider]
+    def find_provider(self, target: Target, task: Task = "answer") -> Provider:
+        name = target.provider
+        assert name is not None, "a call without a provider has a refusal and is never sent"
+        row = self._settings.providers[name]
+        # One object where one adapter does it all: the embedded models are trained once.
+        if task == "answer" or providers.find_adapter(row.row, task) == providers.find_adapter(row.row, "answer"):
+            return self._providers[name]
+        if (name, task) not in self._others:
+            self._others[name, task] = providers.create(row, self._session, task)
+        return self._others[name, task]
 
     def knows(self, model: Model) -> bool:
         """Return whether a provider has a model, as far as is known without a call."""
@@ -105,7 +115,7 @@ class Upstreams:
 
     async def _send(self, running: InFlightCall, on_headers: OnHeaders) -> Result:
         """Send a call upstream, within the time of one attempt and the request's deadline."""
-        call, provider = running.call, self.find_provider(running.call.target)
+        call, provider = running.call, self.find_provider(running.call.target, running.call.query.task)
         sender = PromptReader(provider) if call.reads_prompt else provider
         attempt_s = self.find_row(call).row.timeout_s
         remaining_s = running.deadline - running.started_at

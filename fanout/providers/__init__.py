@@ -7,11 +7,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from fanout.core.errors import ConfigError, Fault
-from fanout.core.schema import Call, Completion, Delta, FittedParameters, Query, Target
+from fanout.core.schema import Call, Completion, Delta, FittedParameters, Query, Target, Task
 
 if TYPE_CHECKING:
     import aiohttp
 
+    from fanout.config.providers_file import ProviderRow
     from fanout.config.settings import ProviderSettings
 
 OnHeaders = Callable[[Mapping[str, str]], None]
@@ -31,6 +32,33 @@ ADAPTERS = {
     "scale-llm-engine": "fanout.providers.scale_llm_engine:LlmEngine",
     "ngram": "fanout.providers.ngram.adapter:create",
 }
+
+EMBEDDERS = {
+    "openai": "fanout.providers.embedding.openai:OpenAiEmbeddings",
+    "azure": "fanout.providers.embedding.openai:AzureEmbeddings",
+    "gemini": "fanout.providers.embedding.gemini:GeminiEmbeddings",
+    "vertex": "fanout.providers.embedding.gemini:VertexEmbeddings",
+    "cohere": "fanout.providers.embedding.cohere:CohereEmbeddings",
+    "bedrock": "fanout.providers.embedding.bedrock:BedrockEmbeddings",
+    "ollama": "fanout.providers.embedding.ollama:OllamaEmbeddings",
+    "ngram": ADAPTERS["ngram"],
+}
+"""By adapter."""
+TOKENIZERS = {
+    "anthropic": "fanout.providers.tokenizing.counting:AnthropicTokens",
+    "gemini": "fanout.providers.tokenizing.counting:GeminiTokens",
+    "vertex": "fanout.providers.tokenizing.counting:VertexTokens",
+    "bedrock": "fanout.providers.tokenizing.counting:BedrockTokens",
+    "cohere": "fanout.providers.tokenizing.texts:CohereTokens",
+    "ngram": ADAPTERS["ngram"],
+    "responses": "fanout.providers.tokenizing.counting:OpenAiTokens",
+    "openai/responses": "fanout.providers.tokenizing.counting:OpenAiTokens",
+    "openai/vllm": "fanout.providers.tokenizing.servers:VllmTokens",
+    "openai/llama.cpp": "fanout.providers.tokenizing.servers:LlamaCppTokens",
+    "openai/tgi": "fanout.providers.tokenizing.servers:TgiTokens",
+    "openai/xai": "fanout.providers.tokenizing.texts:XaiTokens",
+}
+"""By adapter, and behind it the `tokenizer` of a row: OpenAI's format has none that all of its hosts share."""
 
 
 class Provider(Protocol):
@@ -84,7 +112,16 @@ class ClosedProvider(Protocol):
         ...
 
 
-def create(settings: ProviderSettings, session: aiohttp.ClientSession) -> Provider:
+def find_adapter(row: ProviderRow, task: Task) -> str | None:
+    """Return the place of the code that does a task in the format of a row; `None` where its format has no such thing."""
+    if task == "embed":
+        return EMBEDDERS.get(row.adapter)
+    if task == "tokenize":
+        return TOKENIZERS.get(f"{row.adapter}/{row.tokenizer}" if row.tokenizer else row.adapter)
+    return ADAPTERS.get(row.adapter, f"{row.adapter}:create")
+
+
+def create(settings: ProviderSettings, session: aiohttp.ClientSession, task: Task = "answer") -> Provider:
     """Create the provider of one row: its adapter is one of `ADAPTERS` or the dotted name of a module outside the package.
 
     Such a module has a `create(settings, session)`.
@@ -92,8 +129,9 @@ def create(settings: ProviderSettings, session: aiohttp.ClientSession) -> Provid
     Raises:
         ConfigError: there is no such module, or it has no `create`.
     """
-    known = ADAPTERS.get(settings.adapter)
-    module, name = known.split(":") if known else (settings.adapter, "create")
+    place = find_adapter(settings.row, task)
+    assert place is not None, "a call whose provider has no such task has a refusal and is never sent"
+    module, name = place.split(":")
     try:
         provider: Provider = getattr(import_module(module), name)(settings, session)
     except (ImportError, AttributeError) as error:

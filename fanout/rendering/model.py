@@ -11,6 +11,7 @@ from typing_extensions import Doc, TypedDict
 
 from fanout.config.catalogue import Catalogue, Model
 from fanout.config.providers_file import LimitsRow, ModelRow, PriceRow
+from fanout.providers import find_adapter
 
 STARTED_AT = int(time.time())
 """`created` of models without a published date: OpenAI's contract requires a number there."""
@@ -96,7 +97,7 @@ def render_model(model: Model, catalogue: Catalogue) -> ModelJson:
     """Return a model as `/v1/models` shows it."""
     # A model of a default provider has no row; clients still need every field.
     row = model.row or ModelRow(provider=model.provider, id=model.id, kind=model.kind)
-    lacks = catalogue.lacks(model)
+    lacks, provider = catalogue.lacks(model), catalogue.find_provider(model).row
     # By today's date and not at the start: a server runs for months, and a retired model must not look ready.
     is_retired = catalogue.refuse_after_shutdown(model, datetime.now(UTC).date()) is not None
     return {
@@ -127,10 +128,15 @@ def render_model(model: Model, catalogue: Catalogue) -> ModelJson:
         "upstream_id": model.id,
         "aliases": row.aliases,
         # A chat model completes text too, as the prompt of a user's message; a text model cannot take messages.
-        "endpoints": ["/v1/completion", "/v1/completions", *(CHAT_ENDPOINTS if model.kind != "text" else ())],
+        "endpoints": [
+            "/v1/completion",
+            "/v1/completions",
+            *(CHAT_ENDPOINTS if model.kind != "text" else ()),
+            *(["/v1/tokenize"] if find_adapter(provider, "tokenize") else ()),
+        ],
         "ready": not lacks and not is_retired,
         "missing": lacks,
-        "limits": render_limits(catalogue.find_provider(model).row.limits),
+        "limits": render_limits(provider.limits),
         "price": _render_price(row.price),
     }
 

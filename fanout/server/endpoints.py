@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fanout.server.dialects.openai import completions as openai
-from fanout.server.dialects.openai import embeddings, responses
+from fanout.server.dialects.openai import embeddings, responses, tokens
 from fanout.server.dialects.scale import completions as scale
 from fanout.server.dialects.scale import directory
 from fanout.server.dialects.thiggle import completion as thiggle
@@ -35,6 +35,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *openai.ENDPOINTS,
     *responses.ENDPOINTS,
     *embeddings.ENDPOINTS,
+    *tokens.ENDPOINTS,
     *scale.ENDPOINTS,
     *directory.ENDPOINTS,
     *models.ENDPOINTS,

@@ -81,18 +81,22 @@ class Anthropic(JsonProvider):
         return report_left_out(fitted, query.messages, takes=TAKEN)
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
-        url, origin = self.require_url(self._url), self._origin
+        fields = {**self.build_body(call), "stream": stream}
+        return HttpRequest(self.require_url(self._url), self.build_headers(call), dump(fields))
+
+    def build_body(self, call: Call) -> JsonObject:
+        """Return the body of a request, but for the form of its answer."""
+        origin = self._origin
         system, messages = split_system(origin, call.query)
         fields: JsonObject = {
             **call.fitted.sent,
             "model": call.target.model,
             "messages": _convert_messages(origin, messages),
-            "stream": stream,
         }
         if system:
             is_plain = len(system) == 1 and not get_cache_mark(system[0])
             fields["system"] = system[0].text if is_plain else [_convert_part(origin, part) for part in system]
-        return HttpRequest(url, self.build_headers(call), dump(fields))
+        return fields
 
 
 def _drop_blank_stops(fitted: FittedParameters, query: Query, accepted: AcceptedParameters) -> FittedParameters:

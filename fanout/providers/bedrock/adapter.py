@@ -75,12 +75,16 @@ class Bedrock(InliningProvider):
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
         """Encode a call, unsigned; its images are data: URLs by now."""
+        url = self.build_model_url(call.target.model or "", "converse-stream" if stream else "converse")
+        body = dump(converse.build_body(self._origin, call.fitted.sent, call.query))
+        return HttpRequest(url, self.build_headers(call), body)
+
+    def build_model_url(self, model: str, action: str) -> URL:
+        """Return the address of what a model can do."""
         if self.settings.base_url is None:
             raise configuration_error(f"`{self.name}` has no region: set {' or '.join(REGION_VARIABLES)}")
         # Signed and sent exactly so: a `:` that is not quoted breaks the signature.
-        path = f"/model/{quote(call.target.model or '', safe='')}/{'converse-stream' if stream else 'converse'}"
-        body = dump(converse.build_body(self._origin, call.fitted.sent, call.query))
-        return HttpRequest(URL(self.settings.base_url + path, encoded=True), self.build_headers(call), body)
+        return URL(f"{self.settings.base_url}/model/{quote(model, safe='')}/{action}", encoded=True)
 
     async def write_request(self, call: Call, *, stream: bool) -> HttpRequest:
         """Encode and sign. A missing image or credential is found here, before the call is paid for."""

@@ -79,9 +79,15 @@ class Gemini(JsonProvider):
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
         # Vertex learns its project with its first token, so the address is built for each call
-        base = self.find_base()
-        if base is None:
-            raise configuration_error(f"`{self.name}` has no address")
+        base, sent = self.require_base(), call.fitted.sent
+        # Several models refuse to stream more than one candidate.
+        is_streamed = stream and sent.get("candidateCount", 1) == 1
+        method = "streamGenerateContent?alt=sse" if is_streamed else "generateContent"
+        url = self._build_model_url(base, call.target.model or "", method)
+        return HttpRequest(url, self.build_headers(call), dump(self.build_body(call)))
+
+    def build_body(self, call: Call) -> JsonObject:
+        """Return the body of a request for content."""
         origin, sent = self._origin, call.fitted.sent
         system, messages = split_system(origin, call.query)
         fields: JsonObject = {"contents": _convert_messages(origin, messages)}
@@ -90,23 +96,30 @@ class Gemini(JsonProvider):
         if config := {name: value for name, value in sent.items() if name not in BESIDE_CONFIG}:
             fields["generationConfig"] = config
         fields.update((name, sent[name]) for name in BESIDE_CONFIG if name in sent)
-        # Several models refuse to stream more than one candidate.
-        is_streamed = stream and sent.get("candidateCount", 1) == 1
-        url = self._build_model_url(base, call.target.model or "", is_streamed)
-        return HttpRequest(url, self.build_headers(call), dump(fields))
+        return fields
+
+    def require_base(self) -> str:
+        """Return the address before `/models/…`.
+
+        Raises:
+            ProviderError: `not_configured`: it is not known.
+        """
+        base = self.find_base()
+        if base is None:
+            raise configuration_error(f"`{self.name}` has no address")
+        return base
 
     def find_base(self) -> str | None:
         """Return the address before `/models/…`; `None` while it is not known."""
         return None if self.settings.base_url is None else self.settings.base_url + self.build_prefix(VERSION)
 
 
-def build_model_url(base: str, model: str, is_streamed: bool) -> URL:
-    """Return a model's address. Its name is quoted whole: it comes from the caller, and must not lead elsewhere."""
+def build_model_url(base: str, model: str, method: str) -> URL:
+    """Return the address of what a model can do. Its name is quoted whole: it must not lead elsewhere."""
     tuned, _, name = model.rpartition("/")
     folder = "tunedModels" if tuned == "tunedModels" else "models"
     # A `/` or `?` in a name would change the address.
     name = quote(name if tuned in ("tunedModels", "models") else model, safe="")
-    method = "streamGenerateContent?alt=sse" if is_streamed else "generateContent"
     return URL(f"{base}/{folder}/{name}:{method}", encoded=True)
 
 

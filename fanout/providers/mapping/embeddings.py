@@ -1,45 +1,57 @@
-"""Embeddings in OpenAI's format: a vector for each text, in base64 or as numbers."""
+"""Embeddings: a vector for each text, in base64 or as numbers."""
 
 from __future__ import annotations
 
 import sys
 from array import array
 from base64 import b64decode
+from collections.abc import Sequence
+from dataclasses import replace
 
-from fanout.core.json_text import parse
-from fanout.core.schema import Answer, Choice, Completion
+from fanout.core.json_text import JsonObject
+from fanout.core.schema import Answer, Call, Choice, Completion
+from fanout.core.usage import Usage
 from fanout.providers.mapping.completions import build_completion, build_usage
-from fanout.providers.mapping.error_objects import find_error, is_error
 from fanout.providers.mapping.failures import Origin
-from fanout.providers.mapping.json_fields import as_count, as_object, as_objects
 
 
-def parse_embeddings(origin: Origin, body: bytes, count: int) -> Completion:
-    """Return the vectors of an answer, in the order of the texts.
+def build_embeddings(
+    origin: Origin, call: Call, head: JsonObject, vectors: Sequence[object], usage: Usage | None
+) -> Completion:
+    """Return the vectors of a call's texts, in their order.
+
+    Args:
+        origin: of the answer.
+        call: with `inputs`.
+        head: the object that bears the answer's id and model.
+        vectors: as they came.
+        usage: as reported.
 
     Raises:
-        ProviderError: it is an error, or does not have exactly `count` vectors.
+        ProviderError: there is not exactly one vector for each text.
     """
-    try:
-        answer = as_object(parse(body))
-    except ValueError:
-        raise origin.answer_error("sent an answer that is not JSON", "invalid_json") from None
-    if is_error(answer):
-        raise origin.upstream_error(find_error(answer))
-    items = as_objects(answer.get("data"))
-    # By their numbers, for no order is promised; where those are missing, as they stand.
-    places = [as_count(item.get("index")) for item in items]
-    if sorted(place for place in places if place is not None) == list(range(count)):
-        items = [item for _, item in sorted(zip(places, items, strict=True), key=lambda pair: pair[0] or 0)]
-    if len(items) != count:
-        raise origin.answer_error(f"sent {len(items)} embeddings for {count} texts", "unexpected_shape")
-    vectors = tuple([read_vector(origin, item.get("embedding")) for item in items])
-    raw = as_object(answer.get("usage"))
-    tokens = as_count(raw.get("prompt_tokens"))
-    # Nothing is generated, which is known and no guess.
-    usage = build_usage(tokens, None if tokens is None else 0, raw=raw) if raw else None
-    completion = build_completion(origin, answer, (Choice(Answer(""), "stop"),), usage)
-    return Completion(completion.choices, usage, completion.model, completion.request_id, vectors=vectors)
+    count = len(call.query.inputs or ())
+    if len(vectors) != count:
+        raise origin.answer_error(f"sent {len(vectors)} embeddings for {count} texts", "unexpected_shape")
+    completion = build_completion(origin, head, (Choice(Answer(""), "stop"),), usage)
+    return replace(completion, vectors=tuple([read_vector(origin, vector) for vector in vectors]))
+
+
+def build_embedding_usage(tokens: int | None, raw: JsonObject) -> Usage | None:
+    """Return the usage of a call of which the tokens of the texts are known: nothing is generated, which is no guess."""
+    return build_usage(tokens, None if tokens is None else 0, raw=raw)
+
+
+def list_texts(origin: Origin, call: Call) -> list[str]:
+    """Return the texts to embed.
+
+    Raises:
+        ProviderError: one of them is the ids of tokens, which mean something to one tokenizer only.
+    """
+    texts = [text for text in call.query.inputs or () if isinstance(text, str)]
+    if len(texts) != len(call.query.inputs or ()):
+        raise origin.request_error("takes no token ids; send the texts themselves", "input")
+    return texts
 
 
 def read_vector(origin: Origin, value: object) -> bytes:

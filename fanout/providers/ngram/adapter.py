@@ -34,19 +34,32 @@ from typing import TYPE_CHECKING
 from fanout.config.providers_file import ParametersRow
 from fanout.core.errors import ProviderError
 from fanout.core.messages import ImagePart, Message, OtherPart, TextPart
-from fanout.core.schema import Answer, Call, Choice, Completion, Delta, Failure, FittedParameters, Query, Target
+from fanout.core.schema import (
+    Answer,
+    Call,
+    Choice,
+    Completion,
+    Delta,
+    Failure,
+    FittedParameters,
+    PromptTokens,
+    Query,
+    Target,
+    Task,
+)
 from fanout.core.suggestions import did_you_mean
 from fanout.core.threads import run_in_thread
 from fanout.core.usage import Usage
 from fanout.providers import OnHeaders
 from fanout.providers.mapping.messages import report_left_out
+from fanout.providers.mapping.prompt_tokens import RETURN_TEXTS
 from fanout.providers.ngram.corpus import extract_documents
 from fanout.providers.ngram.decoding import Decoding
 from fanout.providers.ngram.effort import DEFAULT_MAX_TOKENS, Effort
 from fanout.providers.ngram.embedding import embed
 from fanout.providers.ngram.language_model import LanguageModel, tokenize
 from fanout.providers.ngram.writer import Writer, WritingTask, interleave, score_prompt, write_drafts
-from fanout.providers.parameters import Rule, accept, fit
+from fanout.providers.parameters import AcceptedParameters, Rule, accept, fit
 
 if TYPE_CHECKING:
     import aiohttp
@@ -96,7 +109,10 @@ class NgramProvider:
 
     def __init__(self, overrides: ParametersRow = NO_OVERRIDES) -> None:
         self._text, self._chat = accept(TEXT_RULES, overrides), accept(CHAT_RULES, overrides)
-        self._embeddings = accept({}, overrides, frozenset({"dimensions"}))
+        self._others: Mapping[Task, AcceptedParameters] = {
+            "embed": accept({}, overrides, frozenset({"dimensions"})),
+            "tokenize": accept({}, overrides, frozenset({RETURN_TEXTS})),
+        }
         self._trained: TrainedModel | None = None
         self._training = asyncio.Lock()
         self._effort = Effort()
@@ -118,8 +134,8 @@ class NgramProvider:
         return self._trained
 
     def fit(self, target: Target, query: Query) -> FittedParameters:
-        if query.inputs is not None:
-            return fit(query, self._embeddings)
+        if query.task != "answer":
+            return fit(query, self._others[query.task])
         fitted = fit(query, self._text if query.messages is None else self._chat)
         fitted = replace(fitted, ignored=tuple(dict.fromkeys((*fitted.ignored, *_list_unread_parts(query)))))
         return report_left_out(fitted, query.messages, has_details=True)
@@ -137,7 +153,7 @@ class NgramProvider:
             raise _build_unknown_model_error(call.target.model)
         trained = await self._train_or_wait()
         is_long = self._effort.begin(call, len(trained.model.tokens))
-        work = _generate(trained, call) if call.query.inputs is None else embed(call, trained.model.tokens)
+        work = _begin(trained, call)
         piece: Delta | Completion | None = None
         while not isinstance(piece, Completion):
             for piece in await self._effort.take_turn(work, is_long=is_long):
@@ -186,6 +202,21 @@ def _list_unread_parts(query: Query) -> Iterator[str]:
                 yield "images"
             elif isinstance(part, OtherPart):
                 yield str(part.raw.get("type"))
+
+
+def _begin(trained: TrainedModel, call: Call) -> Iterator[Delta | Completion | None]:
+    if call.query.task == "embed":
+        return embed(call, trained.model.tokens)
+    return _tell_tokens(trained.model, call) if call.query.task == "tokenize" else _generate(trained, call)
+
+
+def _tell_tokens(model: LanguageModel, call: Call) -> Iterator[Completion | None]:
+    texts = yield from _tokenize_prompt(model, call.query)
+    # A word that the model has never read has no id.
+    ids = tuple(model.ids.get(text) for text in texts)
+    tokens = PromptTokens(len(texts), ids, tuple(texts) if call.fitted.sent.get(RETURN_TEXTS) else None)
+    usage = Usage.of_plain_model(0, 0)
+    yield Completion((Choice(Answer(""), "stop"),), usage, call.target.model, tokens=tokens)
 
 
 def _generate(trained: TrainedModel, call: Call) -> Iterator[Delta | Completion | None]:

@@ -60,7 +60,7 @@ class Effort:
         # Weak keys: a request that is over takes its count with it.
         self._spent[call.scope] = steps
         return (
-            call.query.inputs is not None  # each is one step, however long
+            call.query.task == "embed"  # each is one step, however long
             or compared > MAX_INLINE_COMPARED
             or len(call.fitted.sent.get("stop", ())) > 8
             or measure_query(call.query).whole > 16_384
@@ -112,7 +112,7 @@ def check_sizes(call: Call) -> int:
 
 
 def _name_question(query: Query) -> str:
-    return "prompt" if query.messages is None and query.inputs is None else "messages" if query.inputs is None else "input"
+    return "input" if query.task == "embed" else "prompt" if query.messages is None else "messages"
 
 
 def _count_comparisons(call: Call, characters: int, vocabulary: int) -> int:
@@ -124,6 +124,8 @@ def _count_comparisons(call: Call, characters: int, vocabulary: int) -> int:
 
 
 def _count_steps(call: Call, characters: int, compared: int) -> int:
+    if call.query.task != "answer":
+        return characters // 256 + 1
     sent = call.fitted.sent
     answers = max(sent.get("n", 1), sent.get("best_of", 1)) * (4 if sent.get("suffix") else 1)
     weight = 1 + (compared + 4 * len(sent.get("stop", ()))) // COMPARED_PER_STEP

@@ -16,16 +16,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
+from yarl import URL
 
 from fanout.config.settings import ProviderSettings
 from fanout.core.json_text import JsonObject, dump
 from fanout.core.messages import ImagePart, Message, OtherPart, TextPart
 from fanout.core.query_size import measure_query
-from fanout.core.schema import Call, Completion, FittedParameters, Query, Target
-from fanout.providers.mapping.embeddings import parse_embeddings
+from fanout.core.schema import Call, FittedParameters, Query, Target
 from fanout.providers.mapping.json_fields import as_object
 from fanout.providers.openai.chunks import ChunkReader
-from fanout.providers.parameter_tables import OPENAI_EMBEDDINGS, OPENAI_FAMILIES, OPENAI_TEXT, find_openai_family
+from fanout.providers.parameter_tables import OPENAI_FAMILIES, OPENAI_TEXT, find_openai_family
 from fanout.providers.parameters import accept, fit
 from fanout.providers.transport.http import HttpRequest
 from fanout.providers.transport.json_provider import JsonProvider
@@ -33,6 +33,7 @@ from fanout.providers.transport.json_provider import JsonProvider
 OWN_HOSTS = (".api.openai.com", ".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
 """Where models named like OpenAI's are OpenAI's."""
 LONG_PROMPT_CHARACTERS = 4096
+CHAT_PATH, TEXT_PATH = "/chat/completions", "/completions"
 
 
 class OpenAi(JsonProvider):
@@ -42,19 +43,16 @@ class OpenAi(JsonProvider):
 
     def __init__(self, settings: ProviderSettings, session: aiohttp.ClientSession) -> None:
         super().__init__(settings, session)
-        self._chat_url, self._text_url = self.build_url("/chat/completions"), self.build_url("/completions")
-        self._embeddings_url = self.build_url("/embeddings")
+        self._urls = {path: self.build_url(path) for path in (CHAT_PATH, TEXT_PATH, "/embeddings")}
         row = settings.row.parameters
         self._reports_usage = "stream_options" not in row.drop
         self._text = accept(OPENAI_TEXT, row, passthrough=None)
-        self._embeddings = accept(OPENAI_EMBEDDINGS, row, passthrough=None)
         self._chat = {family: accept(table, row, passthrough=None) for family, table in OPENAI_FAMILIES.items()}
-        host = self._chat_url.host if self._chat_url else None
+        base = self._urls[CHAT_PATH]
+        host = base.host if base else None
         self._is_openai = f".{host}".endswith(OWN_HOSTS)
 
     def fit(self, target: Target, query: Query) -> FittedParameters:
-        if query.inputs is not None:
-            return fit(query, self._embeddings)
         if query.messages is None:
             return fit(query, self._text)
         effort = query.passthrough.get("reasoning_effort")
@@ -65,23 +63,17 @@ class OpenAi(JsonProvider):
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
         """Encode a call; a long prompt is written once for all the models that get it."""
         fields: JsonObject = {**call.fitted.sent, "model": call.target.model}
-        if call.query.inputs is not None:
-            # Fewer bytes than numbers in decimal, and exact.
-            fields |= {"input": call.query.inputs, "encoding_format": "base64"}
-            return HttpRequest(self.require_url(self._embeddings_url), self.build_headers(call), dump(fields))
         options = fields.pop("stream_options", None)
         fields["stream"] = stream  # some gateways stream unless it is false
         # Without it a stream reports no tokens; hosts that refuse it drop it in their row.
         if stream and self._reports_usage:
             fields["stream_options"] = {**as_object(options), "include_usage": True}
-        url = self.require_url(self._text_url if call.query.messages is None else self._chat_url)
+        url = self.find_url(call, TEXT_PATH if call.query.messages is None else CHAT_PATH)
         return HttpRequest(url, self.build_headers(call), PROMPTS.write_body(fields, call.query))
 
-    def decode(self, call: Call, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
-        """See `HttpProvider.decode`."""
-        if call.query.inputs is None or not 200 <= status < 300:
-            return super().decode(call, status, headers, body)
-        return parse_embeddings(self.origin(call).with_response(headers), body, len(call.query.inputs))
+    def find_url(self, call: Call, path: str) -> URL:
+        """Return the address of an endpoint for a call's model."""
+        return self.require_url(self._urls[path])
 
 
 class PromptCache:
@@ -96,12 +88,12 @@ class PromptCache:
     def write_body(self, fields: JsonObject, query: Query) -> bytes:
         """Return the JSON object of `fields` and the query's messages or prompt."""
         if measure_query(query).whole < LONG_PROMPT_CHARACTERS:
-            name, value = _convert_prompt(query)
+            name, value = convert_prompt(query)
             fields[name] = value
             return dump(fields)
         last = self._last
         if last is None or not _is_same(last[0], query):
-            name, value = _convert_prompt(query)
+            name, value = convert_prompt(query)
             # One long prompt is kept: the models of one request follow each other.
             self._last = last = (query, b',"%b":%b}' % (name.encode(), dump(value)))
         return dump(fields)[:-1] + last[1]
@@ -110,7 +102,8 @@ class PromptCache:
 PROMPTS = PromptCache()
 
 
-def _convert_prompt(query: Query) -> tuple[str, object]:
+def convert_prompt(query: Query) -> tuple[str, object]:
+    """Return the name and the value of the field that holds a query's prompt or messages."""
     if query.messages is None:
         return "prompt", query.prompt if query.prompt_tokens is None else query.prompt_tokens
     return "messages", [_convert_message(message) for message in query.messages]

@@ -23,7 +23,6 @@ from fanout.config.settings import ProviderSettings
 from fanout.core.schema import Call
 from fanout.providers.openai.adapter import OpenAi
 from fanout.providers.transport.adapter_headers import take_header
-from fanout.providers.transport.http import HttpRequest
 
 API_VERSION = "2024-10-21"
 """Source: the last dated GA version, https://learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle"""
@@ -39,17 +38,16 @@ class Azure(OpenAi):
         self._version = version or API_VERSION
         self._is_openai = True  # also behind a gateway of another name
 
-    def encode(self, call: Call, *, stream: bool) -> HttpRequest:
-        request = super().encode(call, stream=stream)
+    def find_url(self, call: Call, path: str) -> URL:
+        """See `OpenAi.find_url`."""
+        url = super().find_url(call, path)
         base = self.settings.base_url or ""
         if base.endswith("/v1"):  # the GA address: the deployment stands in the body
-            return request
+            return url
         base = base if base.endswith("/openai") else f"{base}/openai"
-        text = "completions" if call.query.inputs is None else "embeddings"
-        path = text if call.query.messages is None else "chat/completions"
         deployment = quote(call.target.model or "", safe="")
-        url = f"{base}/deployments/{deployment}/{path}?{VERSION_HEADER}={quote(self._version, safe='')}"
-        return request._replace(url=URL(url, encoded=True))
+        query = f"{VERSION_HEADER}={quote(self._version, safe='')}"
+        return URL(f"{base}/deployments/{deployment}{path}?{query}", encoded=True)
 
     def write_key(self, headers: CIMultiDict[str], key: str) -> None:
         """Put this key alone into the header of its kind."""

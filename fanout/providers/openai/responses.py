@@ -160,12 +160,16 @@ class Responses(JsonProvider):
         return replace(fitted, sent=convert_fields(fitted.sent))
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
+        fields = {**self.build_body(call), "stream": stream}
+        return HttpRequest(self.require_url(self._url), self.build_headers(call), dump(fields))
+
+    def build_body(self, call: Call) -> JsonObject:
+        """Return the body of a request, but for the form of its answer."""
         query = call.query
         if query.messages is None and query.prompt is None:
             raise self.origin(call).request_error("takes text, not the ids of tokens")
         messages = query.messages if query.messages is not None else (Message("user", query.prompt),)
-        fields = {**call.fitted.sent, "model": call.target.model, "input": convert_messages(messages), "stream": stream}
-        return HttpRequest(self.require_url(self._url), self.build_headers(call), dump(fields))
+        return {**call.fitted.sent, "model": call.target.model, "input": convert_messages(messages)}
 
 
 def _find_place(event: JsonObject) -> object:

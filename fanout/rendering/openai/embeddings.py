@@ -62,7 +62,7 @@ def render_embeddings(
         **head,
         "object": "list",
         "data": [vector for outcome in outcomes for vector in _render_vectors(outcome, encoding_format)],
-        "choices": [_render_facts(outcome, head["created"]) for outcome in outcomes],
+        "choices": [render_facts(outcome, head["created"]) for outcome in outcomes],
         "usage": None if tokens is None else {"prompt_tokens": tokens, "total_tokens": tokens},
         "unknown_usage": totals["unknown_usage"],
         "cost_usd": totals["cost_usd"],
@@ -71,7 +71,8 @@ def render_embeddings(
     }
 
 
-def _render_facts(outcome: Outcome, created: int) -> ResponseChoiceJson:
+def render_facts(outcome: Outcome, created: int) -> ResponseChoiceJson:
+    """Return the facts about an answer that is no message."""
     choice = outcome.result.choices[0] if isinstance(outcome.result, Completion) else None
     return {**render_place(outcome.call), **render_openai_end(outcome, choice, 0, created)}
 

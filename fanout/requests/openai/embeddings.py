@@ -66,6 +66,7 @@ class EmbeddingsBody(BoundedObject):
         return Request(
             entries=tuple(entry.to_entry() for entry in self.model),
             inputs=self._list_inputs(),
+            task="embed",
             sampling=Sampling(user=self.user),
             passthrough=_collect(self.dimensions, self.model_extra),
             strict=bool(self.strict_parameters),

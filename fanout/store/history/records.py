@@ -101,8 +101,8 @@ class ComparisonRecord:
     """The caller does not object to texts being kept; whether they are is the operator's choice."""
 
     def __post_init__(self) -> None:
-        # Of embeddings no vector is kept: they may be many megabytes.
-        self.outcomes = [_drop_vectors(outcome) for outcome in self.outcomes]
+        # Neither vectors nor tokens are kept: they may be many megabytes.
+        self.outcomes = [_drop_numbers(outcome) for outcome in self.outcomes]
 
     @property
     def size_bytes(self) -> int:
@@ -111,10 +111,10 @@ class ComparisonRecord:
         return len(self.body) + sum(answers) + 1024 * len(self.outcomes)
 
 
-def _drop_vectors(outcome: Outcome) -> Outcome:
+def _drop_numbers(outcome: Outcome) -> Outcome:
     result = outcome.result
-    if isinstance(result, Completion) and result.vectors:
-        return replace(outcome, result=replace(result, vectors=()))
+    if isinstance(result, Completion) and (result.vectors or result.tokens):
+        return replace(outcome, result=replace(result, vectors=(), tokens=None))
     return outcome
 
 
