@@ -64,9 +64,11 @@ def get_text(origin: Origin, query: Query) -> str:
     return get_prompt(origin, query)
 
 
-def keep_parameters(fitted: FittedParameters, names: Collection[str]) -> FittedParameters:
-    """Return the parameters that are part of what a model reads; those of its answer have no tokens."""
-    return replace(fitted, sent={name: fitted.sent[name] for name in names if name in fitted.sent}, adjusted={})
+def keep_parameters(fitted: FittedParameters, query: Query, names: Collection[str]) -> FittedParameters:
+    """Return the parameters that are part of what a model reads; the caller's others are reported as ignored."""
+    lost = [name for name in query.passthrough if name in fitted.sent and name not in names]
+    sent = {name: fitted.sent[name] for name in names if name in fitted.sent}
+    return FittedParameters(sent, (*fitted.ignored, *lost))
 
 
 def _build(origin: Origin, head: JsonObject, tokens: PromptTokens) -> Completion:

@@ -48,7 +48,7 @@ class AnthropicTokens(CountingProvider, Anthropic):
         self._count_url = self.build_url(f"{self.build_prefix('v1')}/messages/count_tokens")
 
     def fit(self, target: Target, query: Query) -> FittedParameters:
-        return keep_parameters(Anthropic.fit(self, target, query), ("tools", "tool_choice"))
+        return keep_parameters(Anthropic.fit(self, target, query), query, ("tools", "tool_choice"))
 
     def write(self, call: Call) -> tuple[URL, JsonObject]:
         return self.require_url(self._count_url), self.build_body(call)
@@ -60,7 +60,7 @@ class GeminiTokens(CountingProvider, Gemini):
     count_field = "totalTokens"
 
     def fit(self, target: Target, query: Query) -> FittedParameters:
-        return keep_parameters(Gemini.fit(self, target, query), BESIDE_CONFIG)
+        return keep_parameters(Gemini.fit(self, target, query), query, BESIDE_CONFIG)
 
     def write(self, call: Call) -> tuple[URL, JsonObject]:
         model, body = call.target.model or "", self.build_body(call)
@@ -80,7 +80,7 @@ class BedrockTokens(CountingProvider, Bedrock):
     count_field = "inputTokens"
 
     def fit(self, target: Target, query: Query) -> FittedParameters:
-        return keep_parameters(Bedrock.fit(self, target, query), ("toolConfig",))
+        return keep_parameters(Bedrock.fit(self, target, query), query, ("toolConfig",))
 
     def write(self, call: Call) -> tuple[URL, JsonObject]:
         body = {"converse": converse.build_body(self.origin(call), call.fitted.sent, call.query)}
@@ -97,7 +97,7 @@ class OpenAiTokens(CountingProvider, Responses):
         self._count_url = self.build_url("/responses/input_tokens")
 
     def fit(self, target: Target, query: Query) -> FittedParameters:
-        return keep_parameters(Responses.fit(self, target, query), ("tools", "tool_choice", "text", "reasoning"))
+        return keep_parameters(Responses.fit(self, target, query), query, ("tools", "tool_choice", "text", "reasoning"))
 
     def write(self, call: Call) -> tuple[URL, JsonObject]:
         return self.require_url(self._count_url), self.build_body(call)
