@@ -32,6 +32,7 @@ SCRIPTED = {  # names → scripts of tests/support/upstream/script.py
     "always-404": "404",
     "always-429": "429-s-1",
     "always-500": "500",
+    "structured": 'say-{"steps":[{"explanation":"subtract 31","output":"8x = 8"}],"final_answer":"x = 1"}',
 }
 
 
@@ -58,14 +59,14 @@ def has_answer(choice: dict[str, Any]) -> bool:
     return bool(choice["text"]) or choice["finish_reason"] == "stop"
 
 
-async def run_example(client: str, upstream: Upstream, folder: Path, example: str = "") -> dict[str, Any]:
+async def run_example(client: str, upstream: Upstream, folder: Path, example: str = "", **environ: str) -> dict[str, Any]:
     """Run an example of a client, by default the one of its name, and return its report."""
     python = ENVIRONMENTS / client / "bin" / "python"
     if not python.exists():
         reason = f"the environment of `{client}` is missing: run scripts/clients"
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
     config = write_providers_json(upstream, folder)
-    async with serve_fanout("--config", str(config), FANOUT_API_KEYS=f"acct:{KEY}") as url:
+    async with serve_fanout("--config", str(config), FANOUT_API_KEYS=f"acct:{KEY}", **environ) as url:
         script = HERE / "examples" / f"{example or client}_client.py"
         done = await run_command([str(python), str(script)], FANOUT_URL=url, FANOUT_KEY=KEY)
     assert done.code == 0, done.err
@@ -148,7 +149,7 @@ async def test_the_openai_client_works(upstream: Upstream, tmp_path: Path) -> No
     assert report["passed_on"]["response_format"] == {"type": "json_object"}
     assert report["response"] == ["completed", "This is ok.", 14]
     assert (report["strict_response"], report["response_streamed"]) == ([2, 0], "This is ok.")
-    assert report["unknown_reasoning"] is None
+    assert report["unknown_parts"] == [None, None]
     assert report["response_passed_on"]["tools"][0]["function"]["name"] == "weather"
     assert {"response.created", "response.output_text.delta", "response.completed"} <= {*report["response_events"]}
     assert report["embeddings"] == [64, 64]
@@ -164,6 +165,23 @@ async def test_the_openai_client_works(upstream: Upstream, tmp_path: Path) -> No
     }
     assert all(error[3] for error in report["errors"].values())
     assert report["partial"] == [["stop", None], ["error", "server_error"]]
+
+
+async def test_the_openai_clients_examples_of_responses_work(upstream: Upstream, tmp_path: Path) -> None:
+    kept = {"FANOUT_HISTORY": "full", "FANOUT_STORE": str(tmp_path / "fanout.db")}
+    report = await run_example("openai", upstream, tmp_path, "openai_responses", **kept)
+    assert report["text"] == ["This is ok.", "completed", None]
+    assert [part["type"] for part in report["image"]] == ["text", "image_url"]
+    assert (report["stream"][0], report["stream"][-1]) == ("response.created", "response.completed")
+    assert report["stream"].count("response.output_text.delta") == 4
+    assert report["async"] == report["request_id"] == "This is ok."
+    assert report["parsed"]["steps"] == [{"explanation": "subtract 31", "output": "8x = 8"}]
+    assert report["parsed"]["final_answer"] == report["parsed_event"] == report["parsed_stream"] == "x = 1"
+    assert report["format_sent"]["response_format"] == {"type": "text"}
+    assert report["tools"] == "GetWeather"
+    assert report["went_on"] == ["user", "assistant", "user"]
+    assert report["retrieved"] == [True, report["first"]]
+    assert report["missing"] == "not_found"
 
 
 async def test_batches_of_the_openai_client_work(upstream: Upstream, tmp_path: Path) -> None:
@@ -233,3 +251,23 @@ async def test_the_langchain_client_works(upstream: Upstream, tmp_path: Path) ->
     assert report["batch"] == ["This is ok."] * 3
     assert report["text"] == "This is ok."
     assert "".join(report["text_stream"]) == "This is ok."
+    assert report["responses"] == ["This is ok.", 14]
+    assert report["responses_stream"] == "This is ok."
+
+
+async def test_an_evaluation_of_inspect_runs_with_its_default_provider(upstream: Upstream, tmp_path: Path) -> None:
+    report = await run_example("inspect", upstream, tmp_path)
+    assert (report["default"]["status"], report["default"]["error"], report["default"]["score"]) == ("success", None, 1.0)
+    assert report["default"]["texts"] == ["This is ok."] * 3
+    # Of the reasoning nothing is known, of the embedded models that there is none.
+    assert report["default"]["tokens"] == [30, 12, None]
+    responses = report["responses"]
+    assert (responses["status"], responses["tokens"][2], len(responses["stops"])) == ("success", 0, 3)
+    assert set(responses["stops"]) <= {"stop", "max_tokens"}
+
+
+async def test_the_pydantic_ai_client_works(upstream: Upstream, tmp_path: Path) -> None:
+    report = await run_example("pydantic_ai", upstream, tmp_path)
+    for model in ("chat", "responses"):
+        assert report[model] == ["This is ok.", 10, 4]
+        assert report[f"{model}_again"] == report[f"{model}_stream"] == "This is ok."

@@ -21,7 +21,6 @@ from fanout.rendering.openai.answers import (
     OpenAiEndJson,
     OpenAiTotalsJson,
     OpenAiUsageJson,
-    PromptDetailsJson,
     get_partial,
     number_choices,
     render_openai_end,
@@ -71,14 +70,14 @@ class InputDetailsJson(TypedDict):
 
 
 class OutputDetailsJson(TypedDict):
-    reasoning_tokens: Annotated[int | None, Doc("Tokens of the reasoning; null: not known.")]
+    reasoning_tokens: Annotated[int, Doc("Tokens of the reasoning.")]
 
 
 class ResponseUsageJson(TypedDict):
     input_tokens: Annotated[int, Doc("Tokens of the input, cached ones included.")]
-    input_tokens_details: InputDetailsJson
+    input_tokens_details: Annotated[InputDetailsJson | None, Doc("Parts of the input; null: none is known.")]
     output_tokens: Annotated[int, Doc("Tokens of the answers, those of their reasoning included.")]
-    output_tokens_details: OutputDetailsJson
+    output_tokens_details: Annotated[OutputDetailsJson | None, Doc("Parts of the output; null: none is known.")]
     total_tokens: Annotated[int, Doc("Both together.")]
 
 
@@ -285,19 +284,19 @@ def make_function_call(item_id: str, index: int, call: Mapping[str, Any]) -> Out
 
 
 def render_response_usage(usage: OpenAiUsageJson | None) -> ResponseUsageJson | None:
-    """Return usage under the names of responses. Clients read fields of both details, which are there even if unknown."""
+    """Return usage under the names of responses."""
     if usage is None:
         return None
-    prompt: PromptDetailsJson = usage.get("prompt_tokens_details") or {}
-    completion = usage.get("completion_tokens_details")
+    prompt, completion = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+    # Null as a whole where nothing is known: several clients take that, but no null for a number in it.
+    read: InputDetailsJson | None = None
+    if prompt:
+        read = {"cached_tokens": prompt.get("cached_tokens"), "cache_write_tokens": prompt.get("cache_write_tokens")}
     return {
         "input_tokens": usage["prompt_tokens"],
-        "input_tokens_details": {
-            "cached_tokens": prompt.get("cached_tokens"),
-            "cache_write_tokens": prompt.get("cache_write_tokens"),
-        },
+        "input_tokens_details": read,
         "output_tokens": usage["completion_tokens"],
-        "output_tokens_details": {"reasoning_tokens": completion["reasoning_tokens"] if completion else None},
+        "output_tokens_details": {"reasoning_tokens": completion["reasoning_tokens"]} if completion else None,
         "total_tokens": usage["total_tokens"],
     }
 

@@ -16,4 +16,8 @@ report["stream"] = [chunk.content for chunk in chat.stream("Hello")]
 report["batch"] = [answer.content for answer in chat.batch(["one", "two", "three"])]
 report["text"] = text.invoke("Hello")
 report["text_stream"] = list(text.stream("Hello"))
+responses = ChatOpenAI(model="gpt-6-luna", use_responses_api=True, **given)
+answer = responses.invoke("I love programming.")
+report["responses"] = [answer.text, answer.usage_metadata["total_tokens"]]
+report["responses_stream"] = "".join(chunk.text for chunk in responses.stream("Hello"))
 print(json.dumps(report))

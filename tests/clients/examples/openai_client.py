@@ -55,7 +55,7 @@ response = client.responses.create(model="gpt-6-luna", instructions="Talk like a
 report["response"] = [response.status, response.output_text, response.usage.total_tokens]
 plain = strict.responses.create(model=["llama-2-7b-chat", "codellama/codellama-13b-instruct"], input="Hi", max_output_tokens=4)
 report["strict_response"] = [len(plain.output), plain.usage.output_tokens_details.reasoning_tokens]
-report["unknown_reasoning"] = response.usage.output_tokens_details.reasoning_tokens
+report["unknown_parts"] = [response.usage.input_tokens_details, response.usage.output_tokens_details]
 tool = {"type": "function", "name": "weather", "parameters": {"type": "object", "properties": {}}, "strict": True}
 sent = client.responses.create(model="echo", input="Hi", tools=[tool], max_output_tokens=9)
 report["response_passed_on"] = json.loads(sent.output_text)

@@ -37,7 +37,7 @@ def make_call(query: Query | None = None, scope: RequestScope | None = None, **s
         (Query(prompt_tokens=(1,) * MAX_PROMPT_CHARACTERS), {}, "prompt"),
         (Query(messages=(Message("user", "x" * MAX_PROMPT_CHARACTERS),) * 2), {}, "messages"),
         (Query(messages=(Message("user", (TextPart("x" * MAX_PROMPT_CHARACTERS),) * 2),)), {}, "messages"),
-        (Query(inputs=("x" * MAX_PROMPT_CHARACTERS, "x")), {}, "input"),
+        (Query(inputs=("x" * MAX_PROMPT_CHARACTERS, "x"), task="embed"), {}, "input"),
         (Query(prompt="x"), {"suffix": "x" * (MAX_PROMPT_CHARACTERS + 1)}, "suffix"),
         (Query(prompt="x"), {"stop": ("x" * MAX_STOP_CHARACTERS, "y")}, "stop"),
         (Query(prompt="x"), {"n": 16, "suffix": "x", "max_tokens": 10_000}, "max_tokens"),
@@ -63,7 +63,7 @@ def test_the_work_of_a_request_is_that_of_all_its_calls() -> None:
 
 
 def test_texts_are_embedded_one_by_one_in_a_thread() -> None:
-    call = make_call(Query(inputs=("a b", "c")))
+    call = make_call(Query(inputs=("a b", "c"), task="embed"))
     assert Effort().begin(call, VOCABULARY)
     *pauses, completion = embed(call, ())
     assert pauses == [None, None], "after each text another call may take its turn"
