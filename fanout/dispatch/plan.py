@@ -232,7 +232,7 @@ def _find_task_refusal(provider: ProviderSettings, task: Task) -> Failure | None
         return None
     if task == "embed":
         known = ", ".join(f"`{name}`" for name in sorted(EMBEDDERS))
-        sentence = f"`{provider.name}` is not asked for embeddings here; those of the adapters {known} are"
+        sentence = f"`{provider.name}` has no embeddings here; providers of the adapters {known} do"
     else:
         sentence = f"`{provider.name}` has no endpoint that tells the tokens of a prompt, or its row names no `tokenizer`"
     return Failure("unsupported", sentence, code="unsupported_endpoint", param="model")

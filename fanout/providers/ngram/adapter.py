@@ -21,11 +21,11 @@ import asyncio
 import hashlib
 import platform
 import re
-from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import chain, islice
+from itertools import chain
 from random import Random
 from threading import Lock
 from time import sleep
@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING
 
 from fanout.config.providers_file import ParametersRow
 from fanout.core.errors import ProviderError
-from fanout.core.messages import ImagePart, Message, OtherPart, TextPart
+from fanout.core.messages import ImagePart, OtherPart
 from fanout.core.schema import (
     Answer,
     Call,
@@ -42,7 +42,6 @@ from fanout.core.schema import (
     Delta,
     Failure,
     FittedParameters,
-    PromptTokens,
     Query,
     Target,
     Task,
@@ -57,7 +56,8 @@ from fanout.providers.ngram.corpus import extract_documents
 from fanout.providers.ngram.decoding import Decoding
 from fanout.providers.ngram.effort import DEFAULT_MAX_TOKENS, Effort
 from fanout.providers.ngram.embedding import embed
-from fanout.providers.ngram.language_model import LanguageModel, tokenize
+from fanout.providers.ngram.language_model import LanguageModel
+from fanout.providers.ngram.prompts import build_unknown_token_error, tell_tokens, tokenize_in_steps, tokenize_prompt
 from fanout.providers.ngram.writer import Writer, WritingTask, interleave, score_prompt, write_drafts
 from fanout.providers.parameters import AcceptedParameters, Rule, accept, fit
 
@@ -207,23 +207,14 @@ def _list_unread_parts(query: Query) -> Iterator[str]:
 def _begin(trained: TrainedModel, call: Call) -> Iterator[Delta | Completion | None]:
     if call.query.task == "embed":
         return embed(call, trained.model.tokens)
-    return _tell_tokens(trained.model, call) if call.query.task == "tokenize" else _generate(trained, call)
-
-
-def _tell_tokens(model: LanguageModel, call: Call) -> Iterator[Completion | None]:
-    texts = yield from _tokenize_prompt(model, call.query)
-    # A word that the model has never read has no id.
-    ids = tuple(model.ids.get(text) for text in texts)
-    tokens = PromptTokens(len(texts), ids, tuple(texts) if call.fitted.sent.get(RETURN_TEXTS) else None)
-    usage = Usage.of_plain_model(0, 0)
-    yield Completion((Choice(Answer(""), "stop"),), usage, call.target.model, tokens=tokens)
+    return tell_tokens(trained.model, call) if call.query.task == "tokenize" else _generate(trained, call)
 
 
 def _generate(trained: TrainedModel, call: Call) -> Iterator[Delta | Completion | None]:
     """Do all the work of a call, in steps of well under a millisecond: yield what is to be shown, or `None`."""
     parameters, model = call.fitted.sent, trained.model
-    texts = yield from _tokenize_prompt(model, call.query)
-    suffix = yield from _tokenize_in_steps(parameters.get("suffix", ""))
+    texts = yield from tokenize_prompt(model, call.query)
+    suffix = yield from tokenize_in_steps(parameters.get("suffix", ""))
     task = _build_task(model, call, [model.ids.get(text) for text in texts])
     n = parameters.get("n", 1)
     randoms = _create_randoms(parameters.get("seed"), max(n, parameters.get("best_of", 1)))
@@ -254,32 +245,6 @@ def _generate(trained: TrainedModel, call: Call) -> Iterator[Delta | Completion 
     )
 
 
-def _tokenize_prompt(model: LanguageModel, query: Query) -> Generator[None, None, list[str]]:
-    if query.prompt_tokens is None:
-        text = query.prompt or "" if query.messages is None else "\n".join(_list_texts(query.messages))
-        return (yield from _tokenize_in_steps(text))
-    if unknown := [token for token in query.prompt_tokens if not 0 <= token < len(model.tokens)]:
-        raise _build_unknown_token_error(str(unknown[0]), model, "prompt")
-    return [model.tokens[token] for token in query.prompt_tokens]
-
-
-def _list_texts(messages: Iterable[Message]) -> Iterator[str]:
-    for message in messages:
-        if isinstance(message.content, str):
-            yield message.content
-        else:
-            yield from (part.text for part in message.content or () if isinstance(part, TextPart))
-
-
-def _tokenize_in_steps(text: str) -> Generator[None, None, list[str]]:
-    tokens: list[str] = []
-    source = tokenize(text)
-    while batch := list(islice(source, 256)):
-        tokens += batch
-        yield
-    return tokens
-
-
 def _build_task(model: LanguageModel, call: Call, prompt: Sequence[int | None]) -> WritingTask:
     parameters = call.fitted.sent
     names = ("temperature", "top_k", "top_p", "presence_penalty", "frequency_penalty", "repetition_penalty")
@@ -302,14 +267,9 @@ def _parse_bias(model: LanguageModel, biases: Mapping[str, float]) -> dict[int, 
     for key, value in biases.items():
         token = int(key) if NUMBER.fullmatch(key) else model.ids.get(key)
         if token is None or token >= len(model.tokens):
-            raise _build_unknown_token_error(key, model, "logit_bias")
+            raise build_unknown_token_error(key, model, "logit_bias")
         bias[token] = value
     return bias
-
-
-def _build_unknown_token_error(token: str, model: LanguageModel, param: str) -> ProviderError:
-    known = f"use an id from 0 to {len(model.tokens) - 1}, or in `logit_bias` a token's text, as ` the`"
-    return ProviderError(Failure("bad_request", f"`{token[:80]}` is not a token of this model: {known}", param=param))
 
 
 def _create_randoms(seed: int | None, count: int) -> list[Random]:

@@ -40,7 +40,7 @@ ENDPOINTS = (
         tag="OpenAI and Konko",
         summary="Embeddings",
         description="OpenAI's embeddings: their clients work unmodified. `model` may be a list: then `data` has the vectors of "
-        "every model, and `choices` the usage, time, cost or error of each. Every provider is asked in its own "
+        "every model, and `choices` the usage, time, cost or error of each. Every provider is called in its own "
         "format, if that has embeddings; "
         "the embedded models answer with small vectors that count words: toys, the same for the same text everywhere.",
         body=EmbeddingsBody,

@@ -46,7 +46,7 @@ ENDPOINTS = tuple(
         summary=summary,
         description="The tokens of a prompt, without an answer to it: vLLM's clients work unmodified. `model` may be a list: "
         "then `choices` has the count, the ids if its provider tells them, or the error of each. The embedded models and "
-        "providers that have such an endpoint are asked: Anthropic, Google, Bedrock and OpenAI count what a model would read, "
+        "providers that have such an endpoint answer: Anthropic, Google, Bedrock and OpenAI count what a model would read, "
         "with what their formats put around a text; vLLM, llama.cpp, TGI, Cohere and xAI tell the ids.",
         body=TokenizeBody,
         examples={
