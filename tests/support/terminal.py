@@ -6,6 +6,7 @@ import asyncio
 import codecs
 import os
 import re
+from collections.abc import Sequence
 
 from tests.support.cli import FANOUT, PATIENCE_S, build_environ
 
@@ -13,8 +14,10 @@ from tests.support.cli import FANOUT, PATIENCE_S, build_environ
 class TerminalSession:
     """A command on a pseudo-terminal of its own, which is its controlling one, so that Ctrl-C reaches it."""
 
-    def __init__(self, *arguments: str, columns: int = 100, lines: int = 30, **variables: str) -> None:
-        self._arguments, self._size, self._variables = arguments, (columns, lines), variables
+    def __init__(
+        self, *arguments: str, columns: int = 100, lines: int = 30, program: Sequence[str] = FANOUT, **variables: str
+    ) -> None:
+        self._command, self._size, self._variables = (*program, *arguments), (columns, lines), variables
         self.output = ""
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a read may end within a character
         self._read_to = 0
@@ -24,8 +27,7 @@ class TerminalSession:
         columns, lines = self._size
         variables = {**build_environ(**self._variables), "COLUMNS": str(columns), "LINES": str(lines), "TERM": "xterm-256color"}
         self.process = await asyncio.create_subprocess_exec(
-            *FANOUT,
-            *self._arguments,
+            *self._command,
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
@@ -55,6 +57,14 @@ class TerminalSession:
         async with asyncio.timeout(PATIENCE_S):
             while text not in self.output:
                 await asyncio.sleep(0.02)
+
+    async def wait_for_line(self, beginning: str) -> str:
+        """Wait until a line with this beginning has been shown, and return the rest of it."""
+        line = re.compile(rf"^{re.escape(beginning)}(.*?) *\n", re.MULTILINE)
+        async with asyncio.timeout(PATIENCE_S):
+            while not (found := line.search(re.sub(r"\r|\x1b\[[0-9;?]*[A-Za-z]", "", self.output))):
+                await asyncio.sleep(0.02)
+        return found[1]
 
     async def answer(self, question: str, text: str) -> None:
         """Wait for a question after those already answered, and type the answer."""
