@@ -269,6 +269,8 @@ async def test_system_packages_for_the_tests_are_installed_where_allowed(clone: 
         machine / "arch/faketime/libfaketimeMT.so.1",
         machine / "curl",
         machine / "chromium",
+        machine / "zsh",
+        machine / "fish",
     ):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_program(path, "")
@@ -285,7 +287,7 @@ async def test_system_packages_for_the_tests_are_installed_where_allowed(clone: 
     assert "test: without postgresql there is no way to run the tests on PostgreSQL as a store" in without.err
     assert (with_apt.code, with_apt.out) == (0, "checked\n")
     packages = [line.split()[-1] for line in log if line.startswith("install")]
-    assert packages == ["curl", "libgomp1", "libfaketime", "chromium", "postgresql-common", "postgresql"]
+    assert packages == ["curl", "libgomp1", "libfaketime", "chromium", "zsh", "fish", "postgresql-common", "postgresql"]
     # Set before the server is installed, so that Debian creates and starts none by itself.
     assert log[-3] == "/etc/postgresql-common/createcluster.conf set create_main_cluster off"
     assert again.code == 0
