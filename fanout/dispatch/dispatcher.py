@@ -62,7 +62,9 @@ class Dispatcher:
         self.limiters = LimiterRegistry(self.cap, max_waiting=settings.environment.max_waiting)
         self.upstreams = Upstreams(settings, session, self.limiters)
         self._observers, self._is_serving = tuple(observers), is_serving
-        self._tasks: dict[asyncio.Task[Outcome], InFlightCall] = {}
+        # Also strong references: asyncio itself keeps only weak ones. Each is removed by who awaits it, not by a callback of
+        # its own, which would be a turn of the event loop for every call.
+        self._running: dict[InFlightCall, asyncio.Task[Outcome]] = {}
         self._is_stopping = False
 
     async def prepare(self, calls: Iterable[Call] | None = None) -> None:
@@ -81,7 +83,7 @@ class Dispatcher:
     async def attempt(self, call: Call, *, deadline_s: float) -> Outcome:
         """Make one attempt for a job, with batch priority: all interactive calls go first. The caller decides about retries."""
         running = InFlightCall(call, time.monotonic() + deadline_s, Priority.BATCH)
-        task = self._track(running, asyncio.create_task(self._run_call(running, self.upstreams.attempt)))
+        task = self._running[running] = asyncio.create_task(self._run_call(running, self.upstreams.attempt))
         try:
             return await task
         except asyncio.CancelledError:
@@ -89,6 +91,8 @@ class Dispatcher:
             if awaiting is None or awaiting.cancelling():
                 raise
             return self._finish(running, running.cancelled_as)  # by `stop`
+        finally:
+            del self._running[running]
 
     async def run(self, calls: Sequence[Call], *, deadline_s: float, return_when: int | None = None) -> list[Outcome]:
         """Return every call's outcome, in the order of the calls; an upstream's failure is an outcome, never an exception.
@@ -145,7 +149,7 @@ class Dispatcher:
     def stop(self) -> None:
         """End all calls in flight, and refuse all later calls, with a failure that states the reason."""
         self._is_stopping = True
-        for task, running in list(self._tasks.items()):
+        for running, task in self._list_unfinished():
             running.cancelled_as = STOPPED
             task.cancel()
 
@@ -155,7 +159,7 @@ class Dispatcher:
         With `waiting_only`, end only those that still wait for their account's limits: they are never sent.
         """
         found = []
-        for task, running in list(self._tasks.items()):
+        for running, task in self._list_unfinished():
             # An attempt is counted before it is sent: a call that may cost money does not only wait.
             if not (waiting_only and running.attempts) and matches(running.call):
                 running.cancelled_as = failure
@@ -180,17 +184,17 @@ class Dispatcher:
     def _start(
         self, running: Sequence[InFlightCall], create_task: Callable[..., asyncio.Task[Outcome]], race: Race
     ) -> list[asyncio.Task[Outcome]]:
-        tasks = [self._track(item, create_task(self._run_call(item, self._attempt_with_retries))) for item in running]
+        tasks = [create_task(self._run_call(item, self._attempt_with_retries)) for item in running]
+        self._running.update(zip(running, tasks, strict=True))
         return connect(running, tasks, race, self._end)
 
     def _end(self, running: InFlightCall) -> Outcome:
         """Return the outcome of a call whose task has ended, perhaps before its first step."""
+        self._running.pop(running, None)
         return running.outcome or self._finish(running, running.cancelled_as)
 
-    def _track(self, running: InFlightCall, task: asyncio.Task[Outcome]) -> asyncio.Task[Outcome]:
-        self._tasks[task] = running  # also a strong reference: asyncio itself keeps only weak ones
-        task.add_done_callback(self._tasks.pop)
-        return task
+    def _list_unfinished(self) -> list[tuple[InFlightCall, asyncio.Task[Outcome]]]:
+        return [(running, task) for running, task in self._running.items() if not task.done()]
 
     async def _run_call(self, running: InFlightCall, attempt: Callable[[InFlightCall], Awaitable[Result]]) -> Outcome:
         """Run one call to its end; observers are notified of its outcome, even if the call is cancelled."""

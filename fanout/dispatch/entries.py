@@ -13,6 +13,7 @@ from fanout.core.fusion_syntax import is_fusion, parse_fusion, write_fusion
 from fanout.core.json_text import JsonObject
 from fanout.core.messages import Message
 from fanout.core.sampling_fields import validate_sampling
+from fanout.core.value_type import value_type
 from fanout.dispatch.fusing import check_template
 
 NESTED = "a fusion cannot be a member of a fusion"
@@ -55,7 +56,7 @@ class FusionEntry:
     """Positions of the members among the entries, once these are written out."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_type(frozen=True, slots=True)
 class Entry:
     """One entry of the request's `model`: a name, and the parameters of this entry alone."""
 
@@ -91,6 +92,8 @@ def parse_entries(models: Models, faults: list[Fault], place: str = "models") ->
 
 
 def _parse_entry(model: WrittenModel, place: str, faults: list[Fault]) -> Entry:
+    if isinstance(model, str) and model:
+        return Entry(model)
     written = model.to_mapping() if isinstance(model, Fusion) else model
     fields: JsonObject = {"model": written} if isinstance(written, str) else dict(written)
     fusion = None

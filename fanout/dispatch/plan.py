@@ -15,6 +15,7 @@ from fanout.core.messages import Message
 from fanout.core.query_size import measure, measure_inputs
 from fanout.core.sampling import Sampling
 from fanout.core.schema import Call, Credential, Failure, FittedParameters, Query, RequestScope, Target, Task
+from fanout.core.value_type import value_type
 from fanout.dispatch.entries import Entry, expand_entries
 from fanout.dispatch.fusion_plan import drop_unfused, make_fusion, spare_members
 from fanout.providers import EMBEDDERS, find_adapter
@@ -106,7 +107,7 @@ def plan(
     return spare_members(calls) if has_fusions else calls
 
 
-@dataclass(frozen=True, slots=True)
+@value_type(frozen=True, slots=True)
 class _ResolvedEntry:
     """An entry whose name has been resolved to a target."""
 

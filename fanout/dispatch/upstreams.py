@@ -14,13 +14,14 @@ from fanout.config.catalogue import Model
 from fanout.config.settings import ProviderSettings, Settings
 from fanout.core.errors import ProviderError
 from fanout.core.query_size import measure_query
-from fanout.core.schema import Call, Completion, Failure, Target, Task
+from fanout.core.schema import Call, Completion, Failure, Query, Target, Task
 from fanout.core.threads import run_in_thread
 from fanout.dispatch import pricing
+from fanout.dispatch.attempt_clock import AttemptClock
 from fanout.dispatch.in_flight import InFlightCall, relay
 from fanout.dispatch.no_tokens import PromptReader
 from fanout.dispatch.retries import Result
-from fanout.limits.answer_memory import count_answer
+from fanout.limits.answer_memory import count_answer, is_counted
 from fanout.limits.limiter import Limiter
 from fanout.limits.queue import Permit
 from fanout.limits.registry import LimiterRegistry
@@ -38,7 +39,7 @@ class Upstreams:
     """All providers and limiters, and the attempts through them."""
 
     def __init__(self, settings: Settings, session: aiohttp.ClientSession, limiters: LimiterRegistry) -> None:
-        self._settings, self._limiters = settings, limiters
+        self._settings, self._limiters, self._clock = settings, limiters, AttemptClock()
         keys = [key.secret for key in settings.environment.api_keys]
         self._secrets = (*spell_secrets(keys), *list_secrets(settings.providers.values()))
         self._session = session
@@ -84,16 +85,14 @@ class Upstreams:
     async def attempt(self, running: InFlightCall) -> Result:
         """Make one attempt as soon as the limits allow; record its wait, its time and its usage."""
         call, queued_at = running.call, time.monotonic()
-        limiter, sampling = self._find_limiter(call), call.query.sampling
+        limiter, model = self._find_limiter(call), call.target.model or ""
         prices = self.load_prices() if self.find_row(call).row.prices != "" else None
+        tokens = _estimate_tokens(limiter, call.query) if limiter.counts_tokens else 0
+        # Nearly every call starts here, without waiting: its time in the queue is that of these lines.
+        permit = limiter.try_acquire(model, tokens, queued_at)
         try:
-            permit = await limiter.acquire(
-                call.target.model or "",
-                input_bytes=measure_query(call.query).text if limiter.counts_tokens else 0,
-                max_tokens=sampling.max_tokens and sampling.max_tokens * sampling.generated_answers,
-                priority=running.priority,
-                deadline=running.deadline,
-            )
+            if permit is None:
+                permit = await limiter.acquire(model, tokens, priority=running.priority, deadline=running.deadline)
         except ProviderError as error:
             return error.failure
         finally:
@@ -123,19 +122,20 @@ class Upstreams:
             return TOO_LATE
         running.attempts += 1
         # Covers sending and reading: an answer that arrives slowly must not outlast the deadline either.
-        limit = asyncio.timeout(min(attempt_s, remaining_s))
+        limit = self._clock.limit(min(attempt_s, remaining_s))
         try:
-            async with limit:
+            with limit:
                 if running.inbox is None:
                     answer = await sender.complete(call, on_headers)
                 else:
                     answer = await relay(running, sender.stream(call, on_headers))
-                await count_answer(call, answer)
+                if not is_counted(call):
+                    await count_answer(call, answer)
                 return answer
         except ProviderError as error:
             failure = error.failure
         except TimeoutError:
-            if not limit.expired():
+            if not limit.is_expired:
                 raise  # raised by the adapter itself, which is a bug of the adapter
             sentence = f"no complete answer within the {attempt_s:g} s of one attempt"
             failure = TOO_LATE if remaining_s <= attempt_s else Failure("timeout", sentence, code="attempt_timeout")
@@ -158,6 +158,12 @@ class Upstreams:
         row = self.find_row(call)
         digest = call.credential.digest if call.credential else None
         return self._limiters.get(row.name, row.row.limits, call.target.limit_group, digest)
+
+
+def _estimate_tokens(limiter: Limiter, query: Query) -> int:
+    sampling = query.sampling
+    max_tokens = sampling.max_tokens and sampling.max_tokens * sampling.generated_answers
+    return limiter.estimate_tokens(measure_query(query).text, max_tokens)
 
 
 def _record_headers(limiter: Limiter, permit: Permit, headers: Mapping[str, str]) -> None:

@@ -143,13 +143,18 @@ def open_answer(call: Call) -> HeldAnswer:
     return scope.open_answer(call.index) if isinstance(scope, AnswerScope) else HeldAnswer(UNBOUNDED)
 
 
+def is_counted(call: Call) -> bool:
+    """Return whether the answer to a call has been counted while it came, or its call has no scope to count in."""
+    return not isinstance(call.scope, AnswerScope) or call.scope.holds(call.index)
+
+
 async def count_answer(call: Call, completion: Completion) -> None:
     """Count an answer whose adapter has not counted it while it came.
 
     Raises:
         ProviderError: there is no room for it.
     """
-    if isinstance(call.scope, AnswerScope) and not call.scope.holds(call.index):
+    if isinstance(call.scope, AnswerScope):
         with call.scope.open_answer(call.index) as held:
             await held.grow(measure_answer(completion))
 

@@ -76,7 +76,7 @@ class Limiter:
     ) -> None:
         self.name, self.limits = name, limits
         self.counts_tokens = limits.tokens_per_minute is not None
-        """Whether `acquire` needs to know how many tokens a call may use."""
+        """Whether permits depend on the tokens that a call may use."""
         self.concurrency: float = limits.concurrency or math.inf
         """Calls in flight at once."""
         self.in_flight = 0
@@ -89,20 +89,27 @@ class Limiter:
         self._waiting = WaitingCalls(self)
         self._mean_output_tokens = INITIAL_MEAN_OUTPUT_TOKENS
 
-    async def acquire(
-        self, model: str, *, input_bytes: int = 0, max_tokens: int | None = None, priority: Priority, deadline: float
-    ) -> Permit:
-        """Wait for a place, in order of priority and arrival. The tokens are estimated until `release` reports the usage.
+    def try_acquire(self, model: str, tokens: int, now: float) -> Permit | None:
+        """Return a permit if a call may start now; nearly every call starts here, without a place in the queue."""
+        if self._waiting.total or self._compute_wait_s(model, tokens, now):
+            return None
+        return self.grant(model, tokens, now)
+
+    async def acquire(self, model: str, tokens: int = 0, *, priority: Priority, deadline: float) -> Permit:
+        """Wait for a place, in order of priority and arrival.
+
+        Args:
+            model: as its provider knows it.
+            tokens: see `estimate_tokens`; until `release` reports the usage.
+            priority: of the call.
+            deadline: on `time.monotonic`.
 
         Raises:
-            ProviderError: kind `rate_limit`: the wait would outlast, or has outlasted, the deadline (`time.monotonic`), or the
-                queue is full.
+            ProviderError: kind `rate_limit`: the wait would outlast, or has outlasted, the deadline, or the queue is full.
         """
-        tokens = self._estimate_tokens(input_bytes, max_tokens) if self.counts_tokens else 0
         now = time.monotonic()
-        # Nearly every call starts here: without a future, a timeout or a place in the queue.
-        if not self._waiting.total and not self._compute_wait_s(model, tokens, now):
-            return self.grant(model, tokens, now)
+        if (permit := self.try_acquire(model, tokens, now)) is not None:
+            return permit
         self._refuse_in_vain(model, tokens, priority, now, deadline)
         waiter = self._waiting.add(model, tokens, priority)
         try:
@@ -114,6 +121,15 @@ class Limiter:
         except asyncio.CancelledError:
             self._abandon(waiter)
             raise
+
+    def estimate_tokens(self, input_bytes: int, max_tokens: int | None) -> int:
+        """Return a guess at a call's usage; 0 where no tokens are counted."""
+        if not self.counts_tokens:
+            return 0
+        output = max_tokens if max_tokens is not None else round(self._mean_output_tokens)
+        tokens = max(1, -(-input_bytes // BYTES_PER_TOKEN) + output)
+        # A call above the whole limit waits for an empty window, not for ever.
+        return min(tokens, self.limits.tokens_per_minute or tokens)
 
     def release(
         self, permit: Permit, input_tokens: int | None = None, output_tokens: int | None = None, *, was_sent: bool = True
@@ -200,13 +216,6 @@ class Limiter:
         if self._quotas.is_group and (quota := self._quotas.find(None)):
             wait = max(wait, quota.compute_wait_s(now, tokens))
         return wait
-
-    def _estimate_tokens(self, input_bytes: int, max_tokens: int | None) -> int:
-        """Return a guess at a call's usage."""
-        output = max_tokens if max_tokens is not None else round(self._mean_output_tokens)
-        tokens = max(1, -(-input_bytes // BYTES_PER_TOKEN) + output)
-        # A call above the whole limit waits for an empty window, not for ever.
-        return min(tokens, self.limits.tokens_per_minute or tokens)
 
     def _abandon(self, waiter: Waiter) -> None:
         """Remove a waiter whose task was cancelled."""

@@ -186,7 +186,8 @@ class HttpProvider(ConfiguredProvider, ABC):
                 # An uncompressed body of known size is read at once; any other is counted while it arrives.
                 if not head and length is not None and length <= max_bytes and hdrs.CONTENT_ENCODING not in response.headers:
                     await held.grow(length)
-                    return await response.content.read()
+                    # Nearly every body has come with its head, and needs no turn of the event loop.
+                    return response.content.read_nowait() if response.content.is_eof() else await response.content.read()
                 return await self._read_within_limit(response, held, head, length or 0)
         except BaseException:
             # Also on cancellation: a connection with half an answer in it must not go back to the pool.

@@ -25,7 +25,8 @@ async def acquire(
     max_tokens: int | None = None,
     within_s: float = FAR,
 ) -> Permit:
-    return await limits.acquire(model, max_tokens=max_tokens, priority=priority, deadline=time.monotonic() + within_s)
+    tokens = limits.estimate_tokens(0, max_tokens)
+    return await limits.acquire(model, tokens, priority=priority, deadline=time.monotonic() + within_s)
 
 
 async def start_call(limits: Limiter, **options: Any) -> Permit:
