@@ -21,7 +21,7 @@ READ_INTERVAL_S = 1.0
 async def encode_results(store: JobStore, number: int, encoder: RecordEncoder, filter_: ResultFilter) -> AsyncGenerator[bytes]:
     """Yield the results of a job, encoded; some pieces may be empty."""
     after: Place | None = None
-    while page := await _read_page(store, number, after, filter_):
+    while page := await read_page(store, number, after, filter_):
         after = page[-1].place
         yield await run_in_thread("exports", _encode_page, encoder, page)
     yield await run_in_thread("exports", encoder.close)
@@ -31,7 +31,8 @@ def _encode_page(encoder: RecordEncoder, page: Sequence[ResultRow]) -> bytes:
     return encoder.encode(list(build_records(page)))
 
 
-async def _read_page(store: JobStore, number: int, after: Place | None, filter_: ResultFilter) -> Sequence[ResultRow]:
+async def read_page(store: JobStore, number: int, after: Place | None, filter_: ResultFilter) -> Sequence[ResultRow]:
+    """Return the results that follow a place, once the database is there again if it is away for a moment."""
     for _ in range(MAX_READS - 1):
         try:
             return (await store.results.read_page(number, after, PAGE_ROWS, filter_)).rows

@@ -9,7 +9,6 @@ from __future__ import annotations
 import gzip
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
 from typing import Any
 
 from fanout.core.json_text import JsonObject, dump
@@ -27,13 +26,19 @@ DIGITS = 6
 class AnswerPack:
     """The answers of a job, item by item."""
 
-    def __init__(self, report: ReportJson, *, by_label: bool) -> None:
+    def __init__(self, report: ReportJson, *, by_label: bool, max_bytes: int = MAX_BYTES) -> None:
         """Create an empty pack.
 
         Args:
             report: of the same job.
             by_label: rows name their own models, so that results belong together by label, and not by place in `models`.
+            max_bytes: of JSON.
         """
+        self._max_bytes, self._size, self._total = max_bytes, 0, 0
+        self._of_item: list[JsonObject] = []
+        self._waiting: list[bytes] = []
+        self.is_full = False
+        """True once an item did not fit; those that follow it do not either."""
         self._models = [model["model"] for model in report["models"]]
         self._columns = {name: place for place, name in enumerate(self._models)} if by_label else None
         self._metrics: Sequence[MetricJson] = report["metrics"]
@@ -47,27 +52,41 @@ class AnswerPack:
         """Items packed so far."""
         return len(self._flags)
 
-    def compress(self, records: Iterable[JsonObject], max_bytes: int = MAX_BYTES) -> Iterator[str]:
-        """Yield the chunks of result records, which come sorted by item."""
-        waiting: list[bytes] = []
-        size = total = 0
-        for _, of_item in groupby(records, key=lambda record: record["item"]):
-            line = dump(self._add(list(of_item)))
-            total += len(line)
-            if total > max_bytes and self.items > 1:
-                self._forget_last()
-                break
-            if waiting and (size + len(line) > CHUNK_BYTES or len(waiting) == CHUNK_ITEMS):
-                yield self._close(waiting)
-                waiting, size = [], 0
-            waiting.append(line)
-            size += len(line)
-        if waiting:
-            yield self._close(waiting, self.items)
+    def add(self, records: Iterable[JsonObject]) -> Iterator[str]:
+        """Yield the chunks that result records complete; they come sorted by item, in parts as large as one likes."""
+        for record in records:
+            if self._of_item and record["item"] != self._of_item[0]["item"]:
+                yield from self._take_item()
+            if self.is_full:
+                return
+            self._of_item.append(record)
 
-    def _close(self, lines: Sequence[bytes], end: int | None = None) -> str:
-        self._firsts.append((self.items - 1 if end is None else end) - len(lines))
-        return compress(b"[" + b",".join(lines) + b"]")
+    def close(self) -> Iterator[str]:
+        """Yield the last chunks."""
+        if self._of_item:
+            yield from self._take_item()
+        if self._waiting:
+            yield self._take_chunk(self.items)
+
+    def _take_item(self) -> Iterator[str]:
+        """Yield the chunk before an item, where the item begins another one."""
+        line = dump(self._add(self._of_item))
+        self._of_item = []
+        self._total += len(line)
+        if self._total > self._max_bytes and self.items > 1:
+            self._forget_last()
+            self.is_full = True
+            return
+        if self._waiting and (self._size + len(line) > CHUNK_BYTES or len(self._waiting) == CHUNK_ITEMS):
+            yield self._take_chunk(self.items - 1)
+        self._waiting.append(line)
+        self._size += len(line)
+
+    def _take_chunk(self, end: int) -> str:
+        self._firsts.append(end - len(self._waiting))
+        content = b"[" + b",".join(self._waiting) + b"]"
+        self._waiting, self._size = [], 0
+        return compress(content)
 
     def build_index(self) -> JsonObject:
         """Return what filters and the table need to know of every item."""

@@ -7,6 +7,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
 from fanout.core.json_text import JsonObject, dump
@@ -27,38 +28,72 @@ POLICY = (
 Write = Callable[[bytes], object]
 
 
-def write_document(write: Write, report: ReportJson, records: Iterable[JsonObject], *, by_label: bool = False) -> None:
-    """Write a report and its answers as HTML, piece by piece.
+class ReportDocument:
+    """A report and its answers as HTML, made piece by piece, so that nobody ever holds all answers."""
 
-    Args:
-        write: takes the next bytes.
-        report: of a job.
-        records: the job's results, sorted by item, as exports have them.
-        by_label: rows name their own models.
-    """
-    script, style = load_asset("report.js"), load_asset("report.css")
-    policy = POLICY.format(script=hash_source(script), style=hash_source(style))
-    title = report["job"]["name"] or f"Report of {report['job']['id']}"
-    # The script and the style are ours, and hold no end tag; everything else goes through `element`.
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=policy),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="referrer", content="no-referrer"),
-        element("meta", name="generator", content="Fanout"),
-        element("link", rel="icon", href="data:,"),
-        element("title", title),
-        element("style", Markup(style)),
-    )
-    blocks = Blocks()
-    write(f'<!doctype html>\n<html lang="en">{head}\n<body>'.encode())
-    write("\n".join(_build_body(report, title, blocks)).encode())
-    pack = AnswerPack(report, by_label=by_label)
-    for number, chunk in enumerate(pack.compress(records)):
-        write(f"\n{_hold(f'chunk-{number}', chunk)}".encode())
-    write(f"\n{_hold('files', compress(dump(blocks.files)))}\n{_hold('index', compress(dump(pack.build_index())))}".encode())
-    write(f'\n<script type="module">{script}</script>\n</body></html>\n'.encode())
+    def __init__(self, report: ReportJson, *, by_label: bool = False) -> None:
+        """Keep the report.
+
+        Args:
+            report: of a job.
+            by_label: rows name their own models.
+        """
+        self._report, self._blocks, self._chunks = report, Blocks(), 0
+        self._pack = AnswerPack(report, by_label=by_label)
+
+    @property
+    def is_full(self) -> bool:
+        """True once more answers would make the file too large."""
+        return self._pack.is_full
+
+    def begin(self) -> bytes:
+        """Return what stands before the answers."""
+        style = load_asset("report.css")
+        title = self._report["job"]["name"] or f"Report of {self._report['job']['id']}"
+        # The script and the style are ours, and hold no end tag; everything else goes through `element`.
+        head = element(
+            "head",
+            element("meta", charset="utf-8"),
+            element("meta", http_equiv="Content-Security-Policy", content=make_policy()),
+            element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+            element("meta", name="referrer", content="no-referrer"),
+            element("meta", name="generator", content="Fanout"),
+            element("link", rel="icon", href="data:,"),
+            element("title", title),
+            element("style", Markup(style)),
+        )
+        body = "\n".join(_build_body(self._report, title, self._blocks))
+        return f'<!doctype html>\n<html lang="en">{head}\n<body>{body}'.encode()
+
+    def add(self, records: Iterable[JsonObject]) -> Iterator[bytes]:
+        """Yield what results add, which come sorted by item, as exports have them."""
+        yield from map(self._hold_chunk, self._pack.add(records))
+
+    def close(self) -> Iterator[bytes]:
+        """Yield the rest."""
+        yield from map(self._hold_chunk, self._pack.close())
+        files, index = compress(dump(self._blocks.files)), compress(dump(self._pack.build_index()))
+        script = load_asset("report.js")
+        held = f"\n{_hold('files', files)}\n{_hold('index', index)}"
+        yield f'{held}\n<script type="module">{script}</script>\n</body></html>\n'.encode()
+
+    def _hold_chunk(self, chunk: str) -> bytes:
+        self._chunks += 1
+        return f"\n{_hold(f'chunk-{self._chunks - 1}', chunk)}".encode()
+
+
+def write_document(write: Write, report: ReportJson, records: Iterable[JsonObject], *, by_label: bool = False) -> None:
+    """Write a report and its answers as HTML. See `ReportDocument`; `write` takes the next bytes."""
+    document = ReportDocument(report, by_label=by_label)
+    write(document.begin())
+    for piece in chain(document.add(records), document.close()):
+        write(piece)
+
+
+@lru_cache
+def make_policy() -> str:
+    """Return the policy of the document, by which nothing but its own script and style is allowed."""
+    return POLICY.format(script=hash_source(load_asset("report.js")), style=hash_source(load_asset("report.css")))
 
 
 def _hold(name: str, content: str) -> Markup:

@@ -24,7 +24,7 @@ async def compress(request: web.Request, response: web.StreamResponse) -> None:
         return
     if len(response.body) < MIN_BYTES or "Content-Encoding" in response.headers:
         return
-    response.headers["Vary"] = "Accept-Encoding"
+    response.headers["Vary"] = ", ".join(filter(None, (response.headers.get("Vary"), "Accept-Encoding")))
     if not accepts_gzip(request.headers.get("Accept-Encoding", "")):
         return
     # aiohttp's own compression would hold up the event loop.

@@ -87,12 +87,20 @@ async def respond_download(
         BrokenDownloadError: it broke off; then the connection is cut, so that nobody takes the part for the whole.
     """
     name = re.sub(r"[^\w.() -]", "_", filename, flags=re.ASCII)  # a quote or line break would end the header
-    response = web.StreamResponse(
-        headers={
-            "Content-Type": content_type,
-            "Content-Disposition": f'attachment; filename="{name}"',
-        }
-    )
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return await respond_pieces(request, pieces, content_type=content_type, headers=headers, size=size)
+
+
+async def respond_pieces(
+    request: web.Request,
+    pieces: AsyncIterator[bytes],
+    *,
+    content_type: str,
+    headers: Mapping[str, str] | None = None,
+    size: int | None = None,
+) -> web.StreamResponse:
+    """Send content piece by piece; see `respond_download`."""
+    response = web.StreamResponse(headers={"Content-Type": content_type, **(headers or {})})
     if size is not None:
         response.content_length = size
     first = await anext(pieces, b"")  # before the head: what fails at once is an error, not a broken file
@@ -107,5 +115,5 @@ async def respond_download(
     except ConnectionError:
         raise
     except Exception as error:  # also of the store: an answer in JSON would be read as the end of the file
-        raise BrokenDownloadError(filename) from error
+        raise BrokenDownloadError(request.path) from error
     return response

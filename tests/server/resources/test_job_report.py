@@ -35,6 +35,45 @@ async def test_a_job_is_reported_with_its_scores_failures_and_costs(any_store_se
     assert (status, clustered["clusters"], clustered["cluster_column"]) == (200, 4, "topic")
 
 
+async def test_the_report_comes_as_a_page_a_table_or_markdown_as_its_reader_likes_best(any_store_server: Server) -> None:
+    session = any_store_server.session
+    body = {"items": [{"prompt": f"p{n}"} for n in range(3)], "models": ["up/say-yes", "up/say-no"], "scorers": ["length"]}
+    _, job = await read_answer(session.post("/v1/jobs", json=body))
+    path = f"/v1/jobs/{job['id']}/report"
+    await wait_for_state(session, path.removesuffix("/report"))
+    found: dict[str, tuple[str, str]] = {}
+    for name, query, accepted in (
+        ("browser", {}, "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"),
+        ("html", {"format": "html"}, "*/*"),
+        ("csv", {"format": "csv"}, "text/html"),
+        ("markdown", {}, "text/html;q=0.1, text/markdown;q=0.9"),
+        ("any", {}, "*/*"),
+        ("none", {}, "text/html;q=0, image/png"),
+    ):
+        async with session.get(path, params=query, headers={"Accept": accepted}) as response:
+            assert response.status == 200
+            assert response.headers["Vary"].split(", ")[0] == "Accept"
+            found[name] = response.headers["Content-Type"], await response.text()
+            policy = response.headers.get("Content-Security-Policy", "")
+            assert ("sandbox allow-scripts allow-downloads" in policy) == (name in ("browser", "html"))
+    status, refused = await read_answer(session.get(path, params={"format": "pdf"}))
+
+    assert {name: media.partition(";")[0] for name, (media, _) in found.items()} == {
+        "browser": "text/html",
+        "html": "text/html",
+        "csv": "text/csv",
+        "markdown": "text/markdown",
+        "any": "application/json",
+        "none": "application/json",
+    }
+    assert found["browser"] == found["html"]
+    assert found["html"][1].count('id="chunk-') == 1
+    assert found["html"][1].endswith("</body></html>\n")
+    assert found["csv"][1].startswith("table,metric,a,b,figure,value\r\n")
+    assert found["markdown"][1].startswith("### ")
+    assert (status, refused["error"]["param"]) == (400, "format")
+
+
 async def test_a_wrong_cluster_and_an_unknown_job_are_named(store_server: Server) -> None:
     session = store_server.session
     job = await create_job(session, ["p0"], ["up/ok"])
