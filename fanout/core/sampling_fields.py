@@ -32,6 +32,8 @@ class SamplingFields(BoundedObject):
     """
 
     spellings: ClassVar[Mapping[str, str]] = {}
+    parameters: ClassVar[frozenset[str]] = frozenset()
+    """The fields that are sampling parameters, by all their spellings."""
 
     def __init_subclass__(
         cls,
@@ -52,11 +54,16 @@ class SamplingFields(BoundedObject):
         for name in taken.keys() - cls.__dict__.keys():
             setattr(cls, name, None)
 
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        """Note which fields are parameters, once pydantic has collected them."""
+        cls.parameters = frozenset(cls.model_fields.keys() & {*SAMPLING_NAMES, *cls.spellings})
+
     def to_parameters(self) -> JsonObject:
         """Return the parameters that were written, as `Sampling` holds them; one that was written as `null` is `None`."""
         # A body that allows further fields also reports those as set, though they are no parameters.
-        written = self.model_fields_set & type(self).model_fields.keys()
-        given: JsonObject = {name: getattr(self, name) for name in written if name in SAMPLING_NAMES}
+        written = self.model_fields_set & self.parameters
+        given: JsonObject = {name: getattr(self, name) for name in written if name not in self.spellings}
         # Only null parameters are replaced: validation has refused two spellings with different values.
         for spelling, name in self.spellings.items():
             if spelling in written and given.get(name) is None:

@@ -79,18 +79,23 @@ class UsageTotals:
 
     def add_answer(self, usage: Usage | None, cost_usd: float | None) -> None:
         """Add an answered call."""
+        # Each answer is added four times, by a report, a log line, the history and the ledger: so without calls of functions.
         self.calls += 1
-        # Half a usage cannot be priced, so it counts as missing; its known half is still added below.
+        if usage is not None:
+            if (tokens := usage.input_tokens) is not None:
+                self.input_tokens = tokens + (self.input_tokens or 0)
+            if (tokens := usage.output_tokens) is not None:
+                self.output_tokens = tokens + (self.output_tokens or 0)
+            if (tokens := usage.cached_input_tokens) is not None:
+                self.cached_tokens = tokens + (self.cached_tokens or 0)
+        # Half a usage cannot be priced, so it counts as missing, though its known half is added.
         if usage is None or usage.input_tokens is None or usage.output_tokens is None:
             self.unknown_usage += 1
-        if usage is not None:
-            self.input_tokens = add_known(self.input_tokens, usage.input_tokens)
-            self.output_tokens = add_known(self.output_tokens, usage.output_tokens)
-            self.cached_tokens = add_known(self.cached_tokens, usage.cached_input_tokens)
         # A price of 0 is known: the embedded models are free.
         if cost_usd is None:
             self.cost_unknown += 1
-        self.cost_usd = add_known(self.cost_usd, cost_usd)
+        else:
+            self.cost_usd = cost_usd if self.cost_usd is None else self.cost_usd + cost_usd
 
     def add(self, more: Self) -> None:
         """Add the sums over other calls."""
@@ -140,9 +145,16 @@ def total_tokens(input_tokens: int | None, output_tokens: int | None) -> int | N
 
 
 def plausible_usage(usage: Usage | None) -> Usage:
-    """Return the counts of `usage`; an implausible count becomes `None`, as if not reported."""
+    """Return `usage` with plausible counts; an implausible one becomes `None`, as if not reported."""
     if usage is None:
-        return Usage()
+        return NO_USAGE
+    counts = (
+        *(usage.input_tokens or 0, usage.output_tokens or 0, usage.cached_input_tokens or 0),
+        *(usage.cache_write_tokens or 0, usage.reasoning_tokens or 0),
+    )
+    # Nearly every report is plausible, and every answer is looked at twice: then nothing is made.
+    if min(counts) >= 0 and max(counts) <= MAX_TOKENS:
+        return usage
     return Usage(
         _plausible_tokens(usage.input_tokens),
         _plausible_tokens(usage.output_tokens),
@@ -159,3 +171,6 @@ def plausible_usd(cost: Cost | None) -> float | None:
 
 def _plausible_tokens(tokens: int | None) -> int | None:
     return tokens if tokens is not None and 0 <= tokens <= MAX_TOKENS else None
+
+
+NO_USAGE = Usage()

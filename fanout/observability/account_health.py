@@ -45,7 +45,7 @@ class RecentCalls:
     """The recent calls of every account. Accounts come from the configuration, so there are not many."""
 
     def __init__(self) -> None:
-        self._ended: dict[Account, deque[_EndedCall]] = {}
+        self._ended: dict[Account, deque[tuple[float, str | None, float | None, float | None]]] = {}
 
     def observe(self, event: Outcome | Retry) -> None:
         """Record the end of a call, as an observer of the Dispatcher."""
@@ -60,13 +60,17 @@ class RecentCalls:
         account: Account = (target.provider, target.limit_group, event.call.credential is not None)
         kind = result.kind if isinstance(result, Failure) else None
         # Bounded by number, not by age: a busy account would hold minutes of calls.
-        ended = self._ended.setdefault(account, deque(maxlen=MAX_CALLS))
-        ended.append(_EndedCall(time.monotonic(), kind, timing.call_s, timing.first_token_s))
+        ended = self._ended.get(account)
+        if ended is None:
+            ended = self._ended[account] = deque(maxlen=MAX_CALLS)
+        # A plain tuple: it is named when it is read, which a thousandth of them ever are.
+        ended.append((time.monotonic(), kind, timing.call_s, timing.first_token_s))
 
     def summarize(self, accounts: Iterable[Account]) -> AccountHealth:
         """Return the health of several accounts, summed as one."""
         since = time.monotonic() - WINDOW_S
-        return _summarize([call for account in accounts for call in self._ended.get(account, ()) if call.at >= since])
+        ended = (_EndedCall._make(call) for account in accounts for call in self._ended.get(account, ()))
+        return _summarize([call for call in ended if call.at >= since])
 
 
 def _summarize(calls: Sequence[_EndedCall]) -> AccountHealth:

@@ -57,8 +57,8 @@ class CompletionBody(SamplingBody):
     @classmethod
     def _check_best_of_entries(cls, value: list[EntryBody], info: ValidationInfo) -> list[EntryBody]:
         for number, entry in enumerate(value):
-            n, best_of = _get_parameter(entry, "n", info), _get_parameter(entry, "best_of", info)
-            if best_of and best_of < (n or 1):
+            best_of = _get_parameter(entry, "best_of", info)
+            if best_of and best_of < ((n := _get_parameter(entry, "n", info)) or 1):
                 raise ValueError(f"entry {number}: its `best_of`, {best_of}, must not be below its `n`, {n}")
         return value
 

@@ -106,6 +106,12 @@ def check_encoding(request: web.Request, *, allowed: tuple[str, ...] = ENCODINGS
 async def _receive(request: web.Request) -> None:
     max_bytes = request.app[DISPATCHER].settings.environment.max_body_bytes
     encoding = check_encoding(request)
+    if not encoding and request.content.is_eof() and (request.content_length or max_bytes) < min(STEP_BYTES, max_bytes):
+        # It has come with its head, as most do: nothing is waited for (a quarter of the time of what follows).
+        request[RAW_BODY] = raw = request.content.read_nowait().removeprefix(BOM_UTF8)
+        request[VALUES] = counter = ValueCounter()
+        counter.feed(raw)
+        return
     unpacker = Unpacker(encoding) if encoding else None
     pace, counter, began = BodyPace(request), ValueCounter(), time.perf_counter()
     pieces, size = list[bytes](), 0

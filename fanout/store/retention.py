@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 
-from sqlalchemy import Column, ColumnElement, Delete, Table, delete, select, union_all
+from sqlalchemy import Column, ColumnElement, Delete, Table, delete, select
 
 from fanout.core.errors import StoreError
 from fanout.observability.logs import log
@@ -30,14 +30,10 @@ from fanout.store.tables import (
 DEFAULT_HISTORY_DAYS = 30.0
 DEFAULT_USAGE_DAYS = 400.0
 """Over a year, so that a month can be compared with that of the year before."""
-SWEEP_INTERVAL_S = 600.0
+FIRST_SWEEP_S, SWEEP_INTERVAL_S = 1.0, 600.0
 # A transaction deletes few rows, and the next one waits: others want to write, too.
 ROWS_PER_DELETE = 50
 PAUSE_S = 0.05
-MAX_COMPARISONS_IN_MEMORY = 1_000
-"""How many comparisons a database in memory keeps, however young they are."""
-POLL_INTERVAL_S = 1.0
-"""How often a database in memory is checked."""
 
 
 class Retention:
@@ -59,12 +55,9 @@ class Retention:
             await task
 
     async def _run_sweeps(self) -> None:
-        written, next_sweep = 0, 0.0
-        while await self._pause(POLL_INTERVAL_S):
-            is_crowded = self._database.in_memory and self._history.written - written > MAX_COMPARISONS_IN_MEMORY // 10
-            if not is_crowded and time.monotonic() < next_sweep:
-                continue
-            written, next_sweep = self._history.written, time.monotonic() + SWEEP_INTERVAL_S
+        pause_s = FIRST_SWEEP_S
+        while await self._pause(pause_s):
+            pause_s = SWEEP_INTERVAL_S
             try:
                 await self.delete_old()
             except StoreError as error:  # the next sweep tries again
@@ -92,14 +85,9 @@ class Retention:
             oldest_s = now - self._days * DAY_S
             await self._delete_comparisons(first_number_at(oldest_s))
             await self._delete_all(_delete_some(history_texts, history_texts.c.day < int(oldest_s // DAY_S)))
-        if self._database.in_memory:
-            numbers = comparisons.c.number
-            oldest = select(numbers).order_by(numbers.desc()).offset(MAX_COMPARISONS_IN_MEMORY - 1).limit(1)
-            if row := await self._database.fetch_one(oldest):
-                await self._delete_comparisons(row.number)
-            columns = (comparisons.c.request_digest, answers.c.content_digest)
-            used = union_all(*(select(column).where(column.is_not(None)) for column in columns))
-            await self._delete_all(_delete_some(history_texts, history_texts.c.digest.not_in(used)))
+        if self._database.in_memory:  # the comparisons themselves make room for newer ones
+            kept = votes.c.comparison_id.in_(self._history.ids_in_memory)
+            await self._delete_all(_delete_some(votes, votes.c.drawn < now, votes.c.comparison_id.is_not(None), ~kept))
 
     async def _delete_sums(self, start: Column[int], before: int) -> None:
         """Delete the sums of periods that started before, each as a whole."""
@@ -139,7 +127,7 @@ class Retention:
             has_more = has_more and await self._pause(PAUSE_S)
 
 
-def _delete_some(table: Table, is_old: ColumnElement[bool]) -> Delete:
+def _delete_some(table: Table, *is_old: ColumnElement[bool]) -> Delete:
     (key,) = table.primary_key
     # Each row is checked a second time: another process may renew one while the statement waits for its lock.
-    return delete(table).where(key.in_(select(key).where(is_old).limit(ROWS_PER_DELETE)), is_old)
+    return delete(table).where(key.in_(select(key).where(*is_old).limit(ROWS_PER_DELETE)), *is_old)

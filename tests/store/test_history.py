@@ -21,10 +21,10 @@ from fanout.core.schema import Answer, Choice, Completion, Failure, Outcome
 from fanout.core.usage import Usage
 from fanout.store.engine.database import MAX_READERS
 from fanout.store.history.queries import ComparisonFilter
-from fanout.store.history.recorder import MAX_COMPARISONS_PER_WRITE, MAX_WAITING
+from fanout.store.history.recorder import MAX_BYTES_IN_MEMORY, MAX_COMPARISONS_PER_WRITE, MAX_IN_MEMORY, MAX_WAITING
 from fanout.store.history.records import ComparisonRecord, StoredComparison
 from fanout.store.opening import MEMORY, Store, open_store
-from fanout.store.retention import MAX_COMPARISONS_IN_MEMORY
+from fanout.store.votes import Subject, VotedAnswer, Voter, Votes
 from tests.support.builders.outcomes import KNOWN, make_answer, make_failure
 from tests.support.databases import SYSTEMS, OutsideConnection, query
 
@@ -443,23 +443,34 @@ async def test_old_comparisons_are_deleted_in_the_background(location: str) -> N
         await wait_until(lambda: count_comparisons(location) == 0, within_s=10)
 
 
-async def test_a_database_in_memory_keeps_only_the_newest_comparisons() -> None:
+@pytest.mark.parametrize(("chars", "kept"), [(100, MAX_IN_MEMORY), (MAX_BYTES_IN_MEMORY // 10, 9)])
+async def test_a_store_in_memory_keeps_only_the_newest_comparisons(chars: int, kept: int) -> None:
     async with open_store(MEMORY, history="full") as store:
         assert store
-        made = [
-            record(store, replace_text(make_answer(), f"{SECRET * 100} {number}"))
-            for number in range(MAX_COMPARISONS_IN_MEMORY + 300)
-        ]
-        async with asyncio.timeout(20):
-            while len(await list_ids(store, limit=10_000)) > MAX_COMPARISONS_IN_MEMORY:
-                await asyncio.sleep(0.1)
+        made = [record(store, replace_text(make_answer(), str(number).zfill(chars))) for number in range(kept + 300)]
         left = await list_ids(store, limit=10_000)
-        await store.retention.delete_old()
-        async with store.database.read_transaction() as connection:
-            texts = await connection.scalar(text("SELECT count(*) FROM history_texts"))
+        found = await find_comparison(store, left[-1])
+        gone = await store.history.find(made[0])
 
-    assert left == made[: -MAX_COMPARISONS_IN_MEMORY - 1 : -1]
-    assert texts == MAX_COMPARISONS_IN_MEMORY
+    assert left == made[: -kept - 1 : -1]
+    assert str(len(made) - kept).zfill(chars) in (found.answers[0].content or "")
+    assert gone is None
+
+
+async def test_votes_on_a_comparison_leave_memory_with_it() -> None:
+    async with open_store(MEMORY) as store:
+        assert store
+        ballots = Votes(store.database)
+        first, last = (record(store, make_answer()) for _ in range(2))
+        for id_ in (first, last):
+            subject, answers = Subject(comparison_id=id_), [VotedAnswer(0, 0, "m"), VotedAnswer(1, 0, "n")]
+            await ballots.draw(f"ballot-{id_}", subject, Voter("", ""), "pair", 0, answers, 10)
+        for _ in range(MAX_IN_MEMORY - 1):
+            record(store, make_answer())
+        await store.retention.delete_old()
+
+        assert await ballots.find(f"ballot-{first}") is None
+        assert await ballots.find(f"ballot-{last}")
 
 
 @pytest.mark.parametrize("location", ["postgresql"], indirect=True)

@@ -11,7 +11,7 @@ from fanout.core.errors import Fault
 from fanout.core.json_text import JsonObject
 from fanout.core.long_lists import IN_STEPS
 from fanout.core.messages import MessageBody
-from fanout.requests.bodies import IN_PATH, EntryCount, ToEntryList, entries_schema
+from fanout.requests.bodies import IN_PATH, EntryCount, entries_schema, to_entry_list
 from fanout.requests.fusions import MEMBERS_SCHEMA, FusionFields, MemberCount, ToMemberList
 from fanout.requests.openai.bodies import OpenAiBody, OpenAiEntry, OpenAiSampling, Parameters
 
@@ -63,7 +63,7 @@ ChatEntry.model_rebuild()
 class ChatBody(OpenAiBody, ChatSampling):
     """A request for chat completions."""
 
-    model: Annotated[list[ChatEntry], IN_STEPS, ToEntryList, EntryCount, entries_schema("ChatEntry")]
+    model: Annotated[list[ChatEntry], IN_STEPS, to_entry_list(ChatEntry), EntryCount, entries_schema("ChatEntry")]
     """A model, an object with a model and parameters of its own, or a list of either."""
     messages: Annotated[list[MessageBody], Field(min_length=1), IN_STEPS]
     """The conversation so far."""
@@ -86,5 +86,5 @@ class ChatBody(OpenAiBody, ChatSampling):
 class DeploymentChatBody(ChatBody):
     """A request for chat completions of the path's model."""
 
-    model: Annotated[list[ChatEntry], IN_STEPS, ToEntryList, EntryCount, IN_PATH] = Field(default_factory=list)
+    model: Annotated[list[ChatEntry], IN_STEPS, to_entry_list(ChatEntry), EntryCount, IN_PATH] = Field(default_factory=list)
     """Ignored: the path names the model."""

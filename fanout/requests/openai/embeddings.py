@@ -16,7 +16,7 @@ from fanout.core.sampling import INT64, Sampling
 from fanout.core.schema import Credential
 from fanout.dispatch.entries import Entry
 from fanout.dispatch.plan import Prompt, Request
-from fanout.requests.bodies import EntryCount, ReturnWhen, ToEntryList, entries_schema
+from fanout.requests.bodies import EntryCount, ReturnWhen, entries_schema, to_entry_list
 from fanout.requests.openai.text import Inputs
 
 Dimensions = Annotated[int | None, Field(ge=1, lt=INT64)]
@@ -44,7 +44,9 @@ class EmbeddingsBody(BoundedObject):
 
     model_config = ConfigDict(extra="allow", strict=True)
 
-    model: Annotated[list[EmbeddingsEntry], IN_STEPS, ToEntryList, EntryCount, entries_schema("EmbeddingsEntry")]
+    model: Annotated[
+        list[EmbeddingsEntry], IN_STEPS, to_entry_list(EmbeddingsEntry), EntryCount, entries_schema("EmbeddingsEntry")
+    ]
     """A model, an object with a model and `dimensions` of its own, or a list of either."""
     input: Inputs
     """A text, a list of texts, a list of token ids, or a list of such lists."""

@@ -14,7 +14,7 @@ from fanout.core.errors import Fault
 from fanout.core.json_text import JsonObject
 from fanout.core.long_lists import IN_STEPS
 from fanout.core.messages import Message
-from fanout.requests.bodies import EntryCount, ToEntryList, entries_schema
+from fanout.requests.bodies import EntryCount, entries_schema, to_entry_list
 from fanout.requests.fusions import MEMBERS_SCHEMA, FusionFields, MemberCount, ToMemberList
 from fanout.requests.openai.bodies import OpenAiBody, OpenAiEntry, OpenAiSampling
 from fanout.requests.openai.response_items import Items, to_messages
@@ -104,7 +104,9 @@ ResponsesEntry.model_rebuild()
 class ResponsesBody(OpenAiBody, ResponsesSampling):
     """A request for responses."""
 
-    model: Annotated[list[ResponsesEntry], IN_STEPS, ToEntryList, EntryCount, entries_schema("ResponsesEntry")]
+    model: Annotated[
+        list[ResponsesEntry], IN_STEPS, to_entry_list(ResponsesEntry), EntryCount, entries_schema("ResponsesEntry")
+    ]
     """A model, an object with a model and parameters of its own, or a list of either."""
     input: Items
     """A question, or the items of a conversation."""

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapV
 from fanout.core.errors import Fault
 from fanout.core.long_lists import IN_STEPS
 from fanout.core.sampling import INT64
-from fanout.requests.bodies import IN_PATH, EntryCount, ToEntryList, entries_schema
+from fanout.requests.bodies import IN_PATH, EntryCount, entries_schema, to_entry_list
 from fanout.requests.fusions import MEMBERS_SCHEMA, FusionFields, MemberCount, ToMemberList
 from fanout.requests.openai.bodies import OpenAiBody, OpenAiEntry, OpenAiSampling, Parameters
 
@@ -77,7 +77,7 @@ TextEntry.model_rebuild()
 class CompletionsBody(OpenAiBody, TextSampling):
     """A request for text completions."""
 
-    model: Annotated[list[TextEntry], IN_STEPS, ToEntryList, EntryCount, entries_schema("TextEntry")]
+    model: Annotated[list[TextEntry], IN_STEPS, to_entry_list(TextEntry), EntryCount, entries_schema("TextEntry")]
     """A model, an object with a model and parameters of its own, or a list of either."""
     prompt: Prompt
     """Text, texts, token ids or lists of them; `null` is the empty text."""
@@ -113,5 +113,5 @@ class CompletionsBody(OpenAiBody, TextSampling):
 class DeploymentCompletionsBody(CompletionsBody):
     """A request for text completions of the path's model."""
 
-    model: Annotated[list[TextEntry], IN_STEPS, ToEntryList, EntryCount, IN_PATH] = Field(default_factory=list)
+    model: Annotated[list[TextEntry], IN_STEPS, to_entry_list(TextEntry), EntryCount, IN_PATH] = Field(default_factory=list)
     """Ignored: the path names the model."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 import uuid
+from functools import partial
 
 from aiohttp import web
 
@@ -15,7 +16,7 @@ from fanout.observability import logs
 from fanout.observability.logs import log
 from fanout.rendering.errors import render_error, render_faults
 from fanout.rendering.history import CLIENT_LEFT
-from fanout.server.connections import ANSWER_SCOPES, SAFE_HEADERS
+from fanout.server.connections import AFTER_SENDING, ANSWER_SCOPES, SAFE_HEADERS
 from fanout.server.lifecycle import DISPATCHER, LIFECYCLE, REQUEST_ID
 from fanout.server.middleware import auth, compression, cors, history, idempotency
 from fanout.server.middleware.history import COMPARISON, REQUEST_OUTCOMES, RequestOutcomes
@@ -52,8 +53,11 @@ async def handle_request(request: web.Request, handler: Handler) -> web.StreamRe
     request_id = given if REQUEST_ID_PATTERN.fullmatch(given) else str(uuid.uuid4())
     request[REQUEST_ID] = request_id
     collected = RequestOutcomes()
-    # Context variables, since log lines and outcomes also come from the tasks of the calls, which inherit them.
-    tokens = logs.request_id.set(request_id), REQUEST_OUTCOMES.set(collected), logs.account.set(None)
+    # Context variables, since log lines and outcomes also come from the tasks of the calls, which inherit them. Never reset:
+    # aiohttp makes a task for each request, and they end with it.
+    logs.request_id.set(request_id)
+    REQUEST_OUTCOMES.set(collected)
+    logs.account.set(None)
     lifecycle = request.app[LIFECYCLE]
     lifecycle.begin_request()
     status = CLIENT_LEFT  # stays if the handler is cancelled
@@ -67,13 +71,17 @@ async def handle_request(request: web.Request, handler: Handler) -> web.StreamRe
         _hand_over_answers(request, collected, is_sent=status != CLIENT_LEFT)
         lifecycle.end_request()
         collected.is_closed = True  # an outcome reported from here on is in neither line nor history
-        total_s = time.perf_counter() - began
-        history.record_comparison(request, status, total_s, collected)
-        log_request(request, status, total_s, collected.outcomes)
-        logs.request_id.reset(tokens[0])
-        REQUEST_OUTCOMES.reset(tokens[1])
-        logs.account.reset(tokens[2])
+        record_end = partial(_record_end, request, status, time.perf_counter() - began, collected)
+        if status == CLIENT_LEFT:
+            record_end()
+        else:
+            request[AFTER_SENDING] = record_end  # a tenth of a millisecond that the client need not wait for
     return response
+
+
+def _record_end(request: web.Request, status: int, total_s: float, collected: RequestOutcomes) -> None:
+    history.record_comparison(request, status, total_s, collected)
+    log_request(request, status, total_s, collected.outcomes)
 
 
 def _hand_over_answers(request: web.Request, collected: RequestOutcomes, *, is_sent: bool) -> None:

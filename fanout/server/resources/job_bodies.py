@@ -19,7 +19,7 @@ from fanout.core.units import LAST_MINUTE
 from fanout.evaluate.scoring.declarations import MAX_SCORERS
 from fanout.jobs.job import JobSpec
 from fanout.jobs.stopping import MAX_WATCHED_ITEMS, make_plan
-from fanout.requests.bodies import EntryCount, Metadata, ObjectBody, ToEntryList, entries_schema
+from fanout.requests.bodies import EntryCount, Metadata, ObjectBody, entries_schema, to_entry_list
 from fanout.requests.fusions import MEMBERS_SCHEMA, FusibleEntry, FusionFields, MemberCount, ToMemberList
 from fanout.store.jobs.records import FailurePolicy
 
@@ -154,7 +154,7 @@ class JobBody(JobChanges):
     """Instead of `items`: an uploaded file of rows, JSONL, CSV, TSV or Parquet by its name."""
     fork_of: str | None = Field(None, min_length=1, max_length=256)
     """Instead of all fields but the limits: a job whose rows and models are used again."""
-    models: Annotated[list[JobEntry], IN_STEPS, ToEntryList, EntryCount, entries_schema("JobEntry")] | None = None
+    models: Annotated[list[JobEntry], IN_STEPS, to_entry_list(JobEntry), EntryCount, entries_schema("JobEntry")] | None = None
     """A model, a set, an object with a model and parameters of its own, or a list of these."""
     repeats: int = Field(1, ge=1, le=MAX_REPEATS)
     """Samples of each row and model."""

@@ -6,6 +6,7 @@ Long texts are stored once, in a table of their own, under their digest.
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 from sqlalchemy import Dialect, Text
 from sqlalchemy.types import TypeDecorator
@@ -28,9 +29,15 @@ class StorableText(TypeDecorator[str]):
 
 def clean_name(name: str) -> str:
     """Return a name as every database can hold it, cut to `MAX_NAME_BYTES`."""
-    name = clean_text(name)
+    if len(name) * 4 <= MAX_NAME_BYTES:
+        return _clean_short_name(name)
     # No character has more than four bytes; one that the cut halves is left out.
-    return name if len(name) * 4 <= MAX_NAME_BYTES else name.encode()[:MAX_NAME_BYTES].decode(errors="ignore")
+    return clean_text(name).encode()[:MAX_NAME_BYTES].decode(errors="ignore")
+
+
+@lru_cache(maxsize=4096)  # the same few names stand in nearly every row; bounded, because callers choose them
+def _clean_short_name(name: str) -> str:
+    return clean_text(name)
 
 
 def clean_text(text: str) -> str:

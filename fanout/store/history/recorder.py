@@ -34,6 +34,8 @@ from fanout.store.tables import answers, comparison_metadata, comparisons, histo
 HistoryMode = Literal["off", "usage", "full"]
 MAX_WAITING, MAX_WAITING_BYTES = 10_000, 64 * 2**20
 """Comparisons that wait to be written, and their size; any more are dropped."""
+MAX_IN_MEMORY, MAX_BYTES_IN_MEMORY = 1_000, 16 * 2**20
+"""Comparisons of a store in memory, and their size; the oldest make room for new ones."""
 MAX_COMPARISONS_PER_WRITE, MAX_BYTES_PER_WRITE = 128, 4 * 2**20
 """Limits of one transaction: others want to write, too."""
 MAX_TURN_S = 0.0005
@@ -70,8 +72,6 @@ class History:
 
     def __init__(self, database: Database, mode: HistoryMode) -> None:
         self.mode = mode
-        self.written = 0
-        """Comparisons written by this process."""
         self._database = database
         self._pending: dict[int, _Pending] = {}  # by number, in the order in which they ended
         self._bytes = 0
@@ -95,9 +95,11 @@ class History:
 
     def record(self, record: ComparisonRecord) -> None:
         """Take a comparison that has ended; drop it if too much waits to be written."""
-        # Bounded, because a database that cannot be written must not fill the memory of a server.
         size = record.size_bytes
-        if len(self._pending) >= MAX_WAITING or self._bytes + size > MAX_WAITING_BYTES:
+        if self._database.in_memory:
+            self._make_room(size)
+        # Bounded, because a database that cannot be written must not fill the memory of a server.
+        elif len(self._pending) >= MAX_WAITING or self._bytes + size > MAX_WAITING_BYTES:
             if not self._dropped:
                 log.error("history.overflowed", database=self._database.name, waiting=len(self._pending))
             self._dropped += 1
@@ -105,6 +107,10 @@ class History:
         self._bytes += size
         self._pending[record.number] = _Pending(record.number, record.id, size, record)
         self._writer.notify()
+
+    def _make_room(self, size_bytes: int) -> None:
+        while self._pending and (len(self._pending) >= MAX_IN_MEMORY or self._bytes + size_bytes > MAX_BYTES_IN_MEMORY):
+            self._bytes -= self._pending.pop(next(iter(self._pending))).size_bytes
 
     @asynccontextmanager
     async def run(self) -> AsyncGenerator[None]:
@@ -119,6 +125,10 @@ class History:
             yield
 
     async def _write_pending(self) -> None:
+        if self._database.in_memory:
+            # They are the history: written to tables of the same process, they would only cost more (40 µs each).
+            await self._prepare_all()
+            return
         while self._pending:
             some = await self._prepare_next()
             async with self._database.write_transaction() as connection:
@@ -126,7 +136,6 @@ class History:
             # Only after the commit: what could not be written stays, and is tried again.
             for rows in some:
                 self._bytes -= self._pending.pop(rows.comparison.number).size_bytes
-            self.written += len(some)
             if self._dropped:
                 log.info("history.overflow_ended", database=self._database.name, lost=self._dropped)
                 self._dropped = 0
@@ -143,6 +152,13 @@ class History:
             await loop.yield_if_due()
         return some
 
+    async def _prepare_all(self) -> None:
+        loop = _LoopYielder()
+        for pending in list(self._pending.values()):
+            if pending.rows is None:
+                await self._prepare(pending)
+                await loop.yield_if_due()
+
     async def _prepare(self, pending: _Pending) -> ComparisonRows:
         if pending.rows is not None:
             return pending.rows
@@ -156,7 +172,8 @@ class History:
             pending.rows, pending.record = rows, None
             if not full:  # without its texts it is small: others may wait in the memory that was counted for them
                 size = 1024 * len(rows.answers)
-                self._bytes -= pending.size_bytes - size
+                if pending.number in self._pending:
+                    self._bytes -= pending.size_bytes - size
                 pending.size_bytes = size
         return pending.rows
 
@@ -179,13 +196,9 @@ class History:
     async def list_comparisons(self, filter_: ComparisonFilter) -> list[StoredComparison]:
         """Return the matching comparisons, newest first, without their answers; also those that are not written yet."""
         # Memory first, then the database: a comparison that is written in between is found twice, never missed.
-        found = {}
-        loop = _LoopYielder()
-        for pending in list(self._pending.values()):
-            rows = await self._prepare(pending)
-            if filter_.matches(rows):
-                found[rows.comparison.number] = queries.summarize(rows)
-            await loop.yield_if_due()
+        await self._prepare_all()
+        waiting = (pending.rows for pending in self._pending.values() if pending.rows and filter_.matches(pending.rows))
+        found = {rows.comparison.number: queries.summarize(rows) for rows in waiting}
         written = await self._database.shield(queries.find_page(self._database, filter_))
         found |= {one.comparison.number: one for one in written}
         return [found[number] for number in sorted(found, reverse=True)[: filter_.limit]]
@@ -206,6 +219,11 @@ class History:
         columns = comparisons.c
         row = await self._database.fetch_one(select(columns.number, columns.account_id).where(columns.id == id_))
         return row.number if row and account_id in (None, row.account_id) else None
+
+    @property
+    def ids_in_memory(self) -> list[str]:
+        """The ids of the comparisons that are not written, which in memory are all."""
+        return [pending.id for pending in self._pending.values()]
 
     def _find_pending(self, id_: str) -> _Pending | None:
         return next((pending for pending in self._pending.values() if pending.id == id_), None)

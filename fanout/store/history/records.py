@@ -13,7 +13,7 @@ from fanout.core.answer_size import measure_answer
 from fanout.core.merge import find_failure, get_finish_reason, list_choices
 from fanout.core.schema import Choice, Completion, Failure, Outcome
 from fanout.core.units import to_ms
-from fanout.core.usage import Usage, UsageTotals, plausible_usage, plausible_usd, sum_known
+from fanout.core.usage import NO_USAGE, Usage, UsageTotals, plausible_usage, plausible_usd, sum_known
 from fanout.store.engine.text_columns import clean_name, clean_text, place_text
 
 DAY_S = 86_400
@@ -163,13 +163,12 @@ def to_rows(record: ComparisonRecord, *, full: bool) -> ComparisonRows:
 
 
 def _to_comparison_row(record: ComparisonRecord) -> ComparisonRow:
-    sums, usages = UsageTotals(), list[Usage]()
+    sums, usages, slowest_s = UsageTotals(), list[Usage](), 0.0
     for outcome in record.outcomes:
+        slowest_s = max(slowest_s, outcome.timing.total_s)
         if isinstance(outcome.result, Completion):
             usages.append(plausible_usage(outcome.result.usage))
             sums.add_answer(usages[-1], plausible_usd(outcome.cost))
-    # Calls run at the same time: what exceeds the slowest of them is Fanout's own.
-    slowest_s = max((outcome.timing.total_s for outcome in record.outcomes), default=0.0)
     return ComparisonRow(
         number=record.number,
         id=record.id,
@@ -190,6 +189,7 @@ def _to_comparison_row(record: ComparisonRecord) -> ComparisonRow:
         cache_write_tokens=sum_known(usage.cache_write_tokens for usage in usages),
         reasoning_tokens=sum_known(usage.reasoning_tokens for usage in usages),
         total_ms=to_ms(record.total_s),
+        # Calls run at the same time: what exceeds the slowest of them is Fanout's own.
         overhead_ms=to_ms(max(record.total_s - slowest_s, 0.0)),
         # Kept even where texts are not: equal requests can be found without knowing what they were.
         digest=hashlib.sha256(record.body).digest(),
@@ -200,40 +200,31 @@ def _to_comparison_row(record: ComparisonRecord) -> ComparisonRow:
 
 def _to_answer_rows(number: int, outcome: Outcome, texts: dict[bytes, str], *, full: bool) -> Iterator[AnswerRow]:
     """Yield a row for each answer that a call should have given."""
-    call, result, timing = outcome.call, outcome.result, outcome.timing
-    completion = result if isinstance(result, Completion) else None
+    call, result, timing, cost = outcome.call, outcome.result, outcome.timing, outcome.cost
+    target, completion = call.target, result if isinstance(result, Completion) else None
+    # Usage and cost of the call stand on its first answer alone, so that sums over answers count them once.
+    usage, usd, source = (
+        plausible_usage(completion.usage if completion else None),
+        plausible_usd(cost),
+        cost.source if cost else None,
+    )
+    upstream_model = _clean_optional((completion.model if completion else None) or target.model)
+    model = (clean_name(target.name), clean_name(target.label), target.provider, upstream_model)
+    times = (to_ms(timing.queued_s), to_ms(timing.first_token_s), to_ms(timing.call_s), to_ms(timing.total_s), timing.attempts)
     for nth, choice in enumerate(list_choices(outcome)):
         failure = find_failure(outcome, choice)
-        content, digest = place_text(_dump_content(choice, failure, nth) if full else None, texts)
-        # Usage and cost of the call stand on its first answer alone, so that sums over answers count them once.
-        usage = plausible_usage(completion.usage if completion and nth == 0 else None)
-        yield AnswerRow(
-            comparison=number,
-            place=call.index + nth,
-            entry=call.entry,
-            sample=call.sample + nth,
-            prompt=call.prompt_index,
-            model=clean_name(call.target.name),
-            label=clean_name(call.target.label),
-            provider=call.target.provider,
-            upstream_model=_clean_optional((completion.model if completion else None) or call.target.model),
-            finish_reason=get_finish_reason(choice, failure),
-            kind=failure.kind if failure else None,
-            code=_clean_optional(failure.code if failure else None),
-            upstream_status=failure.status if failure else None,
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
-            cached_tokens=usage.cached_input_tokens,
-            cost_usd=plausible_usd(outcome.cost) if nth == 0 else None,
-            cost_source=outcome.cost.source if outcome.cost and nth == 0 else None,
-            queued_ms=to_ms(timing.queued_s),
-            ttft_ms=to_ms(timing.first_token_s),
-            call_ms=to_ms(timing.call_s),
-            total_ms=to_ms(timing.total_s),
-            attempts=timing.attempts,
-            content=content,
-            content_digest=digest,
-        )
+        content, digest = place_text(_dump_content(choice, failure, nth), texts) if full else (None, None)
+        # By position, in the order of the columns: by name a row took twice as long.
+        place = (number, call.index + nth, call.entry, call.sample + nth, call.prompt_index)
+        end = (get_finish_reason(choice, failure), *_describe_failure(failure))
+        counts = (usage.input_tokens, usage.output_tokens, usage.cached_input_tokens, usd, source)
+        yield AnswerRow._make((*place, *model, *end, *counts, *times, content, digest))
+        usage, usd, source = NO_USAGE, None, None
+
+
+def _describe_failure(failure: Failure | None) -> tuple[str | None, str | None, int | None]:
+    """Return kind, code and status."""
+    return (failure.kind, _clean_optional(failure.code), failure.status) if failure else (None, None, None)
 
 
 def _dump_content(choice: Choice | None, failure: Failure | None, nth: int) -> str:
