@@ -149,8 +149,11 @@ def plausible_usage(usage: Usage | None) -> Usage:
     if usage is None:
         return NO_USAGE
     counts = (
-        *(usage.input_tokens or 0, usage.output_tokens or 0, usage.cached_input_tokens or 0),
-        *(usage.cache_write_tokens or 0, usage.reasoning_tokens or 0),
+        usage.input_tokens or 0,
+        usage.output_tokens or 0,
+        usage.cached_input_tokens or 0,
+        usage.cache_write_tokens or 0,
+        usage.reasoning_tokens or 0,
     )
     # Nearly every report is plausible, and every answer is looked at twice: then nothing is made.
     if min(counts) >= 0 and max(counts) <= MAX_TOKENS:

@@ -84,7 +84,7 @@ class CallTimes:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._sums = SumsTable(database, call_times, start=CallCount, clean=_clean_key, pool=_pool_key)
+        self._sums = SumsTable(database, call_times, key=TimeKey, start=CallCount, clean=_clean_key, pool=_pool_key)
 
     def observe(self, event: Outcome | Retry) -> None:
         """Count the times of a call that has ended, or a refusal for a limit that is followed by another attempt."""
@@ -106,7 +106,7 @@ class CallTimes:
     def _count(self, event: Outcome | Retry, figure: Figure, step: int) -> None:
         period = int(time.time()) // PERIOD_S * PERIOD_S
         call = event.call
-        self._sums.count(TimeKey(period, call.account_id or "", call.target.provider or "", figure, step)).calls += 1
+        self._sums.count(period, call.account_id or "", call.target.provider or "", figure, step).calls += 1
 
     @asynccontextmanager
     async def run(self) -> AsyncGenerator[None]:

@@ -108,7 +108,7 @@ class UsageLedger:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._sums = SumsTable(database, usage, start=UsageTotals, clean=_clean_key, pool=_pool_key)
+        self._sums = SumsTable(database, usage, key=UsageKey, start=UsageTotals, clean=_clean_key, pool=_pool_key)
 
     def observe(self, event: Outcome | Retry) -> None:
         """Count a call that has ended."""
@@ -119,7 +119,7 @@ class UsageLedger:
         # Callers can invent any number of names; those that exist have an entry or an answer.
         if isinstance(result, Failure) and target.listed_as is None:
             model = upstream_model = ""
-        key = UsageKey(
+        totals = self._sums.count(
             int(time.time()) // 60 * 60,
             event.call.account_id or "",
             model,
@@ -127,7 +127,6 @@ class UsageLedger:
             upstream_model,
             result.kind if isinstance(result, Failure) else ANSWERED,
         )
-        totals = self._sums.count(key)
         if isinstance(result, Failure):
             totals.add_failure()
         else:

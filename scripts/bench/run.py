@@ -27,10 +27,11 @@ from machine import BenchError, get_cores
 from servers import compile_upstream
 from streams import measure_first_token, measure_stream
 from table import Missing, Row, format_table
-from whole import measure_latency, measure_memory, measure_peer, measure_whole
+from whole import measure_history, measure_latency, measure_memory, measure_peer, measure_whole
 
 FIGURES: dict[str, Callable[[Bench], list[Row]]] = {
     "whole": measure_whole,
+    "history": measure_history,
     "peer": measure_peer,
     "latency": measure_latency,
     "stream": measure_stream,

@@ -47,6 +47,29 @@ async def test_a_byte_order_mark_before_the_body_is_ignored(embedded_client: Cli
 
 
 @pytest.mark.parametrize(
+    "body",
+    [
+        GOOD,
+        b"\xef\xbb\xbf" + GOOD,
+        b"{",
+        GOOD[:-1] + b', "temperature": NaN}',
+        GOOD[:-1] + b', "temperature": 1e999}',
+        GOOD[:-1] + b', "temperature": "hot"}',
+        GOOD[:-1] + b', "metadata": {"a": "' + b"x" * 20_000 + b'"}}',
+    ],
+    ids=range(7),
+)
+async def test_a_body_that_comes_with_its_head_is_read_like_one_that_comes_later(embedded_client: Client, body: bytes) -> None:
+    with_head = parse_response(await embedded_client.send_raw(encode_request(body)))
+    head = encode_request(body, headers="Expect: 100-continue\r\n").removesuffix(body)
+    later = parse_response(await embedded_client.send_raw(head, then=body))
+
+    assert with_head[0] == later[0]
+    assert with_head[2].get("error") == later[2].get("error")
+    assert len(with_head[2].get("choices", ())) == len(later[2].get("choices", ())) == (with_head[0] == 200)
+
+
+@pytest.mark.parametrize(
     ("kind", "status"),
     [
         ("application/json", 200),

@@ -162,13 +162,16 @@ class Client:
         assert stream.is_done
         return stream
 
-    async def send_raw(self, data: bytes, *, wait_s: float = 5.0) -> bytes:
-        """Return what the server answers to these bytes until it closes the connection."""
+    async def send_raw(self, data: bytes, *, then: bytes = b"", wait_s: float = 5.0) -> bytes:
+        """Return what the server answers to these bytes, and to those that it has asked for, until it closes the connection."""
         host, port = self.server.url.removeprefix("http://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(data)
         try:
             async with asyncio.timeout(wait_s):
+                if then:
+                    assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+                    writer.write(then)
                 return await reader.read()
         finally:
             writer.close()

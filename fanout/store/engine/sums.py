@@ -46,6 +46,7 @@ class SumsTable(Generic[Key, Total]):
         database: Database,
         table: Table,
         *,
+        key: type[Key],
         start: Callable[[], Total],
         clean: Callable[[Key], Key],
         pool: Callable[[Key, Key], Key],
@@ -55,22 +56,24 @@ class SumsTable(Generic[Key, Total]):
         Args:
             database: the store's.
             table: its columns are the fields of a key and those of the sums.
+            key: the type of its keys.
             start: makes a counter.
             clean: makes a key that the database can store.
             pool: makes the key, with `REST` for names, that counts further keys once too many wait; of it and the oldest.
         """
         self._database, self._table = database, table
-        self._start, self._clean, self._pool = start, clean, pool
+        self._key, self._start, self._clean, self._pool = key, start, clean, pool
         self._waiting: dict[Key, Total] = {}
         # Held while counters are on their way into the database, so that a report sees each of them exactly once.
         self._lock = asyncio.Lock()
         self._add = database.insert_or_add(table)
         self._writer = WriteBehind(table.name, database.name, self._write_waiting, self._count_waiting)
 
-    def count(self, key: Key) -> Total:
-        """Return the counter of a key, to be added to."""
-        # The key as it came: this runs for every call, and cleaning is needed only for a key that has no counter yet.
-        return self._waiting.get(key) or self._start_counter(key)
+    def count(self, *key: Any) -> Total:
+        """Return the counter of a key, given by its fields, to be added to."""
+        # As they came, and as a plain tuple, which finds the same counter: this runs for every call, and only a key that has
+        # no counter yet need be made and cleaned.
+        return self._waiting.get(key) or self._start_counter(self._key(*key))  # type: ignore[call-overload]
 
     def _start_counter(self, key: Key) -> Total:
         self._writer.notify()
@@ -114,7 +117,7 @@ class SumsTable(Generic[Key, Total]):
                 # What could not be written is kept, and what has been counted since is added to it.
                 newer, self._waiting = self._waiting, waiting
                 for key, more in newer.items():
-                    self.count(key).add(more)
+                    self.count(*key).add(more)
                 raise
 
     @asynccontextmanager
