@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from fanout.core.errors import RequestError
-from fanout.requests.bodies import MAX_ENTRIES, MAX_NAME_CHARS, validate_body
+from fanout.requests.bodies import MAX_ENTRIES, validate_body
+from fanout.requests.fusions import MAX_NAME_CHARS
 from fanout.requests.openai.chat import ChatBody
 from fanout.requests.openai.embeddings import EmbeddingsBody
 from fanout.requests.openai.responses import ResponsesBody

@@ -163,7 +163,7 @@ class Client:
         return stream
 
     async def send_raw(self, data: bytes, *, then: bytes = b"", wait_s: float = 5.0) -> bytes:
-        """Return what the server answers to these bytes, and to those that it has asked for, until it closes the connection."""
+        """Return what the server answers until it closes the connection; `then` is sent once it says to continue."""
         host, port = self.server.url.removeprefix("http://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(data)
