@@ -16,7 +16,7 @@ from fanout.core.messages import MessageBody
 from fanout.core.schema import Credential
 from fanout.dispatch.entries import Entry
 from fanout.dispatch.plan import Request
-from fanout.requests.bodies import EntryCount, ReturnWhen, ToEntryList, entries_schema
+from fanout.requests.bodies import EntryCount, ReturnWhen, entries_schema, to_entry_list
 
 
 class TokenizeEntry(BoundedObject):
@@ -39,7 +39,7 @@ class TokenizeBody(BoundedObject):
 
     model_config = ConfigDict(extra="allow", strict=True, use_attribute_docstrings=True)
 
-    model: Annotated[list[TokenizeEntry], IN_STEPS, ToEntryList, EntryCount, entries_schema("TokenizeEntry")]
+    model: Annotated[list[TokenizeEntry], IN_STEPS, to_entry_list(TokenizeEntry), EntryCount, entries_schema("TokenizeEntry")]
     """A model, an object with a model and a label, or a list of either."""
     prompt: str | None = None
     """A text; or `messages`."""
