@@ -10,6 +10,7 @@ from typing_extensions import Doc, TypedDict
 from fanout.core.json_text import JsonObject
 from fanout.core.units import to_unix_seconds
 from fanout.rendering.estimates import EstimateJson, get_bounds, render_statistic, scale
+from fanout.rendering.fusions import FusionComparisonJson, render_fusion_report
 from fanout.rendering.judges import JudgeJson, render_judge
 from fanout.rendering.preferences import PreferencesJson, render_preferences
 from fanout.rendering.stopping import StoppingJson, render_stopping
@@ -153,6 +154,9 @@ class ReportJson(TypedDict):
     metrics: Annotated[Sequence[MetricJson], Doc("One for each scorer, and `people` where people have scored answers.")]
     preferences: Annotated[Sequence[PreferencesJson], Doc("By people's votes on pairs of answers, and by judges of pairs.")]
     judges: Annotated[Sequence[JudgeJson], Doc("Judges and how far they can be trusted.")]
+    fusions: Annotated[
+        Sequence[FusionComparisonJson], Doc("Each fusion beside its best member and that member fused with itself, by metric.")
+    ]
     stopping: Annotated[StoppingJson | None, Doc("Where the job was to stop as soon as it was decided.")]
     latency_pairs: Annotated[Sequence[LatencyPairJson], Doc("Differences of the successful attempts' times.")]
     methods: Annotated[Sequence[str], Doc("Methods by name, which docs/statistics.md explains.")]
@@ -184,6 +188,7 @@ def render_report(report: Report) -> ReportJson:
         "metrics": [_render_metric(metric) for metric in report.metrics],
         "preferences": [render_preferences(one) for one in report.preferences],
         "judges": [render_judge(judge) for judge in report.judges],
+        "fusions": [render_fusion_report(fusion) for fusion in report.fusions],
         "stopping": render_stopping(report.stopping) if report.stopping else None,
         "latency_pairs": [_render_latency_pair(pair) for pair in report.latencies],
         "methods": list(report.methods),

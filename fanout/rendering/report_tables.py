@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from fanout.rendering.figures import Kind, ReportTable, format_band
+from fanout.rendering.fusions import table_fusions
 from fanout.rendering.judges import table_corrected, table_judges
 from fanout.rendering.preferences import list_preference_tables
 from fanout.rendering.report import MetricJson, ReportJson, ReportModelJson
@@ -28,6 +29,8 @@ def list_tables(report: ReportJson) -> list[ReportTable]:
             tables.append(table_pairs(metric))
         if any(len(model["by_repeat"]) > 1 for model in metric["models"]):
             tables.append(table_repeats(metric))
+    if report["fusions"]:
+        tables.append(table_fusions(report["fusions"]))
     for preference in report["preferences"]:
         tables += list_preference_tables(preference)
     if report["stopping"]:
@@ -207,6 +210,7 @@ def list_verdicts(report: ReportJson) -> list[str]:
     """Return the verdict of every metric and of every source of preferences."""
     stopping = report["stopping"]["sentence"] if report["stopping"] else None
     found = [metric["verdict"] for metric in report["metrics"]]
+    found += [fusion["sentence"] for fusion in report["fusions"]]
     found += [one["verdict"] for one in report["preferences"]]
     return [stopping, *found] if stopping else found
 

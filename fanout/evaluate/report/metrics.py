@@ -163,14 +163,18 @@ def format_interval(interval: Interval | None) -> str:
 
 def format_difference(pair: PairComparison) -> str:
     """Return the size of a pair's difference, which way it goes being known, with interval and p-value."""
-    estimate = pair.test.difference
+    return format_lead(pair.test.difference, pair.adjusted_p)
+
+
+def format_lead(estimate: Estimate, p_value: float | None) -> str:
+    """Return the size of a difference, which way it goes being known, with interval and p-value."""
     shown = f"{abs(estimate.value or 0.0):.4g}"
     if estimate.interval:
         # The text names the leader, so the difference is shown as its lead, whatever its sign.
         low, high = sorted((estimate.interval.low, estimate.interval.high))
         turned = (low, high) if (estimate.value or 0.0) >= 0 else (-high, -low)
         shown += f" [{turned[0]:.4g}, {turned[1]:.4g}]"
-    return f"{shown} ({format_p(pair.adjusted_p)}, {estimate.n:,} items)"
+    return f"{shown} ({format_p(p_value)}, {estimate.n:,} items)"
 
 
 def format_p(p_value: float | None) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from fanout.core.json_text import JsonObject
+from fanout.evaluate.report.fusions import CHOICE_METHOD, FusionReport, mark_fusion, report_fusions
 from fanout.evaluate.report.judges import JudgeReport, assess_judge, list_judgements
 from fanout.evaluate.report.matrix import build_matrix
 from fanout.evaluate.report.measures import JobMeasures, ModelMeasures
@@ -56,6 +57,8 @@ class Report:
     preferences: Sequence[PreferenceReport]
     """By people's votes, and by judges of pairs."""
     judges: Sequence[JudgeReport]
+    fusions: Sequence[FusionReport]
+    """Each beside its best member and that member fused with itself, on every metric."""
     stopping: StoppingReport | None
     """Where the job was to stop as soon as it was decided."""
     methods: Sequence[str]
@@ -69,12 +72,15 @@ def build_report(measures: JobMeasures) -> Report:
     judges = [assess_judge(judge, measures.votes, measures.labels, measures.models) for judge in measures.judges]
     unvalidated = {judge.name: judge.note for judge in judges if judge.note}
     models = [_describe_model(model) for model in measures.models]
-    metrics = []
+    operations = {model.name: model.operations for model in models}
+    metrics: list[MetricReport] = []
+    fusions: list[FusionReport] = []
     for scorer in measures.scorers:
         matrix = build_matrix(measures, scorer, job.spec.failed)
         # In the matrix's order, not the job's: items that a metric drops have no group there.
         groups = None if clusters is None else [clusters[item] for item in matrix.items.tolist()]
         metrics.append(mark_figures(compare_models(matrix, scorer, groups), unvalidated.get(scorer.label)))
+        fusions += report_fusions(measures, matrix, scorer, operations, groups)
     latencies = compare_latencies(measures.models)
     preferences = list(_compare_preferences(measures, unvalidated))
     return Report(
@@ -88,8 +94,11 @@ def build_report(measures: JobMeasures) -> Report:
         latencies=latencies,
         preferences=preferences,
         judges=judges,
+        fusions=[mark_fusion(fusion, unvalidated.get(fusion.metric)) for fusion in fusions],
         stopping=report_stopping(measures),
-        methods=list(dict.fromkeys(_list_methods(models, metrics, latencies, preferences, judges))),
+        methods=list(
+            dict.fromkeys((*_list_methods(models, metrics, latencies, preferences, judges), *[CHOICE_METHOD][: len(fusions)]))
+        ),
         notes=[*_list_notes(measures, models, metrics, preferences), *_list_judge_notes(judges)],
     )
 

@@ -16,7 +16,14 @@ from fanout.rendering.report_html.answers import AnswerPack, compress
 from fanout.rendering.report_html.blocks import Blocks, list_texts, section
 from fanout.rendering.report_html.markup import Markup, element, join
 from fanout.rendering.report_html.opinion_sections import build_judges, build_preferences
-from fanout.rendering.report_html.sections import build_cards, build_costs, build_metric, build_stopping, pick_tones
+from fanout.rendering.report_html.sections import (
+    build_cards,
+    build_costs,
+    build_fusions,
+    build_metric,
+    build_stopping,
+    pick_tones,
+)
 from fanout.rendering.report_tables import list_policies, list_verdicts, table_parameters
 
 FOLDER = Path(__file__).with_name("assets")
@@ -117,6 +124,7 @@ def _build_body(report: ReportJson, title: str, blocks: Blocks) -> Iterator[Mark
     metrics = list(enumerate(report["metrics"]))
     links = {"stopping": "Stopping"} if report["stopping"] else {}
     links |= {f"metric-{number}": metric["name"] for number, metric in metrics}
+    links |= {"fusions": "Fusions"} if report["fusions"] else {}
     links |= {f"preferences-{number}": one["source"] for number, one in enumerate(report["preferences"])}
     links |= {"judges": "Judges"} if report["judges"] else {}
     links |= {"costs": "Cost and time", "answers": "Answers", "methods": "Methods"}
@@ -131,6 +139,8 @@ def _build_body(report: ReportJson, title: str, blocks: Blocks) -> Iterator[Mark
         yield build_stopping(report["stopping"], blocks)
     for number, metric in metrics:
         yield build_metric(metric, number, tones, blocks)
+    if report["fusions"]:
+        yield build_fusions(report["fusions"], blocks)
     for number, preferences in enumerate(report["preferences"]):
         yield build_preferences(preferences, number, tones, blocks)
     if report["judges"]:

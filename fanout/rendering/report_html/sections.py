@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from fanout.rendering.figures import Cell, Kind, ReportTable, format_band, format_cell, format_score
+from fanout.rendering.fusions import FusionComparisonJson, table_fusions
 from fanout.rendering.report import DurationJson, MetricJson, ModelScoreJson, PairJson, ReportJson, ReportModelJson
 from fanout.rendering.report_html.blocks import Blocks, section
 from fanout.rendering.report_html.canvas import MINUS, format_ms, format_plain, format_usd, get_tone
@@ -190,6 +191,13 @@ def _to_pair_row(pair: PairJson) -> IntervalRow:
 def format_difference(value: float) -> str:
     """Return a difference with its sign."""
     return f"{'+' if value > 0 else '−' if value < 0 else ''}{format_score(abs(value))}"
+
+
+def build_fusions(fusions: Sequence[FusionComparisonJson], blocks: Blocks) -> Markup:
+    """Return each fusion beside its best member, and beside that member fused with itself."""
+    choice = "The best member is chosen on other items than those on which it is compared."
+    sentences = element("ul", *(element("li", fusion["sentence"]) for fusion in fusions))
+    return section("fusions", "Fusions", sentences, element("p", choice, class_="quiet"), blocks.fold(table_fusions(fusions)))
 
 
 def build_stopping(stopping: StoppingJson, blocks: Blocks) -> Markup:

@@ -72,6 +72,32 @@ async def test_an_entry_has_a_name_and_parameters_of_its_own_and_the_same_model_
     assert await page.locator(".column h2").all_inner_texts() == ["up/echo · 1", "up/echo · 2", "cold · 1", "cold · 2"]
 
 
+async def test_the_chosen_models_are_fused_by_one_click_and_the_answer_says_what_it_is_made_from(visitor: Visit) -> None:
+    page = visitor.page
+    await visitor.choose("local/ngram-3", "up/400")
+    await page.click("#add-fusion")
+    await page.fill("#prompt", "The return statement")
+    await page.click("#run")
+    await visitor.wait_for_states("done", "failed", "done")
+
+    fusion = page.locator(".column").last
+    assert await fusion.locator("h2").inner_text() == "fusion(local/ngram-3, up/400 by local/ngram-3)"
+    notes = await fusion.locator(".notes").inner_text()
+    assert "made from local/ngram-3 · without up/400 (bad_request: " in notes
+    assert "cost of all unknown" in notes  # the server of this test knows no prices
+
+    await visitor.choose("fusion(up/say-one, up/say-two by up/say-three)")
+    await page.click("#run")
+    await visitor.wait_for_states("done", "done", "done")
+    names = await page.locator(".column h2").all_inner_texts()
+    assert names[1:] == ["up/say-one (member)", "up/say-two (member)"]
+    await page.click("text=Continue with all")
+    await page.fill("#continuation", "and then?")
+    await page.click("text=Send")
+    await visitor.wait_for_states("done", "done", "done")
+    assert await page.locator(".column h2").all_inner_texts() == names
+
+
 async def test_a_failure_stands_in_its_column_and_says_what_to_do_and_keeps_the_text_so_far(visitor: Visit) -> None:
     await visitor.run("up/chunks-6-cut", "needs-key", "up/401", "ok")
     await visitor.wait_for_states("failed", "failed", "failed", "done")

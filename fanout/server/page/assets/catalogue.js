@@ -12,6 +12,9 @@ const byName = computed(() => new Map((models.value ?? []).map((model) => [model
 
 export const findModel = (name) => byName.value.get(name);
 
+/** Return whether a name means a fusion: one answer that a model makes of the answers of several. */
+export const isFusion = (name) => Boolean(name?.startsWith("fusion("));
+
 export async function loadModels() {
   try {
     const listed = await getJson("/v1/models");

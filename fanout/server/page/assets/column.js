@@ -31,8 +31,15 @@ function Figures({ column }) {
   </dl>`;
 }
 
+/** Say what a fused answer is made from, and what all of it cost. */
+function describeFusion({ members, cost_usd: usd }) {
+  const used = members.filter((member) => !member.left_out).map((member) => member.label);
+  const left = members.filter((member) => member.left_out).map((member) => `without ${member.label} (${member.left_out})`);
+  return [`made from ${used.join(", ") || "nothing"}`, ...left, usd === null ? "cost of all unknown" : `${cost(usd)} for all`];
+}
+
 function Notes({ end }) {
-  const notes = [];
+  const notes = end?.fusion ? describeFusion(end.fusion) : [];
   if (end?.finish_reason === "length") notes.push("cut at the limit of tokens");
   if (end?.refusal) notes.push(`refused: ${end.refusal}`);
   if (end?.other_content?.length) notes.push(`also: ${end.other_content.join(", ")}`);
@@ -59,7 +66,7 @@ function Failure({ column }) {
 export function ColumnView({ column, base, run, onContinue, onBase }) {
   const { label, model, sample, samples } = column.place;
   const state = column.state.value;
-  const name = samples > 1 ? `${label} · ${sample + 1}` : label;
+  const name = `${label}${samples > 1 ? ` · ${sample + 1}` : ""}${column.place.is_member ? " (member)" : ""}`;
   const canCompare = base && base !== column && !column.isRunning && column.text;
   return html`<article class="column ${state}" aria-label="Answer of ${name}">
     <header>

@@ -1,6 +1,7 @@
 // The view Compare: a prompt, the models, and their answers as they come.
 import { html, signal, useEffect, useState } from "./vendor/preact.js";
 import { Columns } from "./columns.js";
+import { isFusion } from "./catalogue.js";
 import { buildBody, chosen, prompt, takeRequest } from "./composer.js";
 import { ModelPicker } from "./model_picker.js";
 import { PromptForm } from "./prompt_form.js";
@@ -31,10 +32,11 @@ function toMessages(run, column) {
 
 function continueRun(run, text, column) {
   const body = run.request.value;
-  const list = run.columns.value.filter((other) => other.place.sample === 0 && (column || other.text));
+  const list = run.columns.value.filter((other) => other.place.sample === 0 && !other.place.is_member && (column || other.text));
   const model = list.map((other) => {
     const written = body.model[other.place.entry] ?? {};
     const { label, model: name } = other.place;
+    if (isFusion(written.model)) return { ...written, messages: toMessages(run, column ?? other) };
     const own = written.model === name ? written : {};
     return { ...own, model: name, ...(label === name ? {} : { label }), messages: toMessages(run, column ?? other) };
   });

@@ -1,11 +1,15 @@
 // The models of the next request, each with a name and parameters of its own if wanted.
 import { html, useState } from "./vendor/preact.js";
-import { findModel } from "./catalogue.js";
+import { findModel, isFusion } from "./catalogue.js";
 import { chosen, FIELDS } from "./composer.js";
 import { Dialog } from "./dialog.js";
 import { ModelPicker } from "./model_picker.js";
 import { ParameterFields } from "./parameter_fields.js";
 import { entries } from "./store.js";
+
+/** Most members of a fusion, and the longest name of an entry. */
+const MAX_MEMBERS = 16;
+const MAX_NAME_CHARS = 256;
 
 const replaceAt = (list, place, entry) => list.map((other, number) => (number === place ? entry : other));
 
@@ -25,6 +29,10 @@ export function EntryList() {
   const [isPicking, setPicking] = useState(false);
   const [edited, setEdited] = useState(null);
   const list = chosen.value;
+  const names = list.map((entry) => entry.model).filter((name) => !isFusion(name));
+  const maker = names.find((name) => findModel(name));
+  const written = `fusion(${names.join(", ")} by ${maker})`;
+  const fusion = maker && names.length > 1 && names.length <= MAX_MEMBERS && written.length <= MAX_NAME_CHARS ? written : null;
   const pick = (model) => {
     entries.value = [...chosen.value, { model }];
   };
@@ -38,6 +46,7 @@ export function EntryList() {
         <button class="entry-remove" aria-label="Remove ${entry.label || entry.model}" onClick=${() => (entries.value = list.filter((_, number) => number !== place))}>✕</button>
       </span>`;
     })}
+    ${fusion && html`<button class="add" id="add-fusion" title="One more answer, made of the others' answers by ${maker}" onClick=${() => pick(fusion)}>+ Fuse them</button>`}
     <button class="add" id="add-model" onClick=${() => setPicking(true)}>+ Add a model</button>
     ${isPicking && html`<${ModelPicker} onPick=${pick} onClose=${() => setPicking(false)} />`}
     ${edited !== null && list[edited] && html`<${OwnParameters} place=${edited} onClose=${() => setEdited(null)} />`}

@@ -1,7 +1,7 @@
 // The choice of models: a search over the catalogue, sets, and any name by hand.
 import { html, useMemo, useState } from "./vendor/preact.js";
 import { Dialog } from "./dialog.js";
-import { models, searchModels, sets } from "./catalogue.js";
+import { isFusion, models, searchModels, sets } from "./catalogue.js";
 import { cost } from "./formats.js";
 import { useJson } from "./loader.js";
 
@@ -31,7 +31,7 @@ export function ModelPicker({ onPick, onClose }) {
   const found = useMemo(() => searchModels(text), [text, models.value]);
   const foundSets = sets.value.filter((set) => set.id.includes(text.toLowerCase().trim()));
   const name = text.trim();
-  const isPattern = name.includes("*");
+  const isPattern = name.includes("*") && !isFusion(name);
   const readyFound = found.filter((model) => model.ready);
   const submit = (event) => {
     event.preventDefault();
@@ -50,7 +50,7 @@ export function ModelPicker({ onPick, onClose }) {
     <h3>${found.length} models</h3>
     <ul class="choices">${found.slice(0, MAX_SHOWN).map((model) => html`<${Choice} key=${model.id} model=${model} keyPage=${keyPages.get(model.provider)} onPick=${onPick} />`)}</ul>
     ${found.length > MAX_SHOWN && html`<p class="quiet">${found.length - MAX_SHOWN} more: search to find them.</p>`}
-    ${!found.length && name && !isPattern && html`<button class="choice" onClick=${submit}>Add “${name}” as it stands: ${"<provider>/<id>"} names any model of a provider</button>`}
+    ${!found.length && name && !isPattern && html`<button class="choice" onClick=${submit}>Add “${name}” as it stands: ${"<provider>/<id>"} names any model of a provider, and ${"fusion(a, b by c)"} one answer that c makes of a's and b's</button>`}
     <p class="quiet">Models that need a key: set the variable where the server runs and start it again, or run <code>fanout init</code>, which asks for keys and tries them.</p>
   <//>`;
 }
