@@ -51,6 +51,8 @@ class JobOptions(SamplingOptions, total=False):
     scorers: Sequence[Mapping[str, Any]]
     """Declarations of scorers, as `POST /v1/jobs` takes them."""
     strict: bool
+    self_fusions: bool
+    """Whether every fusion's members are also fused with themselves, for the report."""
     max_cost_usd: float | None
     """The job stops before it costs more."""
     attempts: int | None
@@ -246,7 +248,7 @@ def _build_spec(models: Models | None, settings: Settings, options: JobOptions) 
     entries = parse_entries(choose_default_models(settings).names if models is None else models, faults)
     if faults:
         raise RequestError(faults)
-    named = ("template", "system", "repeats", "strict", "max_cost_usd", "attempts", "concurrency", "name")
+    named = ("template", "system", "repeats", "strict", "max_cost_usd", "attempts", "concurrency", "name", "self_fusions")
     fields = {name: options[name] for name in named if name in options}  # type: ignore[literal-required]
     others = {name: value for name, value in options.items() if name not in (*named, "scorers") and value is not None}
     rows = [entry.to_mapping() for entry in entries]

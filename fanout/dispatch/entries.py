@@ -157,6 +157,25 @@ def expand_entries(written: Sequence[Entry], catalogue: Catalogue) -> Sequence[E
     return expanded
 
 
+def add_self_fusions(written: Sequence[Entry], catalogue: Catalogue) -> tuple[Entry, ...]:
+    """Return the entries, and for every member of every fusion the fusion of that member with itself, if it is not among them.
+
+    Raises:
+        RequestError: see `expand_entries`.
+    """
+    fusions: list[Entry] = []
+    for place, entry in enumerate(found for one in written for found in _expand_set(one, catalogue)):
+        if entry.fusion:
+            members = tuple(_list_members(entry.fusion, f"model[{place}].fusion", catalogue))
+            fusions.append(replace(entry, label=None, fusion=replace(entry.fusion, of=members)))
+    added: list[Entry] = []
+    for entry in fusions:
+        of, template = (entry.fusion.of, entry.fusion.template) if entry.fusion else ((), None)
+        own = [replace(entry, fusion=FusionEntry((member,) * len(of), template)) for member in of]
+        added += [other for place, other in enumerate(own) if other not in (*fusions, *added, *own[:place])]
+    return (*written, *added)
+
+
 def _expand_set(entry: Entry, catalogue: Catalogue) -> Iterator[Entry]:
     """Yield the members of a set: entries with the parameters of the set's entry; any other entry as it is."""
     members = catalogue.find_set(entry.model) if entry.fusion is None else None

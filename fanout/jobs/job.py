@@ -42,6 +42,8 @@ class JobSpec:
     """Maximum attempts of a unit; `None`: as in the provider's row."""
     concurrency: int | None = None
     """Maximum concurrent calls of each account; `None`: as many as the account accepts."""
+    self_fusions: bool = False
+    """Each member of a fusion is also fused with itself, so that a report can tell what the others are worth."""
     cache: bool = False
     """Reuse stored answers to equal requests."""
     scorers: tuple[Mapping[str, Any], ...] = ()
@@ -146,6 +148,11 @@ class Job:
         values["spec"] = _SPEC_JSON.validate_json(row.spec)
         values["fingerprint"] = FINGERPRINT_JSON.validate_json(row.fingerprint)
         return cls(**values)
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """Labels of its entries in their order, sets and fusions written out; none where each line names models of its own."""
+        return [name.partition(": ")[2] for name in self.fingerprint] if self.spec.kind == "rows" else []
 
     @property
     def dead_owners(self) -> Sequence[str]:

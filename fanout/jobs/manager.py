@@ -65,7 +65,7 @@ class JobManager:
         Raises:
             RequestError: names every bad row and its line, up to `MAX_FAULTS`; nothing is stored.
         """
-        job_id = job_id or f"job_{uuid.uuid4().hex}"
+        job_id, spec = job_id or f"job_{uuid.uuid4().hex}", self.planner.write_out(spec)
         await self._creator.create(spec, rows, account_id=account_id or "", job_id=job_id, forked_from=forked_from)
         return await self.find_job(job_id)
 
@@ -74,7 +74,7 @@ class JobManager:
 
         `create` refuses the same inputs, and models without a key.
         """
-        return await self._creator.estimate(spec, rows)
+        return await self._creator.estimate(self.planner.write_out(spec), rows)
 
     async def find_job(self, job_id: str, account_id: str | None = None) -> Job:
         """Return a job by its id.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from fanout.config.settings import ProviderSettings
 from fanout.core.errors import Fault, RequestError
 from fanout.core.json_text import JsonObject
 from fanout.core.schema import Call
 from fanout.dispatch.dispatcher import Dispatcher
-from fanout.dispatch.entries import Entry
+from fanout.dispatch.entries import Entry, add_self_fusions, parse_entries
 from fanout.dispatch.plan import Request
 from fanout.jobs.job import FINGERPRINT_JSON, Fingerprint, Job, JobKind, JobSpec, RequestBuilder, RequestBuilderFactory
 from fanout.jobs.row_request import RowRequestBuilder
@@ -28,6 +29,17 @@ class JobPlanner:
     def make_builder(self, spec: JobSpec, account_id: str) -> RequestBuilder:
         """Return the request builder of a job, or raise `RequestError` where its models or template cannot be used."""
         return self._builders[spec.kind](spec, account_id)
+
+    def write_out(self, spec: JobSpec) -> JobSpec:
+        """Return a specification with the fusions that it asks for without naming them."""
+        if not spec.self_fusions:
+            return spec
+        faults: list[Fault] = []
+        entries = parse_entries(spec.models, faults)
+        if faults:
+            raise RequestError(faults)
+        models = [entry.to_mapping() for entry in add_self_fusions(entries, self.dispatcher.catalogue)]
+        return replace(spec, models=tuple(models))
 
     def plan_item(self, job: Job, body: str) -> list[Call]:
         """Return the calls of one item of a job."""

@@ -68,6 +68,7 @@ class JobJson(TypedDict):
     ]
     reason: Annotated[str | None, Doc("Why it is in that state.")]
     models: Annotated[Sequence[JsonObject], Doc("Its models, with their parameters.")]
+    labels: Annotated[Sequence[str], Doc("Labels of its entries, sets and fusions written out; none for batches.")]
     repeats: Annotated[int, Doc("Samples of each row and model.")]
     template: Annotated[str | None, Doc("The prompt, with the row's columns as `{{name}}`.")]
     system: Annotated[str | None, Doc("System message of rows that have none.")]
@@ -143,6 +144,7 @@ def render_job(progress: Progress) -> JobJson:
         "state": job.state,
         "reason": job.reason,
         "models": [dict(entry) for entry in spec.models],
+        "labels": list(job.labels),
         "repeats": spec.repeats,
         "template": spec.template,
         "system": spec.system,

@@ -147,7 +147,7 @@ async def test_equal_answers_make_an_equal_question_that_a_cache_finds(upstream:
     assert all("apple" in record["text"] for record in records if record["entry"] == 0)
 
 
-async def test_requests_that_name_their_own_models_may_name_fusions(upstream: Upstream, tmp_path: Path) -> None:
+async def test_an_entry_may_have_a_label_and_members_with_parameters(upstream: Upstream, tmp_path: Path) -> None:
     async with open_jobs(upstream.url, tmp_path, more=MORE) as kept:
         models = ({"fusion": {"of": ["a", {"model": "b", "temperature": 1}], "by": "c"}, "label": "mix"},)
         job = await kept.manager.create(JobSpec(models=models), [InputRow(1, {"prompt": "q"})])
@@ -156,6 +156,26 @@ async def test_requests_that_name_their_own_models_may_name_fusions(upstream: Up
 
     assert [record["label"] for record in records] == ["mix", "a", "b"]
     assert job.fingerprint["0: mix"]["fusion"] == {"of": [1, 2], "prompt": "1"}
+
+
+async def test_a_job_adds_the_fusions_of_members_with_themselves_once_each(upstream: Upstream, tmp_path: Path) -> None:
+    more = {**MORE, "sets": {"fruit": ["a", "b"]}}
+    given = ({"fusion": {"of": ["fruit"], "by": "c"}, "label": "mix"}, {"model": "fusion(a*2 by c)"})
+    async with open_jobs(upstream.url, tmp_path, more=more) as kept:
+        job = await kept.create(2, *given, self_fusions=True)
+        job = await kept.manager.run(job.id)
+
+    assert job.state == "done"
+    assert job.labels == ["mix", "fusion(a*2 by c)", "fusion(b*2 by c)", "a", "b", "a", "b"]
+
+
+async def test_a_lost_member_is_asked_on_for_a_fusion_that_goes_on(upstream: Upstream, tmp_path: Path) -> None:
+    async with open_jobs(upstream.url, tmp_path, more=MORE) as kept:
+        job = await kept.create(30, "fusion(a, b by c)", "up/ok")
+        job = await kept.manager.run(job.id, lambda worker: [worker._scheduler.drop_entry(entry) for entry in (1, 2, 3)])
+        records = list(build_records(await kept.list_results(job)))
+
+    assert Counter(record["entry"] for record in records) == {0: 30, 2: 30, 3: 30}
 
 
 def test_a_gate_is_full_until_fusions_end_or_their_queue_closes() -> None:

@@ -166,6 +166,8 @@ class JobBody(JobChanges):
     """Sampling parameters of all models and rows that have none of their own."""
     strict_parameters: bool = False
     """A parameter that a model does not support fails its call instead of being ignored or adjusted."""
+    self_fusions: bool = False
+    """Fuses every fusion's members with themselves, too, each: its report then compares it with that of its best member."""
     cache: bool = False
     """Answers that other jobs received to the same requests are reused."""
     scorers: ScorerList | None = None
@@ -213,6 +215,7 @@ class JobBody(JobChanges):
             attempts=self.attempts,
             concurrency=self.concurrency,
             cache=self.cache,
+            self_fusions=self.self_fusions,
             scorers=tuple(scorers),
             failed=self.failed,
             until_decided=self.until_decided.to_plan() if self.until_decided else {},

@@ -93,7 +93,7 @@ async def list_items(request: web.Request) -> web.StreamResponse:
 
 
 def _to_filter(query: ItemsQuery, job: Job, scorers: Sequence[ScorerRow], only: Sequence[int] | None) -> ItemFilter:
-    labels = [str(model.get("label") or model["model"]) for model in job.spec.models]
+    labels = job.labels
     faults = []
     if query.baseline is not None and query.baseline not in labels:
         faults.append(Fault("baseline", f"no model is called {query.baseline!a:.80}: {', '.join(labels)}"))

@@ -116,6 +116,6 @@ export function Job({ id }) {
     <${Holds} job=${job} />
     <${Actions} job=${job} onChanged=${() => setTurn(turn + 1)} />
     <${DataTable} title="By model" file="${job.id}-models" columns=${COLUMNS} rows=${job.counts} empty="No call has ended yet." />
-    <p class="quiet">Made ${moment(job.created_at)}${job.started_at ? `, begun ${moment(job.started_at)}` : ""}${job.ended_at ? `, ended ${moment(job.ended_at)}` : ""}. ${plural(job.items, "row")} × ${plural(job.models.length, "model")} × ${plural(job.repeats, "repeat")}.${job.max_cost_usd === null ? "" : ` At most ${cost(job.max_cost_usd)}.`}</p>
+    <p class="quiet">Made ${moment(job.created_at)}${job.started_at ? `, begun ${moment(job.started_at)}` : ""}${job.ended_at ? `, ended ${moment(job.ended_at)}` : ""}. ${plural(job.items, "row")} × ${plural(job.labels.length, "model")} × ${plural(job.repeats, "repeat")}.${job.max_cost_usd === null ? "" : ` At most ${cost(job.max_cost_usd)}.`}</p>
   </div>`;
 }

@@ -14,7 +14,7 @@ function Row({ job }) {
   const { progress } = job;
   return html`<li><a class="row-link" href="#/jobs/${job.id}">
     <span class="when">${moment(job.created_at)}</span>
-    <span class="what">${job.name ?? job.models.map((model) => model.label ?? model.model).join(", ") ?? job.id}</span>
+    <span class="what">${job.name ?? (job.labels.join(", ") || job.id)}</span>
     <span class="state" data-state=${COLOURS[job.state]}>${job.state}</span>
     <span class="number">${count(progress.ended)} of ${count(job.calls)} calls</span>
     <meter min="0" max=${job.calls || 1} value=${progress.ended} aria-label="${percent(job.calls ? progress.ended / job.calls : null)} ended"></meter>

@@ -172,7 +172,7 @@ export function Results({ id, query }) {
     want(0, PAGE_ROWS - 1);
   }, [search]);
   if (!job) return html`<${Pending} error=${error} />`;
-  const labels = job.models.map((model) => model.label ?? model.model);
+  const labels = job.labels;
   const address = (extra) => {
     const next = new URLSearchParams(Object.entries({ ...values, ...extra }).filter(([, value]) => value !== undefined && value !== ""));
     return `/jobs/${id}/results${next.size ? `?${next}` : ""}`;
