@@ -27,7 +27,7 @@ from fanout.core.schema import (
 )
 from fanout.core.usage import Cost, Usage
 from fanout.dispatch import no_tokens, pricing, retries
-from fanout.dispatch.in_flight import STOPPED, Inbox, InFlightCall, Piece, Race, connect, join_members
+from fanout.dispatch.in_flight import STOPPED, CallTask, Inbox, InFlightCall, Piece, Race, connect, join_members
 from fanout.dispatch.plan import Request, plan
 from fanout.dispatch.retries import Result
 from fanout.dispatch.upstreams import Upstreams
@@ -181,15 +181,12 @@ class Dispatcher:
             for call in calls:
                 release_answer(call)
 
-    def _start(
-        self, running: Sequence[InFlightCall], create_task: Callable[..., asyncio.Task[Outcome]], race: Race
-    ) -> list[asyncio.Task[Outcome]]:
+    def _start(self, running: Sequence[InFlightCall], create_task: Callable[..., CallTask], race: Race) -> list[CallTask]:
         tasks = [create_task(self._run_call(item, self._attempt_with_retries)) for item in running]
         self._running.update(zip(running, tasks, strict=True))
         return connect(running, tasks, race, self._end)
 
     def _end(self, running: InFlightCall) -> Outcome:
-        """Return the outcome of a call whose task has ended, perhaps before its first step."""
         self._running.pop(running, None)
         return running.outcome or self._finish(running, running.cancelled_as)
 
@@ -198,9 +195,8 @@ class Dispatcher:
 
     async def _run_call(self, running: InFlightCall, attempt: Callable[[InFlightCall], Awaitable[Result]]) -> Outcome:
         """Run one call to its end; observers are notified of its outcome, even if the call is cancelled."""
-        call = running.call
         try:
-            result = self._answer_locally(call)
+            result = self._answer_locally(running.call)
             if result is None and running.members is not None:
                 await join_members(running, self._end)
                 result = self._answer_locally(running.call)
@@ -210,7 +206,7 @@ class Dispatcher:
             self._finish(running, running.cancelled_as)
             raise
         except Exception:
-            log.exception("call.crashed", provider=call.target.provider, model=call.target.model)
+            log.exception("call.crashed", provider=running.call.target.provider, model=running.call.target.model)
             return self._finish(running, CRASHED)
 
     def _answer_locally(self, call: Call) -> Result | None:

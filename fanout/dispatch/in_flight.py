@@ -24,6 +24,7 @@ CANCELLED = Failure("cancelled", "cancelled: enough other answers had come, or t
 STOPPED = Failure("cancelled", "cancelled: the server is stopping", code="server_stopping")
 
 Piece = Delta | Outcome
+CallTask = asyncio.Task[Outcome]
 
 
 @dataclass(slots=True, eq=False)
@@ -136,7 +137,7 @@ class Race:
             if not call.is_member:  # nobody waits for it but a fusion
                 self._unfinished[call.entry] = self._unfinished.get(call.entry, 0) + 1
         self._answered: set[int] = set()
-        self._tasks: list[asyncio.Task[Outcome]] = []
+        self._tasks: list[CallTask] = []
 
     def add(self, task: asyncio.Task[Outcome]) -> None:
         """Add a call's task to the race."""
@@ -163,9 +164,7 @@ End = Callable[[InFlightCall], Outcome]
 """Returns the outcome of a call whose task has ended, perhaps before its first step."""
 
 
-def connect(
-    calls: Sequence[InFlightCall], tasks: list[asyncio.Task[Outcome]], race: Race, end: End
-) -> list[asyncio.Task[Outcome]]:
+def connect(calls: Sequence[InFlightCall], tasks: list[CallTask], race: Race, end: End) -> list[CallTask]:
     """Let calls race, deliver their ends, and make fusions wait for their members, before any has run; return the tasks."""
     for running, task in zip(calls, tasks, strict=True):
         # As a callback: a task that is cancelled before its first step never runs.

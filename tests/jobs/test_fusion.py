@@ -172,7 +172,12 @@ async def test_a_job_adds_the_fusions_of_members_with_themselves_once_each(upstr
 async def test_a_lost_member_is_asked_on_for_a_fusion_that_goes_on(upstream: Upstream, tmp_path: Path) -> None:
     async with open_jobs(upstream.url, tmp_path, more=MORE) as kept:
         job = await kept.create(30, "fusion(a, b by c)", "up/ok")
-        job = await kept.manager.run(job.id, lambda worker: [worker._scheduler.drop_entry(entry) for entry in (1, 2, 3)])
+
+        def drop_all_but_the_fusion(worker: Any) -> None:
+            for entry in (1, 2, 3):
+                worker._scheduler.drop_entry(entry)
+
+        job = await kept.manager.run(job.id, drop_all_but_the_fusion)
         records = list(build_records(await kept.list_results(job)))
 
     assert Counter(record["entry"] for record in records) == {0: 30, 2: 30, 3: 30}
