@@ -29,7 +29,7 @@ async def page_server(page_upstream: Upstream, tmp_path_factory: pytest.TempPath
     locals_ = {name: {"provider": "local", "id": name.split("/")[1], "kind": "both"} for name in NAMES}
     lacking = {"absent": {"adapter": "openai", "base_url": page_upstream.url, "api_key_env": "ABSENT_API_KEY"}}
     more: dict[str, dict[str, Any]] = {
-        "models": {**locals_, "needs-key": {"provider": "absent", "id": "x", "kind": "chat"}},
+        "models": {**locals_, "needs-key": {"provider": "absent", "id": "x", "kind": "chat"}, **PRICED},
         "providers": lacking,
         "sets": {"embedded": list(NAMES)},
     }
@@ -38,6 +38,15 @@ async def page_server(page_upstream: Upstream, tmp_path_factory: pytest.TempPath
         yield running
 
 
+PRICED = {
+    f"up/say-{word}-tokens-{tokens}": {
+        "provider": "up",
+        "id": f"say-{word}-tokens-{tokens}",
+        "kind": "chat",
+        "price": {"input_usd_per_mtok": 1, "output_usd_per_mtok": tokens},
+    }
+    for word, tokens in (("right", 9), ("wrong", 5))
+}
 NAMES = ("local/ngram-2", "local/ngram-3", "local/ngram-5")
 
 

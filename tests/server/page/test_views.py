@@ -181,6 +181,16 @@ async def test_a_report_has_cards_figures_tables_and_files(visitor: Visit, finis
     text = (await (await saved.value).path()).read_text().splitlines()
     assert text[0] == "model,mean,low,high,rank,verdict"
     assert text[1].startswith("right,1,")
+    names = await page.eval_on_selector_all(".plot", "plots => plots.map(plot => plot.ariaLabel.split('.')[0])")
+    assert {"exact: mean of each repeat", "exact against cost", "Cost of 1,000 rows"} <= set(names)
+    assert await page.get_attribute(".plot[aria-label^='exact against cost'] .pareto", "points") != ""
+    tables = await page.locator(".table h3").all_inner_texts()
+    assert {"exact: wins", "exact by repeat", "Cost of 1,000 rows, in US dollars"} <= set(tables)
+    assert await page.locator(".win-map >> nth=0 >> tr:has(th:text-is('right')) >> td").all_inner_texts() == [
+        "",
+        "100 %",
+        "100 %",
+    ]
     await check_widths(visitor)
 
 

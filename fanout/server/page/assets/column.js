@@ -14,6 +14,12 @@ const STATES = { waiting: "waiting", answering: "answering", done: "answered", f
 
 const Figure = ({ name, title, children }) => html`<div title=${title}><dt>${name}</dt><dd>${children}</dd></div>`;
 
+/** Return the pieces per second since the first has come; null until there is a second to go by. */
+function findSpeed(column, now) {
+  const seconds = column.firstMs.value === null ? 0 : (now - column.began - column.firstMs.value) / 1000;
+  return seconds > 1 && column.isRunning ? (column.pieces - 1) / seconds : null;
+}
+
 function Figures({ column }) {
   const end = column.end.value;
   const isRunning = column.isRunning;
@@ -22,11 +28,12 @@ function Figures({ column }) {
   // Counts up until the first piece has come, so that a slow model is seen to be slow while it is.
   const first = measured ?? (isRunning ? now - column.began : null);
   const tokens = end ? end.usage?.completion_tokens : column.pieces || null;
+  const speed = end ? end.timing?.tokens_per_second : findSpeed(column, now);
   return html`<dl class="figures">
     <${Figure} name="first token" title="Time to the first token">${duration(first === null ? null : Math.max(0, first))}<//>
     <${Figure} name="total" title="Time of the whole answer">${duration(end ? end.timing?.total_ms : isRunning ? Math.max(0, now - column.began) : null)}<//>
     <${Figure} name="tokens" title=${end ? "Tokens of the answer" : "Pieces that have come so far"}>${!end && tokens ? "≈ " : ""}${count(tokens)}<//>
-    <${Figure} name="speed" title="Tokens per second">${rate(end ? end.timing?.tokens_per_second : null)}<//>
+    <${Figure} name="speed" title=${end ? "Tokens per second" : "Pieces per second since the first"}>${!end && speed !== null ? "≈ " : ""}${rate(speed)}<//>
     <${Figure} name="cost" title=${end?.cost_source ? `Price from ${end.cost_source}` : "No price is known"}>${cost(end?.cost_usd)}<//>
   </dl>`;
 }

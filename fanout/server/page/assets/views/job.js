@@ -2,6 +2,7 @@
 import { html, useEffect, useState } from "../vendor/preact.js";
 import { announce } from "../announcer.js";
 import { ApiError, key, postJson, readEvents, send } from "../api.js";
+import { findModel } from "../catalogue.js";
 import { DataTable } from "./data_table.js";
 import { cost, count, duration, moment, percent, plural, rate, UNKNOWN } from "../formats.js";
 import { Pending, useJson } from "../loader.js";
@@ -39,8 +40,9 @@ function useJob(id, turn) {
 
 /** What holds the accounts of a job's models back, by the providers that serve them. */
 function Holds({ job }) {
+  const providers = new Set(job.models.map(({ model }) => findModel(model)?.provider ?? model.split("/")[0]));
   const { data } = useJson(OPEN.includes(job.state) ? "/v1/providers" : null, 3000);
-  const holds = (data?.data ?? []).flatMap((provider) => provider.accounts.flatMap((account) => account.pauses.map((pause) => ({ ...pause, provider: provider.id }))));
+  const holds = (data?.data ?? []).filter((provider) => providers.has(provider.id)).flatMap((provider) => provider.accounts.flatMap((account) => account.pauses.map((pause) => ({ ...pause, provider: provider.id }))));
   if (!holds.length) return null;
   return html`<p class="notice">${holds.map((hold) => `${hold.provider}${hold.model ? ` (${hold.model})` : ""} waits ${duration(hold.seconds_left * 1000)}: ${hold.reason.replaceAll("_", " ")}`).join(" · ")}</p>`;
 }

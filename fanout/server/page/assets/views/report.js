@@ -4,6 +4,7 @@ import { DataTable } from "./data_table.js";
 import { cost, count, decimal, duration, percent } from "../formats.js";
 import { IntervalPlot } from "./interval_plot.js";
 import { Pending, useJson } from "../loader.js";
+import { CostPlot, RepeatPlot, WinMap } from "./report_figures.js";
 
 const interval = (estimate, format) => (estimate.value === null ? "–" : estimate.low === null ? format(estimate.value) : `${format(estimate.value)} (${format(estimate.low)} to ${format(estimate.high)})`);
 const score = (value) => decimal(value, 3);
@@ -43,13 +44,29 @@ const PAIR_COLUMNS = [
   { name: "losses", isNumber: true, value: (pair) => pair.losses },
 ];
 
-function Metric({ metric, file }) {
+const REPEAT_COLUMNS = (repeats) => [{ name: "model", value: (one) => one.model }, ...Array.from({ length: repeats }, (_, repeat) => ({ name: `repeat ${repeat + 1}`, isNumber: true, value: (one) => one.by_repeat[repeat] ?? null, show: (one) => score(one.by_repeat[repeat] ?? null) }))];
+
+/** What the means hide: how they differ by repeat, and what they cost. */
+function Beside({ metric, models, file }) {
+  const costs = new Map(models.map((model) => [model.model, model.cost_per_1000_items_usd]));
+  const points = metric.models.map((one) => ({ label: one.model, score: one.mean, cost: costs.get(one.model) })).filter((point) => point.cost);
+  const repeats = Math.max(...metric.models.map((one) => one.by_repeat.length));
+  return html`${repeats > 1 && html`<h3>By repeat: lines that cross are chance, not rank</h3>
+      <${RepeatPlot} title="${metric.name}: mean of each repeat" lines=${metric.models.map((one) => ({ label: one.model, values: one.by_repeat }))} format=${score} />
+      <${DataTable} title="${metric.name} by repeat" file="${file}-${metric.name}-repeats" columns=${REPEAT_COLUMNS(repeats)} rows=${metric.models} />`}
+    ${new Set(points.map((point) => point.cost.value)).size > 1 && html`<h3>Against the cost of 1,000 rows: the line joins those that nothing cheaper beats</h3>
+      <${CostPlot} title="${metric.name} against cost" points=${points} isHigherBetter=${metric.is_higher_better} formatCost=${cost} formatScore=${score} />`}`;
+}
+
+function Metric({ metric, models, file }) {
   return html`<section class="metric"><h2>${metric.name}</h2><p><b>${metric.verdict}</b></p>
     <p class="quiet">${count(metric.n)} rows that every model has${metric.is_higher_better ? "" : "; less is better"}.</p>
     <${IntervalPlot} title="${metric.name}: mean with 95 % interval" rows=${metric.models.map((one) => toRow(one.model, one.mean))} format=${score} />
     <${DataTable} title="${metric.name} by model" file="${file}-${metric.name}" columns=${SCORE_COLUMNS} rows=${metric.models} />
     ${metric.pairs.length > 0 && html`<${IntervalPlot} title="${metric.name}: paired differences" zero=${true} rows=${metric.pairs.map((pair) => toRow(`${pair.a} − ${pair.b}`, pair.difference))} format=${score} />
-    <${DataTable} title="${metric.name}: every two models on the same rows" file="${file}-${metric.name}-pairs" columns=${PAIR_COLUMNS} rows=${metric.pairs} />`}
+    <${DataTable} title="${metric.name}: every two models on the same rows" file="${file}-${metric.name}-pairs" columns=${PAIR_COLUMNS} rows=${metric.pairs} />
+    <${WinMap} title="${metric.name}: wins" names=${metric.models.map((one) => one.model)} pairs=${metric.pairs} />`}
+    <${Beside} metric=${metric} models=${models} file=${file} />
   </section>`;
 }
 
@@ -112,7 +129,7 @@ export function Report({ id }) {
     <p class="quiet">${count(data.job.ended)} of ${count(data.job.calls)} calls have ended; ${data.policy}.</p>
     ${data.metrics.length > 1 && html`<label class="switch">Cards by <select value=${chosen} onChange=${(event) => setChosen(Number(event.target.value))}>${data.metrics.map((metric, number) => html`<option key=${metric.name} value=${number}>${metric.name}</option>`)}</select></label>`}
     <div class="cards">${data.models.map((model) => html`<${Card} key=${model.model} model=${model} metric=${data.metrics[chosen]} />`)}</div>
-    ${data.metrics.map((metric) => html`<${Metric} key=${metric.name} metric=${metric} file=${id} />`)}
+    ${data.metrics.map((metric) => html`<${Metric} key=${metric.name} metric=${metric} models=${data.models} file=${id} />`)}
     ${data.preferences.map((one) => html`<${Preferences} key=${one.source} one=${one} file=${id} />`)}
     ${data.judges.length > 0 && html`<${DataTable} title="Judges: how far they can be trusted" file="${id}-judges" columns=${JUDGE_COLUMNS} rows=${data.judges} />`}
     <section class="metric"><h2>Times</h2>
