@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from secrets import token_hex
 from typing import Any, TypeAlias
 
-from pydantic_core import PydanticSerializationError, from_json, to_json
+from pydantic_core import PydanticSerializationError, to_json
+
+from fanout.core.long_json import LONG_TEXT_BYTES, STEP_BYTES, parse_in_steps
 
 Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"] | None
 """Any JSON value. For what is passed on or stored as it is; narrow it with `isinstance` before looking inside."""
@@ -27,7 +30,7 @@ FENCED_JSON = re.compile(r"```(?:json)?[^\S\n]*\n(.*?)```", re.DOTALL)
 """A block of code in a model's answer that is, or claims to be, JSON."""
 
 
-def parse(data: bytes) -> Any:
+def parse(data: bytes | bytearray) -> Any:
     r"""Return the value in `data`; a lone surrogate such as `\ud83d`, and bytes that are not UTF-8, become U+FFFD.
 
     A model whose tokens split an emoji sends such halves; failing the whole answer for one of them helps nobody. Neither
@@ -37,9 +40,8 @@ def parse(data: bytes) -> Any:
         ValueError: it is not JSON, or is nested too deeply.
     """
     # Nearly all answers are valid; only the others need the slower parser, which can replace broken characters.
-    # Only keys repeat, so only they are cached.
     try:
-        return from_json(data, allow_inf_nan=False, cache_strings="keys")
+        return parse_in_steps(data, allow_inf_nan=False)
     except ValueError:
         pass
     try:
@@ -55,6 +57,34 @@ def dump(value: object) -> bytes:
         return to_json(value, inf_nan_mode="null")
     except PydanticSerializationError:
         return to_json(replace_surrogates(value), inf_nan_mode="null")
+
+
+def dump_in_steps(value: object) -> list[bytes]:
+    """Return the JSON that `dump` makes of a value, in pieces that stand one behind the other.
+
+    One call of `dump` holds the interpreter, and the event loop with it, for 2 ms a MiB.
+    """
+    mark, texts = token_hex(16), list[str]()
+
+    def cut(value: Any) -> Any:
+        if isinstance(value, str):
+            if len(value) < LONG_TEXT_BYTES:
+                return value
+            texts.append(value)
+            return f"{mark}{len(texts) - 1:08}"
+        if isinstance(value, dict):
+            return {cut(name): cut(item) for name, item in value.items()}
+        return list(map(cut, value)) if isinstance(value, list | tuple) else value
+
+    pieces, written = list[bytes](), dump(cut(value))
+    for number, part in enumerate(re.split(mark.encode() + rb"(\d{8})", written)):
+        pieces += _dump_pieces(texts[int(part)]) if number % 2 else [part]
+    return pieces
+
+
+def _dump_pieces(text: str) -> Iterator[bytes]:
+    for start in range(0, len(text), STEP_BYTES):
+        yield dump(text[start : start + STEP_BYTES])[1:-1]
 
 
 def replace_surrogates(value: Any, levels: float = math.inf) -> Any:
@@ -74,7 +104,7 @@ def replace_surrogates(value: Any, levels: float = math.inf) -> Any:
     return value
 
 
-def split_values(data: bytes) -> list[Any]:
+def split_values(data: bytes | bytearray) -> list[Any]:
     """Return the JSON values that stand one behind the other in `data`, be they lines or the data of events, up to `[DONE]`.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any, ClassVar
 
@@ -45,7 +45,7 @@ def _validate_in_steps(value: object, validate: ValidatorFunctionWrapHandler) ->
             found = validate(part)
         except ValidationError as error:
             title = error.title
-            wrong += _list_faults(error, start if isinstance(value, list) else 0)
+            wrong += (_move(fault, start if isinstance(value, list) else 0) for fault in list_faults(error))
             if len(wrong) > MAX_FAULTS:
                 break
         else:
@@ -65,11 +65,15 @@ def _split(value: list[Any] | dict[str, Any]) -> Iterator[tuple[int, Any]]:
         yield 0, part
 
 
-def _list_faults(error: ValidationError, start: int) -> Iterable[InitErrorDetails]:
+def list_faults(error: ValidationError) -> Iterator[InitErrorDetails]:
+    """Yield the faults of a validation, as those of another one can be made of."""
     for detail in error.errors(include_url=False):
-        first, *rest = detail["loc"] or (0,)
-        place = (first + start if isinstance(first, int) else first, *rest)
-        yield InitErrorDetails(type=detail["type"], loc=place, input=detail["input"], ctx=detail.get("ctx", {}))
+        yield InitErrorDetails(type=detail["type"], loc=detail["loc"], input=detail["input"], ctx=detail.get("ctx", {}))
+
+
+def _move(fault: InitErrorDetails, start: int) -> InitErrorDetails:
+    first, *rest = fault.get("loc") or (0,)
+    return {**fault, "loc": (first + start if isinstance(first, int) else first, *rest)}
 
 
 IN_STEPS = WrapValidator(_validate_in_steps)

@@ -9,7 +9,7 @@ from fanout.core.json_text import JsonObject
 from fanout.core.messages import ImagePart, Message, OtherPart, TextPart
 from fanout.core.schema import Query
 
-PART_CHARACTERS = 32
+PART_CHARACTERS = 256
 """What a message, a part or a value takes beside its text."""
 
 

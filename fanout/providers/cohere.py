@@ -21,7 +21,7 @@ import aiohttp
 
 from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ProviderError
-from fanout.core.json_text import JsonObject, dump
+from fanout.core.json_text import JsonObject
 from fanout.core.messages import ImagePart, Message, OtherPart, TextPart
 from fanout.core.schema import (
     Answer,
@@ -56,7 +56,7 @@ from fanout.providers.mapping.tools import (
 )
 from fanout.providers.parameter_tables import COHERE
 from fanout.providers.parameters import accept, drop_conflicting, fit
-from fanout.providers.transport.http import HttpRequest
+from fanout.providers.transport.http import HttpRequest, write_body
 from fanout.providers.transport.json_provider import JsonProvider
 
 FINISH: Mapping[str, FinishReason] = {
@@ -172,7 +172,7 @@ class Cohere(JsonProvider):
         url = self.require_url(self._url)
         messages = [_convert_message(self._origin, message) for message in list_messages(self._origin, call.query)]
         fields: JsonObject = {**call.fitted.sent, "model": call.target.model, "messages": messages, "stream": stream}
-        return HttpRequest(url, self.build_headers(call), dump(fields))
+        return HttpRequest(url, self.build_headers(call), write_body(fields, call.query))
 
 
 def _convert_schema(schema: JsonObject | None) -> JsonObject:

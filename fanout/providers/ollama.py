@@ -19,7 +19,7 @@ from dataclasses import replace
 import aiohttp
 
 from fanout.config.settings import ProviderSettings
-from fanout.core.json_text import JsonObject, dump
+from fanout.core.json_text import JsonObject
 from fanout.core.messages import ImagePart, Message, OtherPart
 from fanout.core.schema import Answer, Call, Choice, Completion, FinishReason, FittedParameters, Query, Target, TokenLogprob
 from fanout.core.usage import Usage
@@ -35,7 +35,7 @@ from fanout.providers.mapping.other_content import make_image
 from fanout.providers.mapping.tools import RESPONSE_FORMAT, TOOL_FIELDS, Toolbox, ToolFields, convert_tools, parse_tool_calls
 from fanout.providers.parameter_tables import OLLAMA_CHAT, OLLAMA_TEXT
 from fanout.providers.parameters import accept, fit
-from fanout.providers.transport.http import HttpRequest
+from fanout.providers.transport.http import HttpRequest, write_body
 from fanout.providers.transport.json_provider import InliningProvider
 from fanout.providers.transport.ndjson import NdjsonDecoder
 
@@ -127,7 +127,7 @@ class Ollama(InliningProvider):
             fields["prompt"] = get_prompt(self._origin, query)
             if "suffix" not in fields:  # `suffix` works by the chat template, which `raw` skips
                 fields["raw"] = True
-        return HttpRequest(url, self.build_headers(call), dump(fields))
+        return HttpRequest(url, self.build_headers(call), write_body(fields, call.query))
 
 
 def _convert_toolbox(toolbox: Toolbox) -> ToolFields:

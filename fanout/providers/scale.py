@@ -14,7 +14,7 @@ from __future__ import annotations
 import aiohttp
 
 from fanout.config.settings import ProviderSettings
-from fanout.core.json_text import JsonObject, dump
+from fanout.core.json_text import JsonObject
 from fanout.core.schema import Answer, Call, Choice, Completion, FittedParameters, Query, Target
 from fanout.core.usage import Usage
 from fanout.providers.mapping.answer_reader import AnswerReader
@@ -26,7 +26,7 @@ from fanout.providers.mapping.messages import get_prompt, report_left_out, to_te
 from fanout.providers.mapping.openai_answers import FINISH
 from fanout.providers.parameter_tables import SCALE_V4
 from fanout.providers.parameters import accept, fit
-from fanout.providers.transport.http import HttpRequest
+from fanout.providers.transport.http import HttpRequest, write_body
 from fanout.providers.transport.json_provider import JsonProvider
 
 PASSTHROUGH = frozenset({"reasoning_effort"})
@@ -84,7 +84,7 @@ class Scale(JsonProvider):
         fields: JsonObject = {"model": call.target.model, "prompt": prompt, "stream": stream}
         if call.fitted.sent:
             fields["model_parameters"] = call.fitted.sent
-        return HttpRequest(url, self.build_headers(call), dump(fields))
+        return HttpRequest(url, self.build_headers(call), write_body(fields, call.query))
 
 
 def flatten_to_prompt(origin: Origin, query: Query) -> str:

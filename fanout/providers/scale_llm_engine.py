@@ -19,7 +19,7 @@ from multidict import CIMultiDict
 
 from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ProviderError
-from fanout.core.json_text import JsonObject, dump
+from fanout.core.json_text import JsonObject
 from fanout.core.schema import Answer, Call, Choice, Completion, FittedParameters, Query, Target, TokenLogprob
 from fanout.core.usage import Usage
 from fanout.providers.mapping.answer_reader import AnswerReader
@@ -32,7 +32,7 @@ from fanout.providers.mapping.openai_answers import parse_logprobs
 from fanout.providers.parameter_tables import LLM_ENGINE
 from fanout.providers.parameters import accept, add_default, fit
 from fanout.providers.scale import flatten_to_prompt
-from fanout.providers.transport.http import HttpRequest
+from fanout.providers.transport.http import HttpRequest, write_body
 from fanout.providers.transport.json_provider import JsonProvider
 
 DEFAULT_MAX_TOKENS = 1024
@@ -101,7 +101,8 @@ class LlmEngine(JsonProvider):
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
         url = self.require_url(self._stream_url if stream else self._sync_url)
-        body = dump({**call.fitted.sent, "prompt": flatten_to_prompt(self._origin, call.query)})
+        fields = {**call.fitted.sent, "prompt": flatten_to_prompt(self._origin, call.query)}
+        body = write_body(fields, call.query)
         # `with_query` quotes the name, which comes from the caller.
         return HttpRequest(url.with_query(model_endpoint_name=call.target.model or ""), self.build_headers(call), body)
 

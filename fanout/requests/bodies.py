@@ -19,13 +19,13 @@ from pydantic import (
     WithJsonSchema,
     field_validator,
 )
-from pydantic_core import from_json, to_json
 
 from fanout.core.errors import Fault, RequestError
 from fanout.core.faults import to_faults, to_json_path
 from fanout.core.json_text import JsonObject
 from fanout.core.json_values import TOO_LARGE, find_infinite
-from fanout.core.long_lists import IN_STEPS, MAX_FAULTS, BoundedObject
+from fanout.core.long_json import parse_in_steps
+from fanout.core.long_lists import IN_STEPS, MAX_FAULTS, BoundedObject, list_faults
 from fanout.core.messages import Message, MessageBody
 from fanout.core.sampling import SAMPLING_NAMES, at_most
 from fanout.core.sampling_fields import SamplingFields
@@ -164,41 +164,50 @@ ReturnWhen = Annotated[
 ]
 
 
-def validate_body(raw: bytes, model: type[Body], context: Mapping[str, Any] | None = None) -> Body:
+def validate_body(
+    raw: bytes | bytearray,
+    model: type[Body],
+    context: Mapping[str, Any] | None = None,
+    replaced: Mapping[str, str] | None = None,
+) -> Body:
     """Validate a JSON body.
+
+    Args:
+        raw: the body.
+        model: validates it.
+        context: what its validators find.
+        replaced: fields that count instead of the body's own.
 
     Raises:
         RequestError: names every wrong field.
     """
+    value = _parse(raw)
+    if replaced and isinstance(value, dict):
+        value |= replaced
     try:
-        return model.model_validate_json(raw, context=context)
+        return model.model_validate(value, context=context)
     except ValidationError as error:
         # `from None`: pydantic's error quotes the input, and no prompt or key may reach a log.
-        raise RequestError(list(_restore_paths(to_faults(error, model), raw))) from None
+        in_json = ValidationError.from_exception_data(error.title, list(list_faults(error)), "json")  # has arrays, not lists
+        raise RequestError(list(_restore_paths(to_faults(in_json, model), value))) from None
 
 
-def refuse_infinite(raw: bytes) -> None:
+def _parse(raw: bytes | bytearray, *, allow_inf_nan: bool = True) -> Any:
+    try:
+        return parse_in_steps(raw, allow_inf_nan=allow_inf_nan)
+    except ValueError as error:
+        raise RequestError([Fault("", f"the body is not valid JSON: {error}", "invalid_json")]) from None
+
+
+def refuse_infinite(raw: bytes | bytearray) -> None:
     """Refuse a body with `NaN`, `Infinity` or a number beyond floats, such as `1e999`: upstream all of them would be null.
 
     Raises:
         RequestError: names the fields of such numbers, or the place of a constant, which JSON does not have.
     """
-    try:
-        value = from_json(raw, allow_inf_nan=False)
-    except ValueError as error:
-        raise RequestError([Fault("", f"the body is not valid JSON: {error}", "invalid_json")]) from None
-    if faults := [Fault(to_json_path(place), TOO_LARGE) for place in islice(find_infinite(value), MAX_FAULTS)]:
+    places = islice(find_infinite(_parse(raw, allow_inf_nan=False)), MAX_FAULTS)
+    if faults := [Fault(to_json_path(place), TOO_LARGE) for place in places]:
         raise RequestError(faults)
-
-
-def replace_fields(raw: bytes, fields: Mapping[str, str]) -> bytes:
-    """Return a body with these fields; one that is no JSON object comes back as it is, for `validate_body` to refuse."""
-    body = raw.strip()
-    if not (body.startswith(b"{") and body.endswith(b"}")):
-        return raw
-    # Not parsed, which would take long; of a name that stands twice the last counts.
-    comma = b"," if body[1:-1].strip() else b""
-    return body[:-1] + comma + to_json(fields)[1:]
 
 
 def explain_timeout(timeout_s: float | None, max_timeout_s: float) -> str | None:
@@ -229,12 +238,11 @@ def check_limits(timeout_s: float | None, return_when: int | None, calls: Sequen
         raise RequestError(faults)
 
 
-def _restore_paths(faults: Sequence[Fault], raw: bytes) -> Iterator[Fault]:
+def _restore_paths(faults: Sequence[Fault], body: object) -> Iterator[Fault]:
     """Write paths as the caller wrote `model`: `model` for a single name, `model[1]` for a name in a list.
 
     Validation saw a list of objects instead, so the path of a fault in a plain name is `model[1].model`.
     """
-    body = from_json(raw) if any(fault.path.startswith("model[") for fault in faults) else None
     for fault in faults:
         found = re.match(r"model\[(\d+)\](\.model$)?(.*)", fault.path)
         if found is None or not isinstance(body, dict):

@@ -9,16 +9,20 @@ from typing import Protocol
 
 from aiohttp import web
 
-from fanout.core.schema import Call, Delta, Failure, Outcome
+from fanout.core.answer_size import measure_answer
+from fanout.core.schema import Call, Completion, Delta, Failure, Outcome
+from fanout.core.threads import run_in_thread
 from fanout.rendering.errors import render_all_failed
 from fanout.server.lifecycle import DISPATCHER
 from fanout.server.middleware.replayable_stream import STREAM_RECORDING, ReplayableStream
-from fanout.server.responses import error_response
+from fanout.server.responses import MAX_INLINE_BYTES, error_response
 
 PING_INTERVAL_S = 10.0
 """Silence after which the status 200 is sent, if it was held back, and then a comment that keeps the connection open."""
 READER_GRACE_S = 30.0
 """Time after the deadline in which a reader may still fetch the rest."""
+MAX_FRAME_BYTES = 64 * 1024
+"""Encoded and sent at once; a burst of more lets other tasks have their turn."""
 CANCELLATION_GRACE_S = 1.0
 PING = b": ping\n\n"
 # nginx would hold the events back until its buffer is full, but for the third header.
@@ -107,21 +111,21 @@ async def relay(sink: Sink, encoder: EventEncoder, bursts: AsyncIterator[list[De
     has_started = False
     held: list[bytes] = []  # only failures, until the status is known
     async for burst in bursts:
-        is_good = not burst  # an empty burst stands for silence
+        is_good, size = not burst, 0  # an empty burst stands for silence
         for piece in burst:
             if isinstance(piece, Delta):
                 held.append(encoder.encode_delta(piece))
                 is_good = True
             else:
                 outcomes.append(piece)
-                held.append(encoder.encode_outcome(piece))
+                held.append(await _encode_outcome(encoder, piece))
                 is_good = is_good or not isinstance(piece.result, Failure)
-        if not has_started and is_good:
-            await sink.start()
-            has_started = True
-        if has_started and (frame := b"".join(held) or (b"" if burst else PING)):
-            await sink.write(frame)
-            held.clear()
+            size += len(held[-1])
+            if size > MAX_FRAME_BYTES and is_good:
+                has_started, size = await _send(sink, held, has_started=has_started), 0
+                await asyncio.sleep(0)
+        if has_started or is_good:
+            has_started = await _send(sink, held if burst else [*held, PING], has_started=has_started)
     # Collected in the order of their ends; answers and errors follow the order of the request.
     outcomes.sort(key=lambda outcome: outcome.call.index)
     if not has_started:
@@ -129,6 +133,23 @@ async def relay(sink: Sink, encoder: EventEncoder, bursts: AsyncIterator[list[De
     # The end is part of the last write, so that a recorded stream is stored before its reader has all of it.
     await sink.write_eof(encoder.encode_end(outcomes))
     return None
+
+
+async def _send(sink: Sink, held: list[bytes], *, has_started: bool) -> bool:
+    """Send what is held, the head first; return True, for it has started now."""
+    if not has_started:
+        await sink.start()
+    if frame := b"".join(held):
+        await sink.write(frame)
+    held.clear()
+    return True
+
+
+async def _encode_outcome(encoder: EventEncoder, outcome: Outcome) -> bytes:
+    """Return the last event of a call, which may hold all of an answer."""
+    if isinstance(outcome.result, Completion) and measure_answer(outcome.result) > MAX_INLINE_BYTES:
+        return await run_in_thread("answers", encoder.encode_outcome, outcome)
+    return encoder.encode_outcome(outcome)
 
 
 async def start(request: web.Request) -> web.StreamResponse:

@@ -14,8 +14,9 @@ from pydantic import BaseModel
 
 from fanout.core.errors import Fault, RequestError
 from fanout.core.json_values import MAX_VALUES, STEP_BYTES, ValueCounter
+from fanout.core.long_json import join_in_steps
 from fanout.core.threads import run_in_thread
-from fanout.requests.bodies import refuse_infinite, replace_fields, validate_body
+from fanout.requests.bodies import refuse_infinite, validate_body
 from fanout.server.connections import WAIT_LIMITS
 from fanout.server.lifecycle import DISPATCHER
 
@@ -23,7 +24,7 @@ Body = TypeVar("Body", bound=BaseModel)
 Made = TypeVar("Made")
 Parameters = ParamSpec("Parameters")
 Received = TypeVar("Received")
-RAW_BODY = web.RequestKey("raw_body", bytes)
+RAW_BODY = web.RequestKey[bytes | bytearray]("raw_body", bytes)
 """The body, unpacked, once it has been read."""
 VALUES = web.RequestKey("values", ValueCounter)
 """The values of that body."""
@@ -61,14 +62,12 @@ async def read_body(request: web.Request, model: type[Body], fields: Mapping[str
     return await work_on_body(request, _validate, request, raw, model, fields)
 
 
-def _validate(request: web.Request, raw: bytes, model: type[Body], fields: Mapping[str, str] | None) -> Body:
+def _validate(request: web.Request, raw: bytes | bytearray, model: type[Body], fields: Mapping[str, str] | None) -> Body:
     if request[VALUES].may_be_infinite:
         refuse_infinite(raw)
-    if fields:
-        raw = replace_fields(raw, fields)
     dispatcher = request.app[DISPATCHER]
     context = {"max_timeout_s": dispatcher.settings.environment.max_timeout_s, "catalogue": dispatcher.catalogue}
-    return validate_body(raw, model, context)
+    return validate_body(raw, model, context, fields)
 
 
 async def work_on_body(
@@ -80,7 +79,7 @@ async def work_on_body(
     return work(*args, **kwargs)
 
 
-async def read_raw_body(request: web.Request) -> bytes:
+async def read_raw_body(request: web.Request) -> bytes | bytearray:
     """Read the body, once, and keep it on the request for the history; for what it raises see `read_body`."""
     if RAW_BODY not in request:
         try:
@@ -134,14 +133,11 @@ async def _receive(request: web.Request) -> None:
         began = time.perf_counter()
     if unpacker:
         unpacker.finish()
-    # Joined at the end: a bytearray would be moved several times while it grows, which takes milliseconds.
-    request[RAW_BODY] = _join(pieces) if size <= MAX_INLINE_BYTES else await run_in_thread("bodies", _join, pieces)
-    request[VALUES] = counter
-
-
-def _join(pieces: Iterable[bytes]) -> bytes:
+    request[RAW_BODY] = await run_in_thread("bodies", join_in_steps, pieces) if size > MAX_INLINE_BYTES else b"".join(pieces)
     # A byte order mark, as editors on Windows write it, may be ignored: RFC 8259, section 8.1.
-    return b"".join(pieces).removeprefix(BOM_UTF8)
+    if request[RAW_BODY].startswith(BOM_UTF8):
+        request[RAW_BODY] = request[RAW_BODY].removeprefix(BOM_UTF8)
+    request[VALUES] = counter
 
 
 def _cut(pieces: Iterable[bytes]) -> Iterator[bytes]:

@@ -39,7 +39,7 @@ def _measure_format(name: str, exchange: Exchange, bench: Bench) -> Iterator[Row
     provider, query = _make_provider(exchange.adapter), _make_query(exchange)
     target = Target(exchange.model, exchange.model, "up", exchange.model, "text" if exchange.kind == "text" else "chat")
     call = Call(0, 0, 0, target, query, fitted=provider.fit(target, query))
-    answer, request = exchange.whole or b"", json.loads(provider.encode(call, stream=False).body)
+    answer, request = exchange.whole or b"", json.loads(b"".join(provider.encode(call, stream=False).pieces))
 
     def read_whole() -> Completion:
         new_call = Call(0, 0, 0, target, query, fitted=provider.fit(target, query))

@@ -164,7 +164,7 @@ class TestEngine:
         assert str(ENGINE.encode(call, stream=True).url).startswith(
             "https://api.spellbook.scale.com/llm-engine/v1/llm/completions-stream?"
         )
-        assert json.loads(request.body) == {
+        assert json.loads(b"".join(request.pieces)) == {
             "prompt": "Once",
             "max_new_tokens": 9,
             "temperature": 0.5,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, get_args
 
 import pytest
@@ -15,12 +17,13 @@ from fanout.core.errors import RequestError
 from fanout.core.faults import to_faults
 from fanout.core.json_values import MAX_VALUES, ValueCounter
 from fanout.core.long_lists import MAX_FAULTS, STEP_ITEMS
-from fanout.requests.bodies import replace_fields, validate_body
+from fanout.requests.bodies import validate_body
 from fanout.requests.openai.chat import ChatBody
 from fanout.server.endpoints import ENDPOINTS
 from fanout.server.request_body import MAX_INLINE_BYTES, MAX_INLINE_VALUES, RAW_BODY, VALUES, work_on_body
 from tests.support.client import Client
-from tests.support.server import serve
+from tests.support.server import Server, serve
+from tests.support.upstream.server import Upstream
 
 BODIES = list(dict.fromkeys(endpoint.body for endpoint in ENDPOINTS if endpoint.body is not None))
 MANY = 2_500
@@ -119,19 +122,63 @@ async def test_a_request_of_many_values_is_answered() -> None:
     assert reply.json["usage"]["prompt_tokens"] == 9_999
 
 
-@pytest.mark.parametrize(
-    ("raw", "replaced"),
-    [
-        (b'{"a":1}', {"a": 1, "model": "m"}),
-        (b' {"a": 1, "model": "other"} \n', {"a": 1, "model": "m"}),
-        (b"{ }", {"model": "m"}),
-        (b'{"a":"}"}', {"a": "}", "model": "m"}),
-    ],
-)
-def test_the_fields_of_the_path_replace_those_of_the_body(raw: bytes, replaced: object) -> None:
-    assert json.loads(replace_fields(raw, {"model": "m"})) == replaced
+@pytest.mark.parametrize("raw", [b'{"messages":[%b],"n":1}', b' {"n": 1, "model": 5, "messages": [%b]} \n'])
+def test_the_fields_of_the_path_replace_those_of_the_body(raw: bytes) -> None:
+    body = validate_body(raw % b'{"role":"user","content":"x"}', ChatBody, replaced={"model": "local/ngram-2"})
+    assert [entry.model for entry in body.to_request().entries] == ["local/ngram-2"]
 
 
 @pytest.mark.parametrize("raw", [b"", b"[1]", b"nonsense", b'"a"'])
-def test_what_is_no_object_stays_as_it_is(raw: bytes) -> None:
-    assert replace_fields(raw, {"model": "m"}) == raw
+def test_what_is_no_object_is_refused_whatever_the_path_replaces(raw: bytes) -> None:
+    with pytest.raises(RequestError):
+        validate_body(raw, ChatBody, replaced={"model": "m"})
+
+
+@pytest.mark.parametrize("model", BODIES)
+def test_a_body_is_judged_alike_parsed_by_the_model_or_before(model: type[BaseModel]) -> None:
+    for wrong in [
+        *islice(list_wrong(model), 12),
+        {},
+        [],
+        1,
+        {"model": ["a", {"model": 5}], "prompt": 1, "n": 1.0, "messages": "x"},
+    ]:
+        raw, found = json.dumps(wrong).encode(), list[Any]()
+        try:
+            model.model_validate_json(raw)
+        except ValidationError as error:
+            found = [(fault.path.partition("[")[0], fault.message) for fault in to_faults(error, model)]
+        try:
+            validate_body(raw, model)
+            parsed_before = list[tuple[str, str]]()
+        except RequestError as error:
+            parsed_before = [(fault.path.partition("[")[0], fault.message) for fault in error.faults]
+        assert parsed_before == found
+
+
+@pytest.mark.parametrize("headers", [{}, {"Accept-Encoding": "gzip"}], ids=["plain", "gzip"])
+@pytest.mark.parametrize("path", ["/v1/completion", "/v1/chat/completions", "/v1/responses", "/v4/chat-completions"])
+async def test_a_large_question_and_its_large_answer_are_whole(
+    server: Server, upstream: Upstream, path: str, headers: dict[str, str]
+) -> None:
+    """Both are worked on and sent in pieces."""
+    text = 'a"é\n' * 100_000
+    question = {"role": "user", "content": text}
+    fields = {"/v1/completion": {"prompt": text}, "/v1/responses": {"input": text}}.get(path, {"messages": [question]})
+    model = "up/mb-1" if path.startswith("/v4") else ["up/mb-1", "up/mb-1"]
+    body = io.BytesIO(json.dumps({"model": model, **fields}).encode())
+    async with server.session.post(path, data=body, headers={"Content-Type": "application/json", **headers}) as response:
+        answer = await response.text()
+    assert response.status == 200
+    assert answer.count("a" * 10**6) >= (1 if path.startswith("/v4") else 2)
+    assert json.loads(answer)
+    assert upstream.requests[0].body["messages"][-1]["content"] == text
+
+
+async def test_a_large_piece_of_a_stream_is_passed_on_in_shorter_ones(client: Client) -> None:
+    reply = await client.complete(model=["up/mb-1-chunks-1", "up/mb-1-chunks-1"], stream=True)
+    events = [json.loads(line[6:]) for line in reply.body.splitlines() if line.startswith(b"data: {")]
+    pieces = [(choice["index"], choice["text"]) for event in events for choice in event["choices"] if choice.get("text")]
+    assert max(len(text) for _, text in pieces) <= 2**16
+    for index in (0, 1):
+        assert sum(len(text) for number, text in pieces if number == index) == 10**6

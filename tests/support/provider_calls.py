@@ -78,7 +78,7 @@ def build_call(
 
 def encode_body(provider: HttpProvider, call: Call, *, stream: bool = False) -> Any:
     """Return the JSON that a call sends."""
-    return json.loads(provider.encode(call, stream=stream).body)
+    return json.loads(b"".join(provider.encode(call, stream=stream).pieces))
 
 
 def replay_stream(

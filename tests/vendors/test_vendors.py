@@ -155,7 +155,7 @@ def list_requests(name: str) -> Iterator[dict[str, Any]]:
                 continue
             for stream in (False, True):
                 call = Call(0, 0, 0, target, query, fitted=provider.fit(target, query))
-                body = json.loads(provider.encode(call, stream=stream).body)
+                body = json.loads(b"".join(provider.encode(call, stream=stream).pieces))
                 yield {"name": f"{name}: {model}: {title}{', streamed' if stream else ''}", "format": name, "body": body}
 
 

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 import aiohttp
 
 from fanout.config.settings import ProviderSettings
-from fanout.core.json_text import JsonObject, dump
+from fanout.core.json_text import JsonObject
 from fanout.core.messages import ImagePart, Message, OtherPart, TextPart
 from fanout.core.schema import Call, FittedParameters, Query, Target
 from fanout.providers.anthropic.blocks import BlockReader
@@ -40,7 +40,7 @@ from fanout.providers.mapping.other_content import THINKING_BLOCKS, THINKING_TYP
 from fanout.providers.mapping.tools import TOOL_FIELDS, Toolbox, ToolFields, convert_tools, parse_tool_calls, parse_tool_result
 from fanout.providers.parameter_tables import ANTHROPIC_FAMILIES, find_anthropic_family
 from fanout.providers.parameters import AcceptedParameters, accept, add_default, drop_conflicting, fit
-from fanout.providers.transport.http import HttpRequest
+from fanout.providers.transport.http import HttpRequest, write_body
 from fanout.providers.transport.json_provider import JsonProvider
 
 VERSION = "2023-06-01"
@@ -82,7 +82,7 @@ class Anthropic(JsonProvider):
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
         fields = {**self.build_body(call), "stream": stream}
-        return HttpRequest(self.require_url(self._url), self.build_headers(call), dump(fields))
+        return HttpRequest(self.require_url(self._url), self.build_headers(call), write_body(fields, call.query))
 
     def build_body(self, call: Call) -> JsonObject:
         """Return the body of a request, but for the form of its answer."""

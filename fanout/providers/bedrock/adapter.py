@@ -26,7 +26,6 @@ from aiohttp import hdrs
 from yarl import URL
 
 from fanout.config.settings import ProviderSettings
-from fanout.core.json_text import dump
 from fanout.core.schema import Call, FittedParameters, Query, Target
 from fanout.providers.bedrock import converse
 from fanout.providers.bedrock.frames import FrameReader
@@ -37,7 +36,7 @@ from fanout.providers.mapping.tools import TOOL_FIELDS, convert_tools
 from fanout.providers.parameter_tables import CONVERSE_FAMILIES, find_converse_family
 from fanout.providers.parameters import accept, drop_conflicting, fit
 from fanout.providers.transport.adapter_headers import take_header
-from fanout.providers.transport.http import HttpRequest
+from fanout.providers.transport.http import HttpRequest, write_body
 from fanout.providers.transport.json_provider import InliningProvider
 
 SERVICE = "bedrock"
@@ -76,7 +75,7 @@ class Bedrock(InliningProvider):
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
         """Encode a call, unsigned; its images are data: URLs by now."""
         url = self.build_model_url(call.target.model or "", "converse-stream" if stream else "converse")
-        body = dump(converse.build_body(self._origin, call.fitted.sent, call.query))
+        body = write_body(converse.build_body(self._origin, call.fitted.sent, call.query), call.query)
         return HttpRequest(url, self.build_headers(call), body)
 
     def build_model_url(self, model: str, action: str) -> URL:

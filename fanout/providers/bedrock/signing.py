@@ -6,6 +6,7 @@ botocore takes 0.3 s to import and its credentials may be fetched over the netwo
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from typing import Any, TypeAlias
 
@@ -53,7 +54,7 @@ class Signer:
             ProviderError: `not_configured`: no botocore, or no credentials.
         """
         credentials = await self._freeze_credentials()
-        if len(request.body) > MAX_INLINE_SIGN_BYTES:
+        if sum(map(len, request.pieces)) > MAX_INLINE_SIGN_BYTES:
             return await run_in_thread("calls", sign_request, request, credentials, service, region)
         return sign_request(request, credentials, service, region)
 
@@ -110,8 +111,12 @@ def sign_request(request: HttpRequest, credentials: AwsCredentials, service: str
     from botocore.awsrequest import AWSRequest
 
     to_sign = {name: value for name, value in request.headers.items() if _must_sign(name.lower())}
-    aws = AWSRequest(method="POST", url=str(request.url), data=request.body, headers=to_sign)
-    SigV4Auth(credentials, service, region).add_auth(aws)
+    aws = AWSRequest(method="POST", url=str(request.url), headers=to_sign)
+    auth, digest = SigV4Auth(credentials, service, region), hashlib.sha256()
+    for piece in request.pieces:
+        digest.update(piece)
+    auth.payload = lambda _: digest.hexdigest()
+    auth.add_auth(aws)
     headers = CIMultiDict(request.headers)
     headers.update(aws.headers.items())
     return request._replace(headers=headers)

@@ -50,7 +50,7 @@ class BedrockEmbeddings(TaskProvider, Bedrock):
             raise origin.request_error(f"embeds one text at a time with `{model[:80]}`, not {len(texts)}", "input")
         return url, {**call.fitted.sent, "inputText": texts[0]}
 
-    def decode(self, call: Call, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
+    def decode(self, call: Call, status: int, headers: Mapping[str, str], body: bytes | bytearray) -> Completion:
         """See `HttpProvider.decode`."""
         completion = super().decode(call, status, headers, body)
         count = headers.get(COUNT_HEADER, "")

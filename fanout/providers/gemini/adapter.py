@@ -26,7 +26,7 @@ import aiohttp
 from yarl import URL
 
 from fanout.config.settings import ProviderSettings
-from fanout.core.json_text import JsonObject, dump, parse
+from fanout.core.json_text import JsonObject, parse
 from fanout.core.messages import ImagePart, Message, OtherPart, TextPart
 from fanout.core.schema import Call, FittedParameters, Query, Target
 from fanout.providers.gemini.candidates import MADE_UP_ID, CandidateReader
@@ -47,7 +47,7 @@ from fanout.providers.mapping.tools import (
 )
 from fanout.providers.parameter_tables import GEMINI_FAMILIES, find_gemini_family
 from fanout.providers.parameters import accept, fit
-from fanout.providers.transport.http import HttpRequest
+from fanout.providers.transport.http import HttpRequest, write_body
 from fanout.providers.transport.json_provider import JsonProvider
 
 VERSION = "v1beta"
@@ -84,7 +84,7 @@ class Gemini(JsonProvider):
         is_streamed = stream and sent.get("candidateCount", 1) == 1
         method = "streamGenerateContent?alt=sse" if is_streamed else "generateContent"
         url = self._build_model_url(base, call.target.model or "", method)
-        return HttpRequest(url, self.build_headers(call), dump(self.build_body(call)))
+        return HttpRequest(url, self.build_headers(call), write_body(self.build_body(call), call.query))
 
     def build_body(self, call: Call) -> JsonObject:
         """Return the body of a request for content."""

@@ -38,7 +38,7 @@ def find_error(body: object) -> JsonObject:
     return body if detail is None else {**_read_detail(detail), **body}
 
 
-def parse_error_body(body: bytes) -> JsonObject:
+def parse_error_body(body: bytes | bytearray) -> JsonObject:
     """Return the object of a refusal's body, be it JSON or a plain sentence; a proxy's web page tells nothing."""
     try:
         value = parse(body)

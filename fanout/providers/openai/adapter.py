@@ -13,13 +13,14 @@ Quirks, of OpenAI itself and of the hosts that speak its format (evidence: recor
 from __future__ import annotations
 
 from collections.abc import Mapping
+from threading import Lock
 from typing import Any
 
 import aiohttp
 from yarl import URL
 
 from fanout.config.settings import ProviderSettings
-from fanout.core.json_text import JsonObject, dump
+from fanout.core.json_text import JsonObject, dump, dump_in_steps
 from fanout.core.messages import ImagePart, Message, OtherPart, TextPart
 from fanout.core.query_size import measure_query
 from fanout.core.schema import Call, FittedParameters, Query, Target
@@ -27,7 +28,7 @@ from fanout.providers.mapping.json_fields import as_object
 from fanout.providers.openai.chunks import ChunkReader
 from fanout.providers.parameter_tables import OPENAI_FAMILIES, OPENAI_TEXT, find_openai_family
 from fanout.providers.parameters import accept, fit
-from fanout.providers.transport.http import HttpRequest
+from fanout.providers.transport.http import MAX_INLINE_ENCODE_CHARACTERS, HttpRequest, WrittenBody
 from fanout.providers.transport.json_provider import JsonProvider
 
 OWN_HOSTS = (".api.openai.com", ".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
@@ -83,20 +84,30 @@ class PromptCache:
     """
 
     def __init__(self) -> None:
-        self._last: tuple[Query, bytes] | None = None
+        self._last: tuple[Query, list[bytes]] | None = None
+        self._lock = Lock()
 
-    def write_body(self, fields: JsonObject, query: Query) -> bytes:
+    def write_body(self, fields: JsonObject, query: Query) -> WrittenBody:
         """Return the JSON object of `fields` and the query's messages or prompt."""
-        if measure_query(query).whole < LONG_PROMPT_CHARACTERS:
+        size = measure_query(query).whole
+        if size < LONG_PROMPT_CHARACTERS:
             name, value = convert_prompt(query)
             fields[name] = value
             return dump(fields)
+        if size <= MAX_INLINE_ENCODE_CHARACTERS:
+            return b"".join((dump(fields)[:-1], *self._write_prompt(query)))
+        with self._lock:  # one of the threads writes it for all that wait for it
+            prompt = self._write_prompt(query)
+        *before, end = dump_in_steps(fields)
+        return [*before, end[:-1], *prompt]
+
+    def _write_prompt(self, query: Query) -> list[bytes]:
         last = self._last
         if last is None or not _is_same(last[0], query):
             name, value = convert_prompt(query)
             # One long prompt is kept: the models of one request follow each other.
-            self._last = last = (query, b',"%b":%b}' % (name.encode(), dump(value)))
-        return dump(fields)[:-1] + last[1]
+            self._last = last = (query, [b',"%b":' % name.encode(), *dump_in_steps(value), b"}"])
+        return last[1]
 
 
 PROMPTS = PromptCache()

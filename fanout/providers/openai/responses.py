@@ -15,7 +15,7 @@ from dataclasses import replace
 import aiohttp
 
 from fanout.config.settings import ProviderSettings
-from fanout.core.json_text import JsonObject, dump
+from fanout.core.json_text import JsonObject
 from fanout.core.messages import Message
 from fanout.core.schema import Call, Choice, Completion, FittedParameters, Query, Target, TokenLogprob
 from fanout.providers.mapping.answer_reader import AnswerReader
@@ -35,7 +35,7 @@ from fanout.providers.openai.response_items import (
 )
 from fanout.providers.parameter_tables import OPENAI_RESPONSES_FAMILIES, find_openai_family
 from fanout.providers.parameters import accept, fit
-from fanout.providers.transport.http import HttpRequest
+from fanout.providers.transport.http import HttpRequest, write_body
 from fanout.providers.transport.json_provider import JsonProvider
 
 ENDS = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
@@ -161,7 +161,7 @@ class Responses(JsonProvider):
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
         fields = {**self.build_body(call), "stream": stream}
-        return HttpRequest(self.require_url(self._url), self.build_headers(call), dump(fields))
+        return HttpRequest(self.require_url(self._url), self.build_headers(call), write_body(fields, call.query))
 
     def build_body(self, call: Call) -> JsonObject:
         """Return the body of a request, but for the form of its answer."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import io
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import ClassVar, NamedTuple
 
 import aiohttp
@@ -16,6 +16,8 @@ from yarl import URL
 
 from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ProviderError
+from fanout.core.json_text import JsonObject, dump, dump_in_steps
+from fanout.core.long_json import join_in_steps
 from fanout.core.query_size import measure_query
 from fanout.core.schema import Call, Completion, Delta, FittedParameters, Query, Target
 from fanout.core.threads import run_in_thread
@@ -27,21 +29,28 @@ from fanout.providers.mapping.redact import SecretGuard
 from fanout.providers.transport.configured import ConfiguredProvider, find_proxy
 from fanout.providers.transport.connection_errors import CONNECTION_ERRORS, ConnectionWatch, NamedErrors
 from fanout.providers.transport.own_client import MAX_BODY_BYTES, open_client
+from fanout.providers.transport.piecewise import PiecewisePayload
 from fanout.providers.transport.response import Response
 
 MAX_INLINE_PARSE_BYTES = 256 * 1024
 """A longer body takes over a millisecond to parse, so it is parsed in a thread."""
-MAX_INLINE_ENCODE_CHARACTERS = 2**20
-"""A longer query is encoded in a thread: 0.6 ms per million characters (2026-11-20, `to_json`)."""
+MAX_INLINE_ENCODE_CHARACTERS = 128 * 1024
+"""A longer query is encoded in a thread: so much takes up to half a millisecond."""
 BODIES = SharedCapacity(512 * 2**20)
 """Characters of all requests that are on their way: one large request to hundreds of models must not take all memory.
 
 Calls that find no room wait within their attempt.
 """
+MAX_PIECE_CHARACTERS = 64 * 1024
+"""Of a stream's piece."""
 MAX_BLANK_BYTES = 2**16
 """Of white space before an answer begins."""
 LINGER_S = 0.2
 """Time that a stream may take after `[DONE]` to end its body in order, which saves the next call a handshake."""
+
+
+WrittenBody = bytes | list[bytes]
+"""The JSON of a request; a large one in pieces, which requests of the same prompt share."""
 
 
 class HttpRequest(NamedTuple):
@@ -49,7 +58,17 @@ class HttpRequest(NamedTuple):
 
     url: URL
     headers: CIMultiDict[str]
-    body: bytes
+    body: WrittenBody
+
+    @property
+    def pieces(self) -> list[bytes]:
+        """The body in pieces."""
+        return [self.body] if isinstance(self.body, bytes) else self.body
+
+
+def write_body(fields: JsonObject, query: Query) -> WrittenBody:
+    """Return the JSON of a request."""
+    return dump(fields) if measure_query(query).whole <= MAX_INLINE_ENCODE_CHARACTERS else dump_in_steps(fields)
 
 
 class HttpProvider(ConfiguredProvider, ABC):
@@ -76,7 +95,7 @@ class HttpProvider(ConfiguredProvider, ABC):
         """Return the request for a call."""
 
     @abstractmethod
-    def decode(self, call: Call, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
+    def decode(self, call: Call, status: int, headers: Mapping[str, str], body: bytes | bytearray) -> Completion:
         """Parse a whole answer.
 
         Raises:
@@ -104,7 +123,8 @@ class HttpProvider(ConfiguredProvider, ABC):
                 if not _is_success(response) or self.reader_class.is_stream(data) is False:
                     completion = await self._decode(call, response, await self._read_body(response, held, data), guard)
                     for index, choice in enumerate(completion.choices):
-                        yield choice.to_delta(call.index, index)
+                        for delta in _cut(choice.to_delta(call.index, index)):
+                            yield delta
                     yield completion
                     return
                 reader, broken = self.open_reader(call, response.headers), None
@@ -125,7 +145,8 @@ class HttpProvider(ConfiguredProvider, ABC):
                     yield delta
                 if broken is None:
                     await self._linger(response)
-                yield guard.hide(self._close(reader, response, broken))
+                close = partial(self._close, reader, response, broken, guard)
+                yield await run_in_thread("calls", close) if reader.memory_bytes > MAX_INLINE_PARSE_BYTES else close()
             finally:
                 response.close()  # not released: an answer that was not read to its end must end upstream too
 
@@ -147,17 +168,16 @@ class HttpProvider(ConfiguredProvider, ABC):
         return response
 
     async def _send(self, request: HttpRequest) -> Response:
-        if self._own_client is not None and len(request.body) <= MAX_BODY_BYTES:
+        body = request.body
+        if self._own_client is not None and isinstance(body, bytes) and len(body) <= MAX_BODY_BYTES:
             is_shared = request.headers is self._shared_headers
             prepared = self._own_client.prepare(request.url, request.headers, is_shared=is_shared)
             if prepared is not None:
-                return await self._own_client.post(prepared, request.body)
-        # Over 1 MiB aiohttp warns that writing bytes at once blocks the loop; a file's pieces do not.
-        body = request.body if len(request.body) <= 2**20 else io.BytesIO(request.body)
+                return await self._own_client.post(prepared, body)
         # Redirects are not followed: the key would go to another host.
         return await self._session.post(
             request.url,
-            data=body,
+            data=body if isinstance(body, bytes) else PiecewisePayload(body),
             headers=request.headers,
             allow_redirects=False,
             timeout=self._timeout,
@@ -175,7 +195,7 @@ class HttpProvider(ConfiguredProvider, ABC):
                 head += data
         return head
 
-    async def _read_body(self, response: Response, held: HeldAnswer, head: bytes = b"") -> bytes:
+    async def _read_body(self, response: Response, held: HeldAnswer, head: bytes = b"") -> bytes | bytearray:
         """Read a body of at most `max_answer_bytes`, of which `head` has been read.
 
         The connection is closed if it is not read to its end.
@@ -183,31 +203,34 @@ class HttpProvider(ConfiguredProvider, ABC):
         length, max_bytes = response.content_length, self.settings.max_answer_bytes
         try:
             with self._named_errors:
-                # An uncompressed body of known size is read at once; any other is counted while it arrives.
-                if not head and length is not None and length <= max_bytes and hdrs.CONTENT_ENCODING not in response.headers:
+                # A small uncompressed body of known size is read at once; any other is counted while it arrives.
+                most = min(max_bytes, MAX_INLINE_PARSE_BYTES)
+                if not head and length is not None and length <= most and hdrs.CONTENT_ENCODING not in response.headers:
                     await held.grow(length)
                     # Nearly every body has come with its head, and needs no turn of the event loop.
                     return response.content.read_nowait() if response.content.is_eof() else await response.content.read()
-                return await self._read_within_limit(response, held, head, length or 0)
+                pieces = await self._read_within_limit(response, held, head, length or 0)
+                return await run_in_thread("calls", join_in_steps, pieces) if sum(map(len, pieces)) > most else b"".join(pieces)
         except BaseException:
             # Also on cancellation: a connection with half an answer in it must not go back to the pool.
             response.close()
             raise
 
-    async def _read_within_limit(self, response: Response, held: HeldAnswer, head: bytes, length: int) -> bytes:
+    async def _read_within_limit(self, response: Response, held: HeldAnswer, head: bytes, length: int) -> list[bytes]:
         """Read and count decompressed bytes: neither the stated length nor the size on the wire bounds memory."""
-        body, max_bytes = bytearray(head), self.settings.max_answer_bytes
+        pieces, size, max_bytes = [head], len(head), self.settings.max_answer_bytes
         with ConnectionWatch(response):
-            while max(len(body), length) <= max_bytes:
+            while max(size, length) <= max_bytes:
                 piece = await response.content.readany()
                 if not piece:
-                    return bytes(body)
-                body += piece
-                if len(body) > held.size:
-                    await held.grow(len(body))
+                    return pieces
+                pieces.append(piece)
+                size += len(piece)
+                if size > held.size:
+                    await held.grow(size)
         raise self._origin.answer_error(f"answered with over {max_bytes:,} bytes", "answer_too_large")
 
-    async def _decode(self, call: Call, response: Response, body: bytes, guard: SecretGuard) -> Completion:
+    async def _decode(self, call: Call, response: Response, body: bytes | bytearray, guard: SecretGuard) -> Completion:
         def decode() -> Completion:
             return guard.hide(self.decode(call, response.status, response.headers, body))
 
@@ -223,12 +246,12 @@ class HttpProvider(ConfiguredProvider, ABC):
         except CONNECTION_ERRORS:
             return  # the answer is whole all the same
 
-    def _close(self, reader: AnswerReader, response: Response, broken: Exception | None) -> Completion:
+    def _close(self, reader: AnswerReader, response: Response, broken: Exception | None, guard: SecretGuard) -> Completion:
         """Return the answer of a stream; of a broken one, too, if its finish reason had arrived."""
         # A body that only the end of its connection ends may be cut anywhere.
         has_end = response.content_length is not None or hdrs.TRANSFER_ENCODING in response.headers
         try:
-            return reader.close(is_cut=broken is not None or not has_end)
+            return guard.hide(reader.close(is_cut=broken is not None or not has_end))
         except ProviderError as error:
             raise error from broken
 
@@ -269,7 +292,21 @@ async def _read(reader: AnswerReader, guard: SecretGuard, step: Callable[..., li
     def read() -> list[Delta]:
         return guard.hide_in_pieces(step(*data))
 
-    return await run_in_thread("calls", read) if reader.pending_bytes > MAX_INLINE_PARSE_BYTES else read()
+    if reader.pending_bytes <= MAX_INLINE_PARSE_BYTES:
+        return read()
+    return [piece for delta in await run_in_thread("calls", read) for piece in _cut(delta)]
+
+
+def _cut(delta: Delta) -> Iterator[Delta]:
+    """Yield a piece of a stream in shorter pieces, each of which is soon passed on."""
+    text = delta.text
+    if len(text) <= MAX_PIECE_CHARACTERS or delta.logprobs:
+        yield delta
+        return
+    delta.text = text[:MAX_PIECE_CHARACTERS]
+    yield delta
+    for start in range(MAX_PIECE_CHARACTERS, len(text), MAX_PIECE_CHARACTERS):
+        yield Delta(delta.call_index, delta.choice_index, text[start : start + MAX_PIECE_CHARACTERS])
 
 
 def _is_success(response: Response) -> bool:

@@ -34,7 +34,7 @@ class JsonProvider(HttpProvider):
             self.write_key(self._headers, key)
         self._own_secrets = super().find_secrets(self._headers)
 
-    def decode(self, call: Call, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
+    def decode(self, call: Call, status: int, headers: Mapping[str, str], body: bytes | bytearray) -> Completion:
         """See `HttpProvider.decode`."""
         if not 200 <= status < 300:
             raise self.reader_class.parse_error(self.origin(call).with_response(headers, status), parse_error_body(body))
@@ -51,7 +51,7 @@ class JsonProvider(HttpProvider):
             raise origin.answer_error("sent JSON that is no answer", "unexpected_shape")
         return self.reader_class.parse_answer(origin, answer)
 
-    def _decode_stream(self, call: Call, headers: Mapping[str, str], body: bytes) -> Completion:
+    def _decode_stream(self, call: Call, headers: Mapping[str, str], body: bytes | bytearray) -> Completion:
         """Parse an answer that came as a stream although none was requested, or with a stream's end behind it."""
         reader = self.open_reader(call, headers)
         try:
@@ -62,8 +62,8 @@ class JsonProvider(HttpProvider):
             return self.decode(call, 200, headers, dump(values[0]))
         if values:
             return reader.read_values(values)
-        if reader.is_stream(body):
-            reader.feed(body)
+        if reader.is_stream(data := bytes(body)):
+            reader.feed(data)
             reader.flush()
             if reader.has_choices or reader.is_ended:
                 return reader.close(is_cut=False)

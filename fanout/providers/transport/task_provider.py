@@ -11,12 +11,12 @@ import aiohttp
 from yarl import URL
 
 from fanout.config.settings import ProviderSettings
-from fanout.core.json_text import JsonObject, dump, parse
+from fanout.core.json_text import JsonObject, parse
 from fanout.core.schema import Call, Completion, FittedParameters, Query, Target
 from fanout.providers.mapping.error_objects import find_error, is_error
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.parameters import Table, accept, fit
-from fanout.providers.transport.http import HttpRequest
+from fanout.providers.transport.http import HttpRequest, write_body
 from fanout.providers.transport.json_provider import VERSION, JsonProvider
 
 
@@ -46,7 +46,7 @@ class TaskProvider(JsonProvider):
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
         url, fields = self.write(call)
-        return HttpRequest(url, self.build_headers(call), dump(fields))
+        return HttpRequest(url, self.build_headers(call), write_body(fields, call.query))
 
     @abstractmethod
     def write(self, call: Call) -> tuple[URL, JsonObject]:
@@ -60,7 +60,7 @@ class TaskProvider(JsonProvider):
             ProviderError: it does not hold what was requested.
         """
 
-    def decode(self, call: Call, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
+    def decode(self, call: Call, status: int, headers: Mapping[str, str], body: bytes | bytearray) -> Completion:
         """See `HttpProvider.decode`."""
         if not 200 <= status < 300:
             return super().decode(call, status, headers, body)

@@ -11,6 +11,7 @@ from functools import partial
 from aiohttp import web
 
 from fanout.core.threads import run_in_thread
+from fanout.providers.transport.piecewise import PIECE_BYTES, PiecewisePayload
 
 MIN_BYTES = 1024
 """Below this an answer fits one packet as it is."""
@@ -18,18 +19,23 @@ MAX_INLINE_BYTES = 16 * 1024
 """Above it an answer is compressed in a thread: this much takes half a millisecond."""
 
 
-async def compress(request: web.Request, response: web.StreamResponse) -> None:
-    """Let a large answer be compressed as it is sent, if the caller accepts gzip."""
-    if not isinstance(response, web.Response) or response.prepared or not isinstance(response.body, bytes):
-        return
-    if len(response.body) < MIN_BYTES or "Content-Encoding" in response.headers:
+async def pack(request: web.Request, response: web.StreamResponse) -> None:
+    """Compress a large answer, if the caller accepts gzip, and have it sent in pieces."""
+    if isinstance(response, web.Response) and not response.prepared and isinstance(response.body, bytes | bytearray):
+        await _compress(request, response, response.body)
+        if isinstance(response.body, bytes | bytearray) and len(response.body) > PIECE_BYTES:
+            response.body = PiecewisePayload.cut(response.body)
+
+
+async def _compress(request: web.Request, response: web.Response, body: bytes | bytearray) -> None:
+    if len(body) < MIN_BYTES or "Content-Encoding" in response.headers:
         return
     response.headers["Vary"] = ", ".join(filter(None, (response.headers.get("Vary"), "Accept-Encoding")))
     if not accepts_gzip(request.headers.get("Accept-Encoding", "")):
         return
     # aiohttp's own compression would hold up the event loop.
-    pack = partial(gzip.compress, response.body, mtime=0)
-    response.body = pack() if len(response.body) <= MAX_INLINE_BYTES else await run_in_thread("answers", pack)
+    work = partial(gzip.compress, body, mtime=0)
+    response.body = work() if len(body) <= MAX_INLINE_BYTES else await run_in_thread("answers", work)
     response.headers["Content-Encoding"] = "gzip"
 
 

@@ -171,7 +171,7 @@ class IdempotentRequests:
         try:
             response = await handler(request)
             status = response.status
-            if isinstance(response, web.Response) and isinstance(response.body, bytes):
+            if isinstance(response, web.Response) and isinstance(response.body, bytes | bytearray):
                 await self._keep(scope, run, _make_answer(request, run, status, dict(response.headers), bytes(response.body)))
         finally:
             # Here as well as in the request's middleware, because its own client may have disconnected.
@@ -238,7 +238,7 @@ def _scope(request: web.Request, key: str) -> bytes:
     return _digest("\n".join((request.rel_url.raw_path_qs, account or "", *shown, key)).encode(errors="surrogateescape"))
 
 
-def _digest(data: bytes) -> bytes:
+def _digest(data: bytes | bytearray) -> bytes:
     return hashlib.sha256(data).digest()
 
 

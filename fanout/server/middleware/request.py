@@ -63,7 +63,7 @@ async def handle_request(request: web.Request, handler: Handler) -> web.StreamRe
     status = CLIENT_LEFT  # stays if the handler is cancelled
     try:
         response = await _respond(request, handler)
-        await compression.compress(request, response)
+        await compression.pack(request, response)
         status = response.status
     except ConnectionError:  # the client has disconnected: nobody receives this response
         response = web.Response(status=CLIENT_LEFT)

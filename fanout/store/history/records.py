@@ -95,7 +95,7 @@ class ComparisonRecord:
     """The HTTP status; 499 if the client left."""
     total_s: float
     metadata: Mapping[str, str]
-    body: bytes
+    body: bytes | bytearray
     outcomes: Sequence[Outcome]
     keeps_texts: bool = True
     """The caller does not object to texts being kept; whether they are is the operator's choice."""

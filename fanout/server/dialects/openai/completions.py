@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
+from functools import partial
 
 from aiohttp import web
 
@@ -25,7 +26,7 @@ from fanout.server.lifecycle import DISPATCHER
 from fanout.server.middleware import auth, history
 from fanout.server.openapi.endpoint import Endpoint, Events, list_call_answers
 from fanout.server.request_body import read_body, work_on_body
-from fanout.server.responses import error_response, json_response
+from fanout.server.responses import answer_response, error_response
 
 LISTS = (
     "`model` may be a list of models, objects, or both: then there is a choice for each, with its own `model`, usage, time, "
@@ -66,7 +67,7 @@ async def _respond(request: web.Request, body: OpenAiBody, dialect: Dialect) -> 
     # One answer is a success: the failures stand in their choices. Only where there is none has the status something to tell.
     if not has_answer(outcomes):
         return error_response(request, render_all_failed(outcomes))
-    return json_response(dialect.render_answer(outcomes, head, time.monotonic() - began))
+    return await answer_response(outcomes, partial(dialect.render_answer, outcomes, head, time.monotonic() - began))
 
 
 async def plan_calls(request: web.Request, body: OpenAiBody) -> tuple[Sequence[Call], float]:

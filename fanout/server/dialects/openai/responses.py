@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
+from functools import partial
 
 from aiohttp import web
 
@@ -30,7 +31,7 @@ from fanout.server.middleware import auth, history
 from fanout.server.openapi.endpoint import Endpoint, Events, list_call_answers, list_store_answers
 from fanout.server.request_body import read_body
 from fanout.server.resources.storage import store_failed_response, store_off_response
-from fanout.server.responses import error_response, json_response
+from fanout.server.responses import answer_response, error_response, json_response
 from fanout.store.engine.text_columns import clean_text
 from fanout.store.history.records import AnswerRow, StoredComparison
 
@@ -69,7 +70,7 @@ async def create_response(request: web.Request) -> web.StreamResponse:
     outcomes = await request.app[DISPATCHER].run(calls, deadline_s=deadline_s, return_when=body.return_when)
     if not has_answer(outcomes):
         return error_response(request, render_all_failed(outcomes))
-    return json_response(render_response(head, outcomes, time.monotonic() - began))
+    return await answer_response(outcomes, partial(render_response, head, outcomes, time.monotonic() - began))
 
 
 async def get_response(request: web.Request) -> web.Response:

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from aiohttp import web
 
@@ -36,7 +37,7 @@ from fanout.server.lifecycle import DISPATCHER
 from fanout.server.middleware import auth, history
 from fanout.server.openapi.endpoint import Endpoint, Events, list_call_answers, list_error_answers
 from fanout.server.request_body import read_body, work_on_body
-from fanout.server.responses import error_response, json_response
+from fanout.server.responses import answer_response, error_response
 
 DEADLINE_S = 55.0
 """Below the 60 s after which Scale's clients give up."""
@@ -62,7 +63,7 @@ async def _respond(request: web.Request, body: ScaleBody, shape: Shape) -> web.S
     (outcome,) = outcomes = await dispatcher.run(calls, deadline_s=DEADLINE_S)
     if isinstance(outcome.result, Failure):
         return error_response(request, render_all_failed(outcomes))
-    return json_response(render_scale_answer(shape, outcome.call, outcome.result))
+    return await answer_response(outcomes, partial(render_scale_answer, shape, outcome.call, outcome.result))
 
 
 def _plan(request: web.Request, body: ScaleBody) -> Sequence[Call]:

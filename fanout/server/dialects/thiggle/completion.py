@@ -31,7 +31,7 @@ from fanout.server.live_comparisons import LIVE_COMPARISONS, LiveComparison, fol
 from fanout.server.middleware import auth, history
 from fanout.server.openapi.endpoint import Endpoint, Events, list_call_answers
 from fanout.server.request_body import read_body, work_on_body
-from fanout.server.responses import error_response, json_response
+from fanout.server.responses import answer_response, error_response, json_response
 
 
 async def create_completion(request: web.Request) -> web.StreamResponse:
@@ -57,8 +57,12 @@ async def create_completion(request: web.Request) -> web.StreamResponse:
     outcomes = await dispatcher.run(calls, deadline_s=deadline_s, return_when=body.return_when)
     if not has_answer(outcomes):
         return error_response(request, render_all_failed(outcomes))
-    comparison = merge(outcomes, created=created, total_s=time.monotonic() - began, metadata=body.metadata)
-    return json_response(render_comparison(comparison, head))
+    total_s = time.monotonic() - began
+
+    def render() -> ComparisonJson:
+        return render_comparison(merge(outcomes, created=created, total_s=total_s, metadata=body.metadata), head)
+
+    return await answer_response(outcomes, render)
 
 
 class ComparisonEncoder:

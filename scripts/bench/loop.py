@@ -1,0 +1,222 @@
+"""The event loop under large bodies: how late a timer of 1 ms comes, and the longest single step in the loop's thread.
+
+python scripts/bench/loop.py [MIB [REQUEST …]]
+
+The server runs in this process, its client and its upstream in two others. A step is one callback, or one run of a task up
+to its next wait, in CPU time of the loop's thread. Lateness also counts what this process's other threads take, but not the
+time in which other programs have the processor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import os
+import sys
+import time
+from asyncio.events import Handle
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+from fanout.config.settings import load_settings
+from fanout.observability import logs
+from fanout.server.app import SWITCH_INTERVAL_S, create_app, make_runner
+
+TICK_S = 0.001
+MODELS = 4
+
+
+class Steps:
+    """CPU times of the loop's steps, and the lateness of a timer."""
+
+    def __init__(self) -> None:
+        self.longest_s = self.latest_s = self.cpu_s = self.queued_s = 0.0
+        self.name = ""
+        run: Callable[[Any], None] = Handle._run
+
+        def measure(handle: Any) -> None:
+            began = time.thread_time()
+            run(handle)
+            taken = time.thread_time() - began
+            self.cpu_s += taken
+            if taken > self.longest_s:
+                self.longest_s, self.name = taken, describe(handle._callback)
+
+        Handle._run = measure  # type: ignore[method-assign,assignment]
+
+    async def tick(self) -> None:
+        while True:
+            due = time.monotonic() + TICK_S
+            await asyncio.sleep(TICK_S)
+            queued = read_queued_s()
+            late = time.monotonic() - due - (queued - self.queued_s)
+            self.queued_s = queued
+            self.latest_s = max(self.latest_s, late)
+
+    def reset(self) -> None:
+        self.longest_s = self.latest_s = self.cpu_s = 0.0
+        self.queued_s, self.name = read_queued_s(), ""
+
+
+def read_queued_s() -> float:
+    """Return how long this process's threads have waited for a processor that another program had."""
+    return sum(int(path.read_text().split()[1]) for path in Path("/proc/self/task").glob("*/schedstat")) / 1e9
+
+
+def describe(callback: Any) -> str:
+    """Return where a step ended."""
+    task = getattr(callback, "__self__", None)
+    if not isinstance(task, asyncio.Task):
+        return getattr(callback, "__qualname__", type(callback).__name__)
+    inner: Any = task.get_coro()
+    names = list[str]()
+    while hasattr(inner, "cr_await"):
+        names.append(inner.__qualname__)
+        inner = inner.cr_await
+    return " > ".join(names[-2:])
+
+
+def build_bodies(mib: int) -> dict[str, tuple[str, bytes, dict[str, str]]]:
+    """Return requests by name: a path, a body, headers."""
+    size = mib * 2**20 - 1000
+    models = [f"up/m{number}" for number in range(MODELS)]
+
+    def prompt(text: str, **fields: object) -> bytes:
+        return json.dumps({"model": models, "prompt": text, **fields}, ensure_ascii=False).encode()
+
+    def ask(**fields: object) -> bytes:
+        return json.dumps({"model": ["up/large"], "prompt": "x", **fields}).encode()
+
+    chat = json.dumps({"model": "up/m0", "messages": [{"role": "user", "content": "ab " * (size // 3)}]}).encode()
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "iVBORw0KGgo" * (size // 11)}}
+    picture = json.dumps({"model": "up/m0", "messages": [{"role": "user", "content": [image]}]}).encode()
+    plain: dict[str, str] = {}
+    completion = "/v1/completion"
+    packed = {"Content-Encoding": "gzip"}
+    keys = json.dumps({"model": "up/m0", "messages": [], "tools": [{f"k{n}": 1 for n in range(99_000)}]}).encode()
+    return {
+        "one prompt": (completion, prompt("word " * (size // 5)), plain),
+        "one prompt, escapes": (completion, prompt('a"\n' * (size // 5)), plain),
+        "one prompt, not ASCII": (completion, prompt("aé€😀" * (size // 10)), plain),
+        "one prompt, gzip": (completion, gzip.compress(prompt("word " * (size // 5)), 1), packed),
+        "one prompt, refused": (completion, prompt("word " * (size // 5), typo=1), plain),
+        "one prompt, idempotent": (completion, prompt("word " * (size // 5)), {"Idempotency-Key": str(os.getpid())}),
+        "chat": ("/v1/chat/completions", chat, plain),
+        "chat, image": ("/v1/chat/completions", picture, plain),
+        "responses": ("/v1/responses", json.dumps({"model": "up/m0", "input": "ab " * (size // 3)}).encode(), plain),
+        "not JSON": (completion, prompt("word " * (size // 5))[:-1], plain),
+        "99,000 names": ("/v1/chat/completions", keys, plain),
+        "answer of 12 MiB": (completion, ask(), plain),
+        "answer of 12 MiB, gzip": (completion, ask(), {"Accept-Encoding": "gzip"}),
+        "answer of 12 MiB, one event": (completion, ask(stream=True), plain),
+    }
+
+
+async def run_upstream() -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        size = 12 * 2**20 if b'"model":"large"' in body[:200] else 2
+        message = {"role": "assistant", "content": "word\n" * (size // 5) or "ok"}
+        if size > 2 and b'"stream":true' in body:
+            stream = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+            await stream.prepare(request)
+            for piece in ({"delta": message, "finish_reason": None}, {"delta": {}, "finish_reason": "stop"}):
+                await stream.write(b"data: " + json.dumps({"id": "x", "choices": [{"index": 0, **piece}]}).encode() + b"\n\n")
+            await stream.write(b"data: [DONE]\n\n")
+            return stream
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+        return web.json_response({"id": "x", "model": "m", "choices": [choice], "usage": usage})
+
+    app = web.Application(client_max_size=2**30)
+    app.router.add_post("/v1/chat/completions", answer)
+    await _serve(web.AppRunner(app, access_log=None))
+
+
+async def _serve(runner: web.AppRunner) -> None:
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    print(runner.addresses[0][1], flush=True)
+    while os.getppid() != 1:
+        await asyncio.sleep(1)
+
+
+async def run_client() -> None:
+    """Send the requests that standard input names, one line each."""
+    bodies = build_bodies(int(sys.argv[2]))
+    timeout = aiohttp.ClientTimeout(total=None)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        for line in sys.stdin:
+            name, port = json.loads(line)
+            path, body, headers = bodies[name]
+            headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"} | headers
+            began = time.monotonic()
+            async with session.post(f"http://127.0.0.1:{port}{path}", data=body, headers=headers) as response:
+                answer = await response.read()
+            print(json.dumps([response.status, len(answer), time.monotonic() - began]), flush=True)
+
+
+async def start(role: str, mib: int) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, __file__, role, str(mib), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=2**26
+    )
+
+
+async def read_line(program: asyncio.subprocess.Process) -> Any:
+    assert program.stdout
+    return json.loads(await program.stdout.readline())
+
+
+async def measure(mib: int, names: Iterable[str], steps: Steps) -> None:
+    upstream, client = await start("upstream", mib), await start("client", mib)
+    try:
+        with TemporaryDirectory() as folder:
+            config = Path(folder, "providers.json")
+            base = f"http://127.0.0.1:{await read_line(upstream)}/v1"
+            provider = {"adapter": "openai", "base_url": base, "api_key_env": "UP_KEY"}
+            config.write_text(json.dumps({"providers": {"up": provider}}))
+            environ = {"HOME": folder, "FANOUT_STORE": f"sqlite:///{folder}/store.db", "UP_KEY": "k" * 20}
+            runner = make_runner(create_app(load_settings(config, environ)), 1.0)
+            await runner.setup()
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            sys.setswitchinterval(SWITCH_INTERVAL_S)
+            port = runner.addresses[0][1]
+            await asyncio.sleep(1)
+            ticking = asyncio.create_task(steps.tick())
+            print("| request | status | longest step, ms | where it ended | timer late, ms | loop's CPU, ms | s | bytes |")
+            for name in names:
+                await asyncio.sleep(0.3)
+                steps.reset()
+                assert client.stdin
+                client.stdin.write((json.dumps([name, port]) + "\n").encode())
+                status, length, took_s = await read_line(client)
+                await asyncio.sleep(0.5)
+                print(
+                    f"| {name} | {status} | {steps.longest_s * 1e3:.2f} | {steps.name} | {steps.latest_s * 1e3:.1f} "
+                    f"| {steps.cpu_s * 1e3:.0f} | {took_s:.1f} | {length:,} |"
+                )
+            ticking.cancel()
+            await runner.cleanup()
+    finally:
+        for program in (client, upstream):
+            with suppress(ProcessLookupError):
+                program.kill()
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["upstream"]:
+        asyncio.run(run_upstream())
+    elif sys.argv[1:2] == ["client"]:
+        asyncio.run(run_client())
+    else:
+        logs.configure("error", "json")
+        size = int(sys.argv[1]) if len(sys.argv) > 1 else 32
+        found = Steps()
+        asyncio.run(measure(size, sys.argv[2:] or build_bodies(1), found))
