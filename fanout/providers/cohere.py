@@ -56,8 +56,8 @@ from fanout.providers.mapping.tools import (
 )
 from fanout.providers.parameter_tables import COHERE
 from fanout.providers.parameters import accept, drop_conflicting, fit
-from fanout.providers.transport.http import HttpRequest, write_body
 from fanout.providers.transport.json_provider import JsonProvider
+from fanout.providers.transport.request import HttpRequest, write_body
 
 FINISH: Mapping[str, FinishReason] = {
     "COMPLETE": "stop",

@@ -35,9 +35,9 @@ from fanout.providers.mapping.other_content import make_image
 from fanout.providers.mapping.tools import RESPONSE_FORMAT, TOOL_FIELDS, Toolbox, ToolFields, convert_tools, parse_tool_calls
 from fanout.providers.parameter_tables import OLLAMA_CHAT, OLLAMA_TEXT
 from fanout.providers.parameters import accept, fit
-from fanout.providers.transport.http import HttpRequest, write_body
 from fanout.providers.transport.json_provider import InliningProvider
 from fanout.providers.transport.ndjson import NdjsonDecoder
+from fanout.providers.transport.request import HttpRequest, write_body
 
 # Source: https://github.com/ollama/ollama/blob/main/docs/api.md for every wire field.
 TOP_LEVEL = frozenset({"tools", "format", "think", "keep_alive", "logprobs", "top_logprobs", "suffix"})

@@ -26,8 +26,8 @@ from fanout.providers.mapping.messages import get_prompt, report_left_out, to_te
 from fanout.providers.mapping.openai_answers import FINISH
 from fanout.providers.parameter_tables import SCALE_V4
 from fanout.providers.parameters import accept, fit
-from fanout.providers.transport.http import HttpRequest, write_body
 from fanout.providers.transport.json_provider import JsonProvider
+from fanout.providers.transport.request import HttpRequest, write_body
 
 PASSTHROUGH = frozenset({"reasoning_effort"})
 

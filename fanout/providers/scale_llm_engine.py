@@ -32,8 +32,8 @@ from fanout.providers.mapping.openai_answers import parse_logprobs
 from fanout.providers.parameter_tables import LLM_ENGINE
 from fanout.providers.parameters import accept, add_default, fit
 from fanout.providers.scale import flatten_to_prompt
-from fanout.providers.transport.http import HttpRequest, write_body
 from fanout.providers.transport.json_provider import JsonProvider
+from fanout.providers.transport.request import HttpRequest, write_body
 
 DEFAULT_MAX_TOKENS = 1024
 """Fits beside a prompt into the 4,096 tokens of the smallest models there."""

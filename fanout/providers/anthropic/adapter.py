@@ -40,8 +40,8 @@ from fanout.providers.mapping.other_content import THINKING_BLOCKS, THINKING_TYP
 from fanout.providers.mapping.tools import TOOL_FIELDS, Toolbox, ToolFields, convert_tools, parse_tool_calls, parse_tool_result
 from fanout.providers.parameter_tables import ANTHROPIC_FAMILIES, find_anthropic_family
 from fanout.providers.parameters import AcceptedParameters, accept, add_default, drop_conflicting, fit
-from fanout.providers.transport.http import HttpRequest, write_body
 from fanout.providers.transport.json_provider import JsonProvider
+from fanout.providers.transport.request import HttpRequest, write_body
 
 VERSION = "2023-06-01"
 DEFAULT_MAX_TOKENS = 8192

@@ -36,8 +36,8 @@ from fanout.providers.mapping.tools import TOOL_FIELDS, convert_tools
 from fanout.providers.parameter_tables import CONVERSE_FAMILIES, find_converse_family
 from fanout.providers.parameters import accept, drop_conflicting, fit
 from fanout.providers.transport.adapter_headers import take_header
-from fanout.providers.transport.http import HttpRequest, write_body
 from fanout.providers.transport.json_provider import InliningProvider
+from fanout.providers.transport.request import HttpRequest, write_body
 
 SERVICE = "bedrock"
 BASE_URL = "https://bedrock-runtime.{region}.amazonaws.com"

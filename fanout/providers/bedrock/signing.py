@@ -16,7 +16,7 @@ from fanout.core.errors import ProviderError, explain_missing_extra
 from fanout.core.schema import Failure
 from fanout.core.threads import run_in_thread
 from fanout.providers.mapping.failures import configuration_error
-from fanout.providers.transport.http import HttpRequest
+from fanout.providers.transport.request import HttpRequest
 
 MAX_INLINE_SIGN_BYTES = 256 * 1024
 """Hashing more than this would hold the event loop for too long."""

@@ -47,8 +47,8 @@ from fanout.providers.mapping.tools import (
 )
 from fanout.providers.parameter_tables import GEMINI_FAMILIES, find_gemini_family
 from fanout.providers.parameters import accept, fit
-from fanout.providers.transport.http import HttpRequest, write_body
 from fanout.providers.transport.json_provider import JsonProvider
+from fanout.providers.transport.request import HttpRequest, write_body
 
 VERSION = "v1beta"
 BESIDE_CONFIG = ("tools", "toolConfig")

@@ -31,7 +31,7 @@ from fanout.core.threads import run_in_thread
 from fanout.providers.gemini.adapter import Gemini
 from fanout.providers.mapping.failures import Origin, configuration_error
 from fanout.providers.transport.adapter_headers import take_header
-from fanout.providers.transport.http import HttpRequest
+from fanout.providers.transport.request import HttpRequest
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 REFRESH_EARLY_S = 225.0

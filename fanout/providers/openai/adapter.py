@@ -28,8 +28,8 @@ from fanout.providers.mapping.json_fields import as_object
 from fanout.providers.openai.chunks import ChunkReader
 from fanout.providers.parameter_tables import OPENAI_FAMILIES, OPENAI_TEXT, find_openai_family
 from fanout.providers.parameters import accept, fit
-from fanout.providers.transport.http import MAX_INLINE_ENCODE_CHARACTERS, HttpRequest, WrittenBody
 from fanout.providers.transport.json_provider import JsonProvider
+from fanout.providers.transport.request import MAX_INLINE_ENCODE_CHARACTERS, HttpRequest, WrittenBody
 
 OWN_HOSTS = (".api.openai.com", ".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
 """Where models named like OpenAI's are OpenAI's."""

@@ -35,8 +35,8 @@ from fanout.providers.openai.response_items import (
 )
 from fanout.providers.parameter_tables import OPENAI_RESPONSES_FAMILIES, find_openai_family
 from fanout.providers.parameters import accept, fit
-from fanout.providers.transport.http import HttpRequest, write_body
 from fanout.providers.transport.json_provider import JsonProvider
+from fanout.providers.transport.request import HttpRequest, write_body
 
 ENDS = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
 REASONING = frozenset({"response.reasoning_text.delta", "response.reasoning_summary_text.delta"})

@@ -7,16 +7,14 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import aiohttp
 from aiohttp import hdrs
 from multidict import CIMultiDict
-from yarl import URL
 
 from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ProviderError
-from fanout.core.json_text import JsonObject, dump, dump_in_steps
 from fanout.core.long_json import join_in_steps
 from fanout.core.query_size import measure_query
 from fanout.core.schema import Call, Completion, Delta, FittedParameters, Query, Target
@@ -30,12 +28,11 @@ from fanout.providers.transport.configured import ConfiguredProvider, find_proxy
 from fanout.providers.transport.connection_errors import CONNECTION_ERRORS, ConnectionWatch, NamedErrors
 from fanout.providers.transport.own_client import MAX_BODY_BYTES, open_client
 from fanout.providers.transport.piecewise import PiecewisePayload
+from fanout.providers.transport.request import MAX_INLINE_ENCODE_CHARACTERS, HttpRequest
 from fanout.providers.transport.response import Response
 
 MAX_INLINE_PARSE_BYTES = 256 * 1024
 """A longer body takes over a millisecond to parse, so it is parsed in a thread."""
-MAX_INLINE_ENCODE_CHARACTERS = 128 * 1024
-"""A longer query is encoded in a thread: so much takes up to half a millisecond."""
 BODIES = SharedCapacity(512 * 2**20)
 """Characters of all requests that are on their way: one large request to hundreds of models must not take all memory.
 
@@ -47,28 +44,6 @@ MAX_BLANK_BYTES = 2**16
 """Of white space before an answer begins."""
 LINGER_S = 0.2
 """Time that a stream may take after `[DONE]` to end its body in order, which saves the next call a handshake."""
-
-
-WrittenBody = bytes | list[bytes]
-"""The JSON of a request; a large one in pieces, which requests of the same prompt share."""
-
-
-class HttpRequest(NamedTuple):
-    """A request, encoded."""
-
-    url: URL
-    headers: CIMultiDict[str]
-    body: WrittenBody
-
-    @property
-    def pieces(self) -> list[bytes]:
-        """The body in pieces."""
-        return [self.body] if isinstance(self.body, bytes) else self.body
-
-
-def write_body(fields: JsonObject, query: Query) -> WrittenBody:
-    """Return the JSON of a request."""
-    return dump(fields) if measure_query(query).whole <= MAX_INLINE_ENCODE_CHARACTERS else dump_in_steps(fields)
 
 
 class HttpProvider(ConfiguredProvider, ABC):

@@ -16,8 +16,8 @@ from fanout.core.schema import Call, Completion, FittedParameters, Query, Target
 from fanout.providers.mapping.error_objects import find_error, is_error
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.parameters import Table, accept, fit
-from fanout.providers.transport.http import HttpRequest, write_body
 from fanout.providers.transport.json_provider import VERSION, JsonProvider
+from fanout.providers.transport.request import HttpRequest, write_body
 
 
 class TaskProvider(JsonProvider):

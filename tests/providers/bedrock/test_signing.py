@@ -15,7 +15,7 @@ from fanout.core.errors import ProviderError
 from fanout.core.schema import Call
 from fanout.providers.bedrock.adapter import Bedrock
 from fanout.providers.bedrock.signing import RETRY_LOOKUP_S, Signer, sign_request
-from fanout.providers.transport.http import HttpRequest
+from fanout.providers.transport.request import HttpRequest
 from tests.support.bedrock_format import CALL, EVENT_STREAM, MODEL, STREAM, UP, build_answer, import_botocore
 from tests.support.provider_calls import build_adapter, build_call, collect_stream, encode_body, open_session
 from tests.support.upstream.canned import answer_in_pieces, answer_with, serve_adapter, serve_answers
