@@ -12,6 +12,7 @@ from typing import Any, cast
 import structlog
 from typing_extensions import Unpack
 
+from fanout.api.signatures import name_options
 from fanout.config.settings import Settings, load_settings
 from fanout.core.errors import ConfigError, Fault, RequestError
 from fanout.core.sampling import SamplingOptions
@@ -188,6 +189,7 @@ def _count_places(job: Job) -> Iterator[Place]:
                 yield (item, entry, repeat)
 
 
+@name_options(JobOptions)
 async def run_job(
     rows: Rows = (), models: Models | None = None, *, on_progress: OnProgress | None = None, **options: Unpack[JobOptions]
 ) -> JobResults:
@@ -208,6 +210,7 @@ async def run_job(
         return await job.wait()
 
 
+@name_options(JobOptions)
 @asynccontextmanager
 async def open_job(
     rows: Rows = (), models: Models | None = None, *, on_progress: OnProgress | None = None, **options: Unpack[JobOptions]

@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 from typing_extensions import Unpack
 
+from fanout.api.signatures import name_options
 from fanout.config.settings import Settings, load_settings
 from fanout.core.comparison import Comparison, CompletionChoice
 from fanout.core.errors import Fault, RequestError
@@ -166,6 +167,7 @@ def _read_image(image: Image, number: int, faults: list[Fault]) -> ImagePart | N
     return ImagePart(f"data:{media_type};base64,{base64.b64encode(content).decode()}")
 
 
+@name_options(AskOptions)
 async def ask(prompt: Prompt, models: Models | None = None, **options: Unpack[AskOptions]) -> Comparison:
     """Send one prompt to many models at once and return the answers side by side, failures in their places.
 
@@ -186,6 +188,7 @@ async def ask(prompt: Prompt, models: Models | None = None, **options: Unpack[As
         return merge(outcomes, created=created, total_s=time.monotonic() - began)
 
 
+@name_options(AskOptions)
 async def ask_stream(
     prompt: Prompt, models: Models | None = None, **options: Unpack[AskOptions]
 ) -> AsyncGenerator[AnswerPiece]:
@@ -227,6 +230,7 @@ async def _open_question(prompt: Prompt, models: Models | None, options: AskOpti
         yield dispatcher, request, deadline_s, return_when
 
 
+@name_options(RunOptions)
 def ask_sync(prompt: Prompt, models: Models | None = None, **options: Unpack[RunOptions]) -> Comparison:
     """Call `ask` from a notebook or script, whether or not an event loop runs. It takes the same arguments, but no dispatcher.
 

@@ -91,9 +91,10 @@ class CompletionChoice:
         return self.outcome.result if isinstance(self.outcome.result, Failure) else None
 
     @property
-    def usage(self) -> Usage | None:
-        """The tokens of the call; `None`: not reported."""
-        return self.outcome.result.usage if isinstance(self.outcome.result, Completion) else None
+    def usage(self) -> Usage:
+        """The tokens of the call; each count is `None` if it was not reported, or if the call failed."""
+        # Never `None` itself: `answer.usage.output_tokens` must not raise in a loop where one model failed.
+        return (self.outcome.result.usage if isinstance(self.outcome.result, Completion) else None) or Usage()
 
     @property
     def cost_usd(self) -> float | None:
@@ -117,7 +118,7 @@ class CompletionChoice:
 
     def to_record(self) -> ChoiceRecord:
         """Return the answer as one flat row."""
-        call, usage, result = self.outcome.call, self.usage or Usage(), self.outcome.result
+        call, usage, result = self.outcome.call, self.usage, self.outcome.result
         return {
             "index": self.index,
             "entry": call.entry,
@@ -154,7 +155,7 @@ class CompletionChoice:
 
     def describe(self) -> str:
         """Return tokens, time and cost in a few words; what is not known is left out."""
-        tokens = self.usage.output_tokens if self.usage else None
+        tokens = self.usage.output_tokens
         parts = [
             f"{tokens} token{'' if tokens == 1 else 's'}" if tokens is not None else "",
             f"{self.total_s:.2f} s",
