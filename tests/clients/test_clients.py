@@ -165,6 +165,9 @@ async def test_the_openai_client_works(upstream: Upstream, tmp_path: Path) -> No
     }
     assert all(error[3] for error in report["errors"].values())
     assert report["partial"] == [["stop", None], ["error", "server_error"]]
+    # The client retries by itself: a header forbids it after a failure upstream, and allows it if nothing was paid.
+    assert len(upstream.requests_for("500")) == 2  # one for the error, one beside a healthy model
+    assert len(upstream.requests_for("429-s-1")) == 3
 
 
 async def test_the_openai_clients_examples_of_responses_work(upstream: Upstream, tmp_path: Path) -> None:
@@ -200,13 +203,6 @@ async def test_batches_of_the_openai_client_work(upstream: Upstream, tmp_path: P
     assert report["expired"] == ["expired", ["batch_expired"]]
     assert len(report["listed"]) == 4
     assert (report["files"], report["deleted"], report["gone"]) == (4, True, "file_not_found")
-
-
-async def test_the_openai_client_does_not_repeat_a_paid_call(upstream: Upstream, tmp_path: Path) -> None:
-    """The client retries by itself: a header forbids it after a failure upstream, and allows it if nothing was paid."""
-    await run_example("openai", upstream, tmp_path)
-    assert len(upstream.requests_for("500")) == 2  # one for the error, one beside a healthy model
-    assert len(upstream.requests_for("429-s-1")) == 3
 
 
 async def test_the_scale_gp_client_works(upstream: Upstream, tmp_path: Path) -> None:
