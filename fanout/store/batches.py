@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple, TypedDict
 
 from sqlalchemy import select, tuple_, update
 
-from fanout.store.engine.database import Database
+from fanout.store.engine.database import Database, Query
 from fanout.store.jobs.records import JobState
 from fanout.store.tables import batches, jobs
 
@@ -74,12 +75,17 @@ class BatchStore:
 
     async def list_due(self, ended: Sequence[JobState], limit: int = 100) -> Sequence[UnsettledBatch]:
         """Return unsettled batches for which something can be done now, the oldest first; `ended` are jobs' final states."""
-        # No job: its input is still to be validated. The join, because a batch and its job are changed separately.
-        is_due = jobs.c.id.is_(None) | jobs.c.state.in_(ended) | batches.c.cancelling.is_not(None)
-        query = select(batches, jobs.c.state).select_from(batches.outerjoin(jobs, jobs.c.id == batches.c.id))
-        query = query.where(batches.c.settled.is_(None), is_due).order_by(batches.c.created).limit(limit)
-        return [UnsettledBatch(BatchRow(*batch), state) for *batch, state in await self._database.fetch_all(query)]
+        found = await self._database.fetch_all(_select_due(tuple(ended), limit))
+        return [UnsettledBatch(BatchRow(*batch), state) for *batch, state in found]
 
     async def update(self, batch_id: str, change: BatchChange) -> None:
         """Change a batch, if there is one of that id."""
         await self._database.execute(update(batches).where(batches.c.id == batch_id).values(**change))
+
+
+@lru_cache(maxsize=8)  # every second, even where there is no batch: writing the query took longer than its answer
+def _select_due(ended: tuple[JobState, ...], limit: int) -> Query:
+    # No job: its input is still to be validated. The join, because a batch and its job are changed separately.
+    is_due = jobs.c.id.is_(None) | jobs.c.state.in_(ended) | batches.c.cancelling.is_not(None)
+    query = select(batches, jobs.c.state).select_from(batches.outerjoin(jobs, jobs.c.id == batches.c.id))
+    return query.where(batches.c.settled.is_(None), is_due).order_by(batches.c.created).limit(limit)

@@ -155,14 +155,13 @@ def to_rows(record: ComparisonRecord, *, full: bool) -> ComparisonRows:
     texts: dict[bytes, str] = {}
     body = clean_text(record.body.decode(errors="replace")) if full else None
     # Long texts go into a table of their own, so that listing comparisons does not read megabytes.
-    request, request_digest = place_text(body, texts)
-    comparison = _to_comparison_row(record)._replace(request=request, request_digest=request_digest)
+    comparison = _to_comparison_row(record, *place_text(body, texts))
     answers = [row for outcome in record.outcomes for row in _to_answer_rows(record.number, outcome, texts, full=full)]
     metadata = {clean_text(name): clean_text(value) for name, value in record.metadata.items()}
     return ComparisonRows(comparison, answers, metadata, texts)
 
 
-def _to_comparison_row(record: ComparisonRecord) -> ComparisonRow:
+def _to_comparison_row(record: ComparisonRecord, request: str | None, request_digest: bytes | None) -> ComparisonRow:
     sums, usages, slowest_s = UsageTotals(), list[Usage](), 0.0
     for outcome in record.outcomes:
         slowest_s = max(slowest_s, outcome.timing.total_s)
@@ -193,8 +192,8 @@ def _to_comparison_row(record: ComparisonRecord) -> ComparisonRow:
         overhead_ms=to_ms(max(record.total_s - slowest_s, 0.0)),
         # Kept even where texts are not: equal requests can be found without knowing what they were.
         digest=hashlib.sha256(record.body).digest(),
-        request=None,
-        request_digest=None,
+        request=request,
+        request_digest=request_digest,
     )
 
 
