@@ -78,6 +78,32 @@ async def test_a_mapping_has_a_label_and_parameters_of_its_own(settings: Setting
     assert [(body.get("max_tokens"), body.get("temperature")) for body in bodies] == [(7, None), (9, 0.5)]
 
 
+async def test_a_fusion_is_followed_by_its_members(settings: Settings, upstream: Upstream) -> None:
+    mix = fanout.Fusion(
+        ["up/say-one", {"model": "up/say-two", "temperature": 1}], "up/echo", label="mix", parameters={"seed": 3}
+    )
+    fused, *members = await fanout.ask("Hello", mix, settings=settings)
+    assert (fused.label, [member.label for member in members]) == ("mix", ["up/say-one", "up/say-two"])
+    assert fused.fusion
+    assert [member.left_out for member in fused.fusion.members] == [None, None]
+    sent = json.loads(fused.text)
+    assert sent["seed"] == 3
+    assert "one" in sent["messages"][0]["content"]
+
+
+async def test_a_fusion_that_cannot_be_is_refused_at_its_place(settings: Settings) -> None:
+    for wrong, place in (
+        (fanout.Fusion([fanout.Fusion(["a", "b"], "c"), "a"], "c"), "models[0].fusion.of[0]"),  # type: ignore[list-item]
+        ({"fusion": {"of": "a", "by": "c"}}, "models[0].fusion.of"),
+        ({"fusion": {"of": ["a", "b"], "by": "c", "bye": 1}}, "models[0].fusion.bye"),
+        ({"fusion": {"of": ["a", "b"], "by": "c"}, "model": "a"}, "models[0].fusion"),
+        (fanout.Fusion(["a", "b"], "c", template="none"), "models[0].fusion.template"),
+    ):
+        with pytest.raises(RequestError) as error:
+            await fanout.ask("Hello", wrong, settings=settings)
+        assert place in [fault.path for fault in error.value.faults]
+
+
 async def test_a_system_message_and_samples_are_sent(settings: Settings, upstream: Upstream) -> None:
     comparison = await fanout.ask("Hello", "up/say-one", settings=settings, system="Be brief", n=2, stop="end")
     assert read_texts(comparison) == ["one", "one"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from typing_extensions import TypedDict
 
+from fanout.core.fusion import FusedMembers
 from fanout.core.schema import Choice, Completion, Failure, FailureKind, FinishReason, Outcome, Timing
 from fanout.core.usage import Usage, UsageTotals
 from fanout.core.value_type import value_type
@@ -89,6 +90,11 @@ class CompletionChoice:
     def failure(self) -> Failure | None:
         """The failure in place of the answer; as text it is its sentence."""
         return self.outcome.result if isinstance(self.outcome.result, Failure) else None
+
+    @property
+    def fusion(self) -> FusedMembers | None:
+        """The members that a fused answer was made of; `None`: it is none."""
+        return self.outcome.call.fusion
 
     @property
     def usage(self) -> Usage:

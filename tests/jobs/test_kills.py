@@ -14,9 +14,9 @@ from tests.support.builders.job_process import kill, start_process
 from tests.support.builders.jobs import open_jobs
 from tests.support.upstream.server import Upstream
 
-KILLS = {"sqlite": (50, 500), "postgresql": (10, 120)}
-"""How often, and the items: with two models and two repeats four units each."""
-MODELS = ("up/sleep-0.01", "up/sleep-0.02")
+KILLS = {"sqlite": (50, 330), "postgresql": (10, 80)}
+"""How often, and the items: with two models, their fusion and two repeats six units each."""
+MODELS = ("up/sleep-0.01", "up/sleep-0.02", "fusion(up/sleep-0.01, up/sleep-0.02 by up/ok)")
 
 
 async def test_a_kill_loses_nothing_and_repeats_only_calls_in_flight(upstream: Upstream, tmp_path: Path, location: str) -> None:
@@ -42,13 +42,16 @@ async def test_a_kill_loses_nothing_and_repeats_only_calls_in_flight(upstream: U
         progress = await kept.manager.read_progress(job.id)
 
     assert job.state == "done"
-    assert len(found) == len({tuple(row[:3]) for row in found}) == job.units == 4 * items
+    assert len(found) == len({tuple(row[:3]) for row in found}) == job.units == 6 * items
     assert {row.result for row in found} == {"answered"}
     assert progress.ended == job.units
     # An answer that had arrived but was not yet on disk was under way, too: no more than there were places.
     assert job.units <= len(upstream.requests) <= job.units + kills * 2 * 8
     attempts = Counter((request.model, request.body["messages"][0]["content"]) for request in upstream.requests)
     assert min(attempts.values()) >= 2
+    fused = [question for model, question in attempts if model == "ok"]
+    assert len(fused) == items  # each with both answers in it, however often it was cut off
+    assert all("This is sleep-0.01." in question and "This is sleep-0.02." in question for question in fused)
 
 
 async def test_a_second_process_takes_over_from_a_dead_one_and_waits_for_a_living_one(

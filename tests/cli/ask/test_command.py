@@ -65,6 +65,24 @@ async def test_what_cannot_be_asked_is_refused_with_what_is_allowed(
     assert sentence in " ".join(result.err.split())
 
 
+async def test_a_fusion_is_shown_with_its_members_and_a_conversation_goes_on_with_it_alone(
+    providers_json: str, upstream: Upstream, tmp_path: Path
+) -> None:
+    options, store = ("--config", providers_json), {"FANOUT_STORE": str(tmp_path / "log.db")}
+    fusion = "fusion(up/say-one,up/500 by up/say-three)"
+    result = await run_fanout("ask", "hi", "-m", f"{fusion},up/say-four", *options, **store)
+
+    assert result.code == 1
+    heads = [line for line in result.out.splitlines() if line.startswith("== ")]
+    assert heads == ["== fusion(up/say-one, up/500 by up/say-three)", "== up/say-four", "== up/say-one", "== up/500"]
+    assert "made of 1 of 2 answers, together cost unknown" in result.out
+    before = len(upstream.requests)
+    await run_fanout("ask", "-c", "and then?", *options, **store)
+    later = [request.body["messages"] for request in upstream.requests[before:]]
+    assert [message["content"] for message in later[0]][:2] == ["hi", "three"]
+    assert {messages[1]["content"] for messages in later} == {"three", "four"}
+
+
 async def test_models_are_named_by_patterns_commas_and_sets(upstream: Upstream, tmp_path: Path) -> None:
     sections: dict[str, dict[str, Any]] = {
         "models": {
