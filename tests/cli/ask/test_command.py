@@ -68,7 +68,8 @@ async def test_what_cannot_be_asked_is_refused_with_what_is_allowed(
 async def test_a_fusion_is_shown_with_its_members_and_a_conversation_goes_on_with_it_alone(
     providers_json: str, upstream: Upstream, tmp_path: Path
 ) -> None:
-    options, store = ("--config", providers_json), {"FANOUT_STORE": str(tmp_path / "log.db")}
+    options = ("--config", providers_json)
+    store: dict[str, Any] = {"FANOUT_STORE": str(tmp_path / "log.db")}
     fusion = "fusion(up/say-one,up/500 by up/say-three)"
     result = await run_fanout("ask", "hi", "-m", f"{fusion},up/say-four", *options, **store)
 
