@@ -5,14 +5,16 @@ Types and meanings are promptfoo's. Source: https://www.promptfoo.dev/docs/confi
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
+import jsonschema
 import referencing
 import regex
+import yaml
 
+from fanout.evaluate.scorers.promptfoo_texts import list_objects, load_yaml, split_list, translate_pattern
 from fanout.evaluate.scorers.schema_patterns import DEADLINE, has_both, make_validator
 from fanout.evaluate.scorers.scorer import Score, Scorer, ScorerInput, to_text
 from fanout.evaluate.scorers.structured import is_equal, parse_strictly
@@ -20,9 +22,17 @@ from fanout.evaluate.scorers.text import REGEX_TIMEOUT_S
 
 NOT = "not-"
 MAX_LEVENSHTEIN_CHARS = 10_000
-MAX_JSON_STARTS = 1_000
-"""Brackets of an answer at which JSON is looked for."""
+NEEDS_VALUE = frozenset({"contains", "icontains", "starts-with", "regex"})
+"""What fails, with `not-` too, where its value is empty: a variable that is not there."""
+FORMATS = jsonschema.FormatChecker(("date", "date-time", "time", "ipv4", "ipv6", "uuid", "regex"))
+DOMAIN = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
+EMAIL = regex.compile(rf"[\w.!#$%&'*+/=?^`{{|}}~-]+@{DOMAIN}(?:\.{DOMAIN})*", regex.A | regex.I)
+MAX_EMAIL_CHARS = 320
 Check = Callable[[ScorerInput, Mapping[str, Any]], bool]
+
+
+class UncheckableError(Exception):
+    """An assertion that cannot be checked, which therefore fails, also with `not-` before it."""
 
 
 class AssertionsScorer(Scorer):
@@ -32,10 +42,12 @@ class AssertionsScorer(Scorer):
     against: str = "assert"
     """Column that holds the assertions."""
 
+    VERSION: ClassVar[int] = 2
+
     def score(self, given: ScorerInput) -> Score:
         """Return 1 or 0, with the first assertion that does not hold."""
         listed = given.columns.get(self.against)
-        if not isinstance(listed, Sequence) or isinstance(listed, str) or not listed:
+        if not isinstance(listed, Sequence) or isinstance(listed, str):
             return self.no_reference()
         weight = held = 0.0
         failed: str | None = None
@@ -45,11 +57,12 @@ class AssertionsScorer(Scorer):
             result = check(given, assertion)
             own = float(assertion.get("weight", 1))
             weight, held = weight + own, held + own * result
-            if not result and failed is None:
+            # One without weight is only measured there.
+            if not result and own and failed is None:
                 failed = f"`{assertion['type']}` does not hold: {to_text(assertion.get('value'))[:80]}"
         threshold = given.columns.get(f"{self.against}_threshold")
         if isinstance(threshold, int | float):
-            return Score(float(weight > 0 and held / weight >= threshold), failed)
+            return Score(float((held / weight if weight else 0.0) >= threshold), failed)
         return Score(float(failed is None), failed)
 
 
@@ -61,7 +74,12 @@ def is_known(type_: str) -> bool:
 def check(given: ScorerInput, assertion: Mapping[str, Any]) -> bool:
     """Return whether an assertion holds."""
     type_ = str(assertion["type"])
-    return CHECKS[type_.removeprefix(NOT)](given, assertion) is not type_.startswith(NOT)
+    if type_.removeprefix(NOT) in NEEDS_VALUE and assertion.get("value") in (None, ""):
+        return False
+    try:
+        return CHECKS[type_.removeprefix(NOT)](given, assertion) is not type_.startswith(NOT)
+    except UncheckableError:
+        return False
 
 
 def _equals(given: ScorerInput, assertion: Mapping[str, Any]) -> bool:
@@ -77,26 +95,37 @@ def _equals(given: ScorerInput, assertion: Mapping[str, Any]) -> bool:
 def _list_values(assertion: Mapping[str, Any]) -> list[str]:
     """Return the values of `contains-all` and its like: a list, or a text with commas between them."""
     value = assertion.get("value")
-    return [to_text(one) for one in value] if isinstance(value, list) else [one.strip() for one in to_text(value).split(",")]
+    return [to_text(one) for one in value] if isinstance(value, list) else split_list(to_text(value))
 
 
 def _matches(given: ScorerInput, assertion: Mapping[str, Any]) -> bool:
     try:
-        return regex.search(to_text(assertion.get("value")), given.text, timeout=REGEX_TIMEOUT_S) is not None
-    except TimeoutError:
-        return False
+        pattern = translate_pattern(to_text(assertion.get("value")))
+        return regex.search(pattern, given.text, timeout=REGEX_TIMEOUT_S) is not None
+    except (TimeoutError, regex.error):
+        raise UncheckableError from None
 
 
-def _fits(value: Any, schema: object) -> bool:
+@FORMATS.checks("email")
+def _is_email(value: object) -> bool:
+    return not isinstance(value, str) or (len(value) <= MAX_EMAIL_CHARS and EMAIL.fullmatch(value) is not None)
+
+
+def _fits(value: Any, given: object) -> bool:
+    try:
+        # A schema may be written as a text.
+        schema = load_yaml(given) if isinstance(given, str) else given
+    except yaml.YAMLError:
+        raise UncheckableError from None
     if not isinstance(schema, dict):
         return True
     if has_both(schema, "patternProperties", "unevaluatedProperties"):
-        return False
+        raise UncheckableError
     DEADLINE.set(time.monotonic() + REGEX_TIMEOUT_S)
     try:
-        return bool(make_validator(schema).is_valid(value))
+        return bool(make_validator(schema, FORMATS).is_valid(value))
     except (referencing.exceptions.Unresolvable, RecursionError, TimeoutError, regex.error):
-        return False
+        raise UncheckableError from None
 
 
 def _is_json(given: ScorerInput, assertion: Mapping[str, Any]) -> bool:
@@ -107,17 +136,7 @@ def _is_json(given: ScorerInput, assertion: Mapping[str, Any]) -> bool:
 
 
 def _contains_json(given: ScorerInput, assertion: Mapping[str, Any]) -> bool:
-
-    decoder = json.JSONDecoder()
-    starts = [index for index, letter in enumerate(given.text) if letter in "{["][:MAX_JSON_STARTS]
-    for start in starts:
-        try:
-            value, _ = decoder.raw_decode(given.text, start)
-        except (ValueError, RecursionError):
-            continue
-        if _fits(value, assertion.get("value")):
-            return True
-    return False
+    return any(_fits(found, assertion.get("value")) for found in list_objects(given.text))
 
 
 def _levenshtein(given: ScorerInput, assertion: Mapping[str, Any]) -> bool:

@@ -56,12 +56,12 @@ KEYWORDS = {
 """Checks that take the places of the package's own."""
 
 
-def make_validator(schema: Mapping[str, Any]) -> Any:
-    """Return the validator of a schema; `DEADLINE` must be set for each validation."""
+def make_validator(schema: Mapping[str, Any], formats: jsonschema.FormatChecker | None = None) -> Any:
+    """Return the validator of a schema; `DEADLINE` must be set for each validation. Without `formats` none are checked."""
     # An empty registry: a reference to an address is an error, never a request that a schema makes this machine send.
     maker = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
     bounded = jsonschema.validators.extend(maker, KEYWORDS)  # type: ignore[no-untyped-call]
-    return bounded(schema, registry=referencing.Registry())
+    return bounded(schema, registry=referencing.Registry(), format_checker=formats)
 
 
 def has_both(schema: object, *names: str) -> bool:
