@@ -45,8 +45,10 @@ def set_(env_file: Path | None, name: str) -> None:
     else:
         # Bounded: a whole file piped in by mistake is not a key.
         value = sys.stdin.buffer.read(65_537).decode(errors="replace").strip()
+    if not value:
+        raise click.UsageError(f"{variable}: no key was given")
     # A second line would be another variable in the file.
-    if not value or len(value.splitlines()) != 1 or not value.isprintable():
+    if len(value.splitlines()) != 1 or not value.isprintable():
         raise click.UsageError(f"{variable}: a key is one line of printable characters; was it pasted whole, and nothing else?")
     # Changed as text, so that comments and the order of the file stay.
     before = path.read_text(encoding="utf-8-sig") if path.exists() else ""

@@ -12,6 +12,7 @@ import gc
 import io
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
 from keyword import iskeyword
@@ -45,6 +46,7 @@ PACKAGES = {"ask": "ask.command", "batch": "batch.commands", "init": "init.comma
 """Modules of the subcommands that are packages."""
 SOME_FAILED, UNUSABLE, INTERRUPTED = 1, 2, 130
 """Exit codes; the last as shells have it for SIGINT."""
+DASH_HINT = " A text that begins with a dash is the last argument, behind `--`."
 OUTPUT_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
 """What writing to a stream may fail with; a broken pipe is dealt with by click."""
 
@@ -68,6 +70,17 @@ class LazyGroup(click.Group):
         """Complete the subcommands; click's own imports each for its help."""
         found = [CompletionItem(name, help=line) for name, line in COMMANDS.items() if name.startswith(incomplete)]
         return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the subcommand; where there is none, suggest one."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            from difflib import get_close_matches
+
+            near = "".join(f"; did you mean `{one}`?" for one in get_close_matches(name, COMMANDS, n=1))
+            near = "; `fanout ask` takes a prompt" if " " in name.strip() else near
+            raise click.UsageError(f"no command is called `{name}`{near}", ctx)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of the subcommands; click's own imports each for its first sentence."""
@@ -108,8 +121,9 @@ def _run() -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0 if end.code is None else UNUSABLE
     except click.UsageError as error:
+        hint = DASH_HINT if isinstance(error, click.NoSuchOption) and _begins_with_dash(sys.argv[1:]) else ""
         with suppress(OSError):
-            click.UsageError(to_safe_text(error.format_message()), error.ctx).show()
+            click.UsageError(to_safe_text(error.format_message()) + hint, error.ctx).show()
         return UNUSABLE
     except (click.ClickException, FanoutError) as error:
         message = error.format_message() if isinstance(error, click.ClickException) else str(error)
@@ -120,6 +134,11 @@ def _run() -> int:
             raise
         return _complain_of_output(error)
     return 0
+
+
+def _begins_with_dash(arguments: Sequence[str]) -> bool:
+    """Return whether an argument looks like a text that begins with a dash: no option has a space before its value."""
+    return any(word.startswith("-") and " " in word.partition("=")[0] for word in arguments)
 
 
 def _prepare_streams() -> None:

@@ -89,6 +89,7 @@ class SideBySide(AnswerView):
     def _end_stream(self, answer: ShownAnswer) -> None:
         if answer.text and not answer.text.endswith("\n"):
             self._console.file.write("\n")
+            self._console.file.flush()  # before the figures, where both outputs lead to one file
         self._notes.print(self._render_figures(answer), soft_wrap=True)
 
     def _render_live(self) -> RenderableType:

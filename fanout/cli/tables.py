@@ -15,6 +15,8 @@ from rich.text import Text
 from fanout.core.json_text import encode_json
 from fanout.core.shown_text import to_safe_json, to_safe_text
 
+MIN_LAST_COLUMNS = 10
+"""Width of the last column of a table that fits nowhere."""
 STATE_STYLES = {"ready": "green", "answers": "green", "failed": "red", "shut": "dim"}
 """Colours of cells, by their first word."""
 
@@ -53,9 +55,8 @@ def print_table(console: Console, columns: Sequence[str], rows: Sequence[Sequenc
     widths = [max(map(cell_len, cells)) for cells in zip(columns, *rows, strict=True)]
     if console.is_terminal:
         # Only the last column may be wrapped: it holds text; names and figures would be hard to read in pieces.
-        is_too_wide = sum(widths) + 2 * len(widths) > console.width
-        least = [*(width or None for width in widths[:-1]), None if is_too_wide else widths[-1] or None]
-        console.print(_build_table(columns, rows, right, least))
+        room = console.width - sum(widths[:-1]) - 2 * (len(widths) - 1)
+        console.print(_build_table(columns, rows, right, [*widths[:-1], max(min(widths[-1], room), MIN_LAST_COLUMNS)]))
         return
     for cells in (columns, *rows):
         padded = [
@@ -65,12 +66,11 @@ def print_table(console: Console, columns: Sequence[str], rows: Sequence[Sequenc
         print_line(console, "  ".join(padded).rstrip())  # one line for each row, for programs
 
 
-def _build_table(
-    columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str], widths: Sequence[int | None]
-) -> Table:
+def _build_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str], widths: Sequence[int]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for column, width in zip(columns, widths, strict=True):
-        table.add_column(column, justify="right" if column in right else "left", min_width=width, overflow="fold")
+        # Fixed: rich would narrow several columns at once, and cut what it then cannot show.
+        table.add_column(column, justify="right" if column in right else "left", width=width, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell, style=STATE_STYLES.get(re.split("[ ,:]", cell)[0], "")) for cell in row))
     return table

@@ -143,6 +143,58 @@ async def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
     assert "Traceback" not in result.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["aks", "hi"], "no command is called `aks`; did you mean `ask`?"),
+        (["What is this?"], "no command is called `What is this?`; `fanout ask` takes a prompt"),
+        (["ask", "-1 is less"], "No such option '-1'. A text that begins with a dash is the last argument, behind `--`."),
+        (["ask", "hi", "-f", "empty.txt"], "-f: `empty.txt` is empty"),
+        (["keys", "set", "groq"], "GROQ_API_KEY: no key was given"),
+    ],
+)
+async def test_a_slip_is_answered_by_what_may_have_been_meant(arguments: list[str], sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_text(" \n")
+    result = await run_fanout(*arguments, cwd=tmp_path)
+
+    assert (result.code, result.out) == (2, "")
+    assert result.err.endswith(f"Error: {sentence}\n")
+
+
+async def test_a_prompt_that_begins_with_a_dash_stands_behind_two(providers_json: str, upstream: Upstream) -> None:
+    result = await run_fanout("ask", "--config", providers_json, "-m", "ok", "--", "-1 is less")
+
+    assert (result.code, upstream.requests[0].body["messages"][-1]["content"]) == (0, "-1 is less")
+
+
+async def test_an_answer_ends_its_line_before_the_figures_follow(providers_json: str) -> None:
+    command = " ".join(FANOUT)
+    result = await run_command(["sh", "-c", f"{command} ask hi -m ok --config {providers_json} 2>&1"])
+
+    assert result.out.splitlines()[0] == "This is ok."
+    assert result.out.splitlines()[1].startswith("4 tokens · ")
+
+
+async def test_ctrl_c_while_modules_are_imported_prints_no_traceback() -> None:
+    """Python itself raises KeyboardInterrupt wherever it is."""
+    program = """
+import builtins, os, signal
+from fanout.__main__ import main
+
+real = builtins.__import__
+def interrupt(name, *more):
+    if name == "fanout.cli.main":
+        os.kill(os.getpid(), signal.SIGINT)
+    return real(name, *more)
+
+builtins.__import__ = interrupt
+main()
+"""
+    result = await run_command([sys.executable, "-c", program])
+
+    assert (result.code, result.out, result.err) == (130, "", "")
+
+
 async def test_too_many_calls_are_refused() -> None:
     result = await run_fanout("ask", "hi", "-m", "embedded", "-n", "100")
 

@@ -20,3 +20,11 @@ async def test_the_table_of_models_fits_the_terminal(columns: int, shown: list[s
     named = [row for row in rows if row.startswith("claude-")]
     assert len(named) > 3, "names stay whole, in their own column"
     assert all("needs" in row for row in named)
+
+
+async def test_a_narrow_table_wraps_its_last_column_and_cuts_nothing() -> None:
+    async with TerminalSession("models", "falcon-40b", columns=40) as screen:
+        assert await screen.wait() == 0
+
+    assert max(map(len, screen.final_lines)) <= 40
+    assert "".join("".join(screen.final_lines).split()).count("SELFHOSTED_BASE_URL") == 2

@@ -54,7 +54,7 @@ def join_files(text: str, files: Sequence[Path]) -> Content:
     """Return the text with text files below it, each fenced and named, and with images as parts of the message.
 
     Raises:
-        UsageError: a file cannot be read, is too large, or is neither text nor an image.
+        UsageError: a file cannot be read, is empty or too large, or is neither text nor an image.
     """
     images: list[JsonObject] = []
     texts = [text] if text else []
@@ -65,9 +65,12 @@ def join_files(text: str, files: Sequence[Path]) -> Content:
             images.append({"type": "image_url", "image_url": {"url": url}})
             continue
         try:
-            texts.append(_fence(path.name, trim(content.decode())))
+            added = trim(content.decode())
         except UnicodeDecodeError:
             raise click.UsageError(f"-f: `{path}` is neither UTF-8 text nor a PNG, JPEG, GIF or WebP image") from None
+        if not added.strip():  # a question about nothing would be paid for
+            raise click.UsageError(f"-f: `{path}` is empty")
+        texts.append(_fence(path.name, added))
     joined = "\n\n".join(texts)
     return [*([{"type": "text", "text": joined}] if joined else []), *images] if images else joined
 
