@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, BinaryIO
@@ -162,9 +163,16 @@ async def _explain_errors(address: str) -> AsyncGenerator[None]:
     except aiohttp.InvalidURL as error:
         raise ServerError(f"`{address}` is not the address of a server, such as `http://127.0.0.1:8080`") from error
     except aiohttp.ClientConnectionError as error:
-        raise ServerError(f"no server at {address} ({error}); `fanout serve` starts one") from error
+        raise ServerError(f"no server at {address} ({_explain_reason(error)}); `fanout serve` starts one") from error
     except (aiohttp.ClientError, ValueError, KeyError, TypeError) as error:
         raise ServerError(f"{address} answers, but is not a Fanout server") from error
+
+
+def _explain_reason(error: Exception) -> str:
+    """Return the system's reason: aiohttp's own sentence repeats the address, and asyncio's is a tuple."""
+    if isinstance(error, OSError) and error.errno and error.errno > 0:  # names that do not resolve have negative ones
+        return os.strerror(error.errno).lower()
+    return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
 async def _read_answer(response: aiohttp.ClientResponse) -> JsonObject:

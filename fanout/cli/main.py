@@ -78,7 +78,7 @@ class LazyGroup(click.Group):
             from difflib import get_close_matches
 
             near = "".join(f"; did you mean `{one}`?" for one in get_close_matches(name, COMMANDS, n=1))
-            near = "; `fanout ask` takes a prompt" if " " in name.strip() else near
+            near = "; `fanout ask` takes a prompt" if " " in name.strip() else near or "; `fanout --help` lists them"
             raise click.UsageError(f"no command is called `{name}`{near}", ctx)
         return super().resolve_command(ctx, args)
 
@@ -120,6 +120,10 @@ def _run() -> int:
         return INTERRUPTED
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0 if end.code is None else UNUSABLE
+    except click.exceptions.NoArgsIsHelpError as error:
+        with suppress(OSError):
+            error.show()
+        return UNUSABLE
     except click.UsageError as error:
         hint = DASH_HINT if isinstance(error, click.NoSuchOption) and _begins_with_dash(sys.argv[1:]) else ""
         with suppress(OSError):

@@ -99,7 +99,7 @@ async def test_a_missing_server_is_reported(upstream: Upstream) -> None:
     nonsense = await run_fanout("ask", "hi", "-m", "m", "--server", "http://")
 
     assert (nobody.code, stranger.code, nonsense.code) == (2, 2, 2)
-    assert nobody.err.startswith(f"fanout: no server at http://{address} (")
+    assert nobody.err.startswith(f"fanout: no server at http://{address} (connection refused); ")
     assert "`fanout serve` starts one" in nobody.err
     assert stranger.err.startswith("fanout: the server answered 404")
     assert "is not the address of a server" in nonsense.err

@@ -147,6 +147,7 @@ async def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
     ("arguments", "sentence"),
     [
         (["aks", "hi"], "no command is called `aks`; did you mean `ask`?"),
+        (["help"], "no command is called `help`; `fanout --help` lists them"),
         (["What is this?"], "no command is called `What is this?`; `fanout ask` takes a prompt"),
         (["ask", "-1 is less"], "No such option '-1'. A text that begins with a dash is the last argument, behind `--`."),
         (["ask", "hi", "-f", "empty.txt"], "-f: `empty.txt` is empty"),
@@ -159,6 +160,13 @@ async def test_a_slip_is_answered_by_what_may_have_been_meant(arguments: list[st
 
     assert (result.code, result.out) == (2, "")
     assert result.err.endswith(f"Error: {sentence}\n")
+
+
+async def test_without_a_command_there_is_help_and_nothing_else() -> None:
+    for command in ([], ["batch"], ["keys"]):
+        result = await run_fanout(*command)
+        assert (result.code, result.out, result.err.count("Usage: ")) == (2, "", 1)
+        assert "Error" not in result.err
 
 
 async def test_a_prompt_that_begins_with_a_dash_stands_behind_two(providers_json: str, upstream: Upstream) -> None:
