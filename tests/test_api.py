@@ -316,13 +316,14 @@ async def test_an_answer_has_its_figures_and_a_failure_prints_its_sentence(setti
 
     one, failed = comparison
     assert (str(one), one.text, one.label, one.model) == ("one", "one", "up/say-one", "up/say-one")
-    assert one.usage
-    assert one.usage.output_tokens == 4
+    assert (one.usage.output_tokens, failed.usage.output_tokens) == (4, None)
     assert (one.cost_usd, one.ttft_s, one.failure) == (None, None, None)
     assert one.total_s == one.timing.total_s > 0
     assert str(failed) == str(failed.failure) == failed.failure.message if failed.failure else False
     assert comparison["up/500"] is failed
     assert len(comparison) == 2
+    assert comparison[-1] is failed
+    assert comparison[:1] == (one,)
     with pytest.raises(KeyError, match="no answer has the label `nope`; there are: up/say-one, up/500"):
         _ = comparison["nope"]
 

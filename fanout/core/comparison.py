@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import SupportsIndex, overload
 
 from typing_extensions import TypedDict
 
@@ -194,10 +195,16 @@ class Comparison:
     def __len__(self) -> int:
         return len(self.choices)
 
-    def __getitem__(self, key: int | str) -> CompletionChoice:
-        """Return an answer by its place, or the first with that label."""
-        # Negative places and errors as a tuple has them, so that a program need not learn another rule.
-        if isinstance(key, int):
+    @overload
+    def __getitem__(self, key: SupportsIndex | str) -> CompletionChoice: ...
+
+    @overload
+    def __getitem__(self, key: slice) -> tuple[CompletionChoice, ...]: ...
+
+    def __getitem__(self, key: SupportsIndex | slice | str) -> CompletionChoice | tuple[CompletionChoice, ...]:
+        """Return an answer by its place, or the first with that label; of a slice, its answers."""
+        # Places and errors as a tuple has them, so that a program need not learn another rule.
+        if not isinstance(key, str):
             return self.choices[key]
         for choice in self.choices:
             if choice.label == key:

@@ -142,6 +142,7 @@ async def test_the_openai_client_works(upstream: Upstream, tmp_path: Path) -> No
     assert (report["azure"]["chat"], report["azure"]["bound"]) == (["gpt-6-luna", "This is ok."], "gpt-6-sol")
     assert (report["azure"]["streamed"] > 2, report["azure"]["model"]) == (True, "gpt-6-luna")
     assert report["azure"]["text"].startswith("Say this is")
+    assert report["azure"]["vectors"] == 64
     assert report["strict_stream"] > 2
     assert report["stream"]["texts"] == {"0": "This is ok.", "1": "This is ok."}
     assert report["stream"]["tokens"] == 28

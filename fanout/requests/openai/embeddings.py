@@ -16,7 +16,7 @@ from fanout.core.sampling import INT64, Sampling
 from fanout.core.schema import Credential
 from fanout.dispatch.entries import Entry
 from fanout.dispatch.plan import Prompt, Request
-from fanout.requests.bodies import EntryCount, ReturnWhen, entries_schema, to_entry_list
+from fanout.requests.bodies import IN_PATH, EntryCount, ReturnWhen, entries_schema, to_entry_list
 from fanout.requests.openai.text import Inputs
 
 Dimensions = Annotated[int | None, Field(ge=1, lt=INT64)]
@@ -84,6 +84,15 @@ class EmbeddingsBody(BoundedObject):
         if isinstance(given[0], int):
             return (tuple(given),)
         return tuple(text if isinstance(text, str) else tuple(text) for text in given)
+
+
+class DeploymentEmbeddingsBody(EmbeddingsBody):
+    """A request for embeddings by the path's model."""
+
+    model: Annotated[list[EmbeddingsEntry], IN_STEPS, to_entry_list(EmbeddingsEntry), EntryCount, IN_PATH] = Field(
+        default_factory=list
+    )
+    """Ignored: the path names the model."""
 
 
 def _collect(dimensions: int | None, extra: Mapping[str, Any] | None) -> JsonObject:

@@ -109,6 +109,7 @@ report["azure"] = {
     "chat": [chat.model, chat.choices[0].message.content],
     "streamed": sum(1 for _ in streamed),
     "text": text.choices[0].text,
+    "vectors": len(azure.embeddings.create(model="local/ngram-5", input="Hi").data[0].embedding),
     "models": len(azure.models.list().data),
     "model": azure.models.retrieve("gpt-6-luna").id,
     "bound": bound.chat.completions.create(model="ignored", messages=MESSAGES).model,

@@ -10,8 +10,8 @@ from fanout.core.json_text import encode_json
 from fanout.core.schema import Outcome
 from fanout.rendering.openai.answers import OpenAiHeadJson
 from fanout.rendering.openai.embeddings import EmbeddingsJson, EncodingFormat, render_embeddings
-from fanout.requests.openai.embeddings import EmbeddingsBody
-from fanout.server.dialects.openai.completions import HEADERS
+from fanout.requests.openai.embeddings import DeploymentEmbeddingsBody, EmbeddingsBody
+from fanout.server.dialects.openai.completions import AZURE, DEPLOYMENT, HEADERS
 from fanout.server.dialects.openai.tasks import run_task
 from fanout.server.openapi.endpoint import Endpoint, list_call_answers
 from fanout.server.request_body import read_body
@@ -23,7 +23,20 @@ async def create_embeddings(request: web.Request) -> web.Response:
     Raises:
         RequestError: with everything that is wrong between the fields.
     """
-    body = await read_body(request, EmbeddingsBody)
+    return await _respond(request, await read_body(request, EmbeddingsBody))
+
+
+async def create_deployment_embeddings(request: web.Request) -> web.Response:
+    """Serve Azure's `POST /openai/deployments/{model}/embeddings`.
+
+    Raises:
+        RequestError: with everything that is wrong between the fields.
+    """
+    fields = {"model": request.match_info["model"]}
+    return await _respond(request, await read_body(request, DeploymentEmbeddingsBody, fields))
+
+
+async def _respond(request: web.Request, body: EmbeddingsBody) -> web.Response:
     encoding_format: EncodingFormat = body.encoding_format or "float"
 
     def write(outcomes: Sequence[Outcome], head: OpenAiHeadJson, total_s: float) -> bytes:
@@ -53,5 +66,18 @@ ENDPOINTS = (
         },
         headers=HEADERS,
         answers=list_call_answers(EmbeddingsJson, None, "A vector for every model and text."),
+    ),
+    Endpoint(
+        "POST /openai/deployments/{model:.+}/embeddings",
+        create_deployment_embeddings,
+        id="deployment_embeddings",
+        tag="OpenAI and Konko",
+        summary="Embeddings at Azure's path",
+        description=AZURE,
+        body=DeploymentEmbeddingsBody,
+        examples={"one text": {"input": "The return statement"}},
+        headers=HEADERS,
+        path_parameters=DEPLOYMENT,
+        answers=list_call_answers(EmbeddingsJson, None, "A vector for every text."),
     ),
 )
