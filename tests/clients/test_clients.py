@@ -68,7 +68,7 @@ async def run_example(client: str, upstream: Upstream, folder: Path, example: st
     config = write_providers_json(upstream, folder)
     async with serve_fanout("--config", str(config), FANOUT_API_KEYS=f"acct:{KEY}", **environ) as url:
         script = HERE / "examples" / f"{example or client}_client.py"
-        done = await run_command([str(python), str(script)], FANOUT_URL=url, FANOUT_KEY=KEY)
+        done = await run_command([str(python), str(script)], FANOUT_URL=url, FANOUT_KEY=KEY, HOME=str(folder))
     assert done.code == 0, done.err
     report: dict[str, Any] = json.loads(done.out)
     return report
