@@ -142,8 +142,10 @@ async def test_rows_that_are_scrolled_past_are_not_fetched(visitor: Visit, page_
         await page.evaluate(f"document.querySelector('.results').scrollTop = {row} * 132")
         await page.wait_for_selector(f".result-row[aria-rowindex='{row + 2}']", state="attached")
     assert len(fetched) <= 2, "of six pages"
+    await page.fill("input[type=search]", "hal")
     gate.set()
     await page.wait_for_selector(f".result-row[aria-rowindex='{row + 2}'] .cell-text", state="attached")
+    assert await page.input_value("input[type=search]") == "hal", "rows that come leave what is being typed"
 
 
 async def test_rows_that_cannot_be_fetched_are_tried_again_and_not_without_end(visitor: Visit, finished_job: str) -> None:
@@ -262,12 +264,12 @@ async def test_providers_and_usage_show_what_their_endpoints_say(visitor: Visit,
     await card.locator("svg[aria-label^='Calls over time'] rect").first.wait_for()
     shown = await visitor.get_json("/v1/providers/figures?step_s=300&provider=up")
     calls = sum(step["calls"] for step in shown["data"][0]["steps"])
-    assert f"{calls} calls" in await card.inner_text()
+    assert f"{calls:,} calls" in await card.inner_text()
     await page.select_option("text=Over time >> select", "hour")
     await card.locator("summary:text('Table')").click()
     await card.locator("td").first.wait_for()
     cells = card.locator("tbody td:nth-child(2)")
-    assert sum(int(text) for text in await cells.all_inner_texts()) == calls
+    assert sum(int(text.replace(",", "")) for text in await cells.all_inner_texts()) == calls
     await check_widths(visitor)
     await page.click("nav >> text=Usage")
     await page.wait_for_selector("td:text('up/say-right-tokens-9')")

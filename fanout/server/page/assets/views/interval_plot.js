@@ -13,7 +13,19 @@ export function findTicks(low, high) {
   return ticks;
 }
 
-const cut = (text) => (text.length > 26 ? `${text.slice(0, 25)}…` : text);
+const MAX_LABEL = 22;
+
+/** Shorten a name in its middle: models of one provider differ at the end. */
+export function shorten(name, most = MAX_LABEL) {
+  const half = Math.floor((most - 1) / 2);
+  return name.length > most ? `${name.slice(0, half)}…${name.slice(-half)}` : name;
+}
+
+/** Name a pair of models, as short as their figures need. */
+export const namePair = (a, b) => `${shorten(a, 10)} − ${shorten(b, 10)}`;
+
+/** A figure as wide as it can be read, that scrolls in what is narrower. */
+export const PlotBox = ({ title, children }) => html`<div class="plot-box" tabindex="0" role="group" aria-label=${title}>${children}</div>`;
 
 /** `rows`: `{ label, value, low, high, inner: [low, high]? }`; `zero` draws a line at 0. */
 export function IntervalPlot({ title, rows, format, zero = false }) {
@@ -25,18 +37,18 @@ export function IntervalPlot({ title, rows, format, zero = false }) {
   const at = (value) => LEFT + PAD + ((value - low) / (high - low)) * (WIDTH - LEFT - 2 * PAD);
   const height = shown.length * ROW + 34;
   const sentence = shown.map((row) => `${row.label}: ${format(row.value)}${row.low === null || row.low === undefined ? "" : `, ${format(row.low)} to ${format(row.high)}`}`).join("; ");
-  return html`<svg class="plot" viewBox="0 0 ${WIDTH} ${height}" role="img" aria-label="${title}. ${sentence}">
+  return html`<${PlotBox} title=${title}><svg class="plot" viewBox="0 0 ${WIDTH} ${height}" role="img" aria-label="${title}. ${sentence}">
     ${findTicks(low, high).map((tick) => html`<g key=${tick} class="tick"><line x1=${at(tick)} x2=${at(tick)} y1="4" y2=${height - 26} /><text x=${at(tick)} y=${height - 8} text-anchor="middle">${format(tick)}</text></g>`)}
     ${zero && html`<line class="zero" x1=${at(0)} x2=${at(0)} y1="4" y2=${height - 26} />`}
     ${shown.map((row, number) => {
       const y = number * ROW + ROW / 2 + 4;
       const hasInterval = row.low !== null && row.low !== undefined;
       return html`<g key=${row.label}>
-        <text class="label" x=${LEFT - 4} y=${y + 5} text-anchor="end">${cut(row.label)}</text>
+        <text class="label" x=${LEFT - 4} y=${y + 5} text-anchor="end">${row.short ?? shorten(row.label)}</text>
         ${hasInterval && html`<line class="whisker" x1=${at(row.low)} x2=${at(row.high)} y1=${y} y2=${y} />`}
         ${row.inner && html`<rect class="box" x=${at(row.inner[0])} width=${Math.max(1, at(row.inner[1]) - at(row.inner[0]))} y=${y - 7} height="14" rx="3" />`}
         <circle class="dot-mark" cx=${at(row.value)} cy=${y} r="5" />
       </g>`;
     })}
-  </svg>`;
+  </svg><//>`;
 }

@@ -45,7 +45,7 @@ function Account({ account, points, limits, isOnly }) {
     <dl class="figures">
       <div><dt>in flight</dt><dd>${count(account.in_flight)}${account.concurrency ? ` of ${count(account.concurrency)}` : ""}</dd></div>
       <div><dt>waiting</dt><dd>${count(account.waiting)}</dd></div>
-      <div><dt>calls lately</dt><dd>${count(recent.calls)}</dd></div>
+      <div><dt>calls</dt><dd>${count(recent.calls)}</dd></div>
       <div><dt>errors</dt><dd>${percent(recent.error_rate)}</dd></div>
       <div><dt>median</dt><dd>${duration(recent.median_ms)}</dd></div>
       <div><dt>p95</dt><dd>${duration(recent.p95_ms)}</dd></div>

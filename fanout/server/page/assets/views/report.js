@@ -2,7 +2,7 @@
 import { html, useState } from "../vendor/preact.js";
 import { DataTable } from "./data_table.js";
 import { cost, count, decimal, duration, percent } from "../formats.js";
-import { IntervalPlot } from "./interval_plot.js";
+import { IntervalPlot, namePair } from "./interval_plot.js";
 import { Pending, useJson } from "../loader.js";
 import { CostPlot, RepeatPlot, WinMap } from "./report_figures.js";
 
@@ -37,7 +37,7 @@ const PAIR_COLUMNS = [
   { name: "A", value: (pair) => pair.a },
   { name: "B", value: (pair) => pair.b },
   { name: "A − B", isNumber: true, value: (pair) => pair.difference.value, show: (pair) => interval(pair.difference, score) },
-  { name: "p", isNumber: true, title: "Adjusted for all pairs of this metric", value: (pair) => pair.p_adjusted, show: (pair) => decimal(pair.p_adjusted) },
+  { name: "p", isNumber: true, title: "Adjusted for all pairs of this metric", value: (pair) => pair.p_adjusted, show: (pair) => (pair.p_adjusted !== null && pair.p_adjusted < 0.001 ? "< 0.001" : decimal(pair.p_adjusted)) },
   { name: "test", value: (pair) => pair.p_method },
   { name: "wins", isNumber: true, value: (pair) => pair.wins },
   { name: "ties", isNumber: true, value: (pair) => pair.ties },
@@ -63,7 +63,7 @@ function Metric({ metric, models, file }) {
     <p class="quiet">${count(metric.n)} rows that every model has${metric.is_higher_better ? "" : "; less is better"}.</p>
     <${IntervalPlot} title="${metric.name}: mean with 95 % interval" rows=${metric.models.map((one) => toRow(one.model, one.mean))} format=${score} />
     <${DataTable} title="${metric.name} by model" file="${file}-${metric.name}" columns=${SCORE_COLUMNS} rows=${metric.models} />
-    ${metric.pairs.length > 0 && html`<${IntervalPlot} title="${metric.name}: paired differences" zero=${true} rows=${metric.pairs.map((pair) => toRow(`${pair.a} − ${pair.b}`, pair.difference))} format=${score} />
+    ${metric.pairs.length > 0 && html`<h3>Differences of every two models on the same rows</h3><${IntervalPlot} title="${metric.name}: paired differences" zero=${true} rows=${metric.pairs.map((pair) => ({ ...toRow(`${pair.a} − ${pair.b}`, pair.difference), short: namePair(pair.a, pair.b) }))} format=${score} />
     <${DataTable} title="${metric.name}: every two models on the same rows" file="${file}-${metric.name}-pairs" columns=${PAIR_COLUMNS} rows=${metric.pairs} />
     <${WinMap} title="${metric.name}: wins" names=${metric.models.map((one) => one.model)} pairs=${metric.pairs} />`}
     <${Beside} metric=${metric} models=${models} file=${file} />

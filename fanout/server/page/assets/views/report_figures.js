@@ -1,7 +1,7 @@
 // Figures of a report that show two things at once: cost against score, repeats, and every two models.
 import { html } from "../vendor/preact.js";
 import { percent } from "../formats.js";
-import { findTicks } from "./interval_plot.js";
+import { findTicks, PlotBox, shorten } from "./interval_plot.js";
 
 const [WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP] = [720, 280, 64, 150, 34, 12];
 const COLOURS = 6;
@@ -25,8 +25,6 @@ function spreadLabels(places, gap = 16) {
   });
   return spread;
 }
-
-const cut = (text) => (text.length > 18 ? `${text.slice(0, 17)}…` : text);
 
 function Axes({ x, y, formatX, formatY }) {
   return html`<g>
@@ -52,15 +50,15 @@ export function CostPlot({ title, points, isHigherBetter, formatCost, formatScor
   const line = findPareto(known, isHigherBetter).map((point) => `${x.at(point.cost.value)},${y.at(point.score.value)}`);
   const labels = spreadLabels(known.map((point) => y.at(point.score.value)));
   const sentence = known.map((point) => `${point.label}: ${formatScore(point.score.value)} for ${formatCost(point.cost.value)}`).join("; ");
-  return html`<svg class="plot" viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label="${title}. ${sentence}">
+  return html`<${PlotBox} title=${title}><svg class="plot" viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label="${title}. ${sentence}">
     <${Axes} x=${x} y=${y} formatX=${formatCost} formatY=${formatScore} />
     <polyline class="pareto" points=${line.join(" ")} />
     ${known.map(({ label, cost, score }, number) => html`<g key=${label}>
       ${cost.low !== null && html`<line class="whisker thin" x1=${x.at(cost.low)} x2=${x.at(cost.high)} y1=${y.at(score.value)} y2=${y.at(score.value)} />`}
       ${score.low !== null && html`<line class="whisker thin" x1=${x.at(cost.value)} x2=${x.at(cost.value)} y1=${y.at(score.low)} y2=${y.at(score.high)} />`}
       <circle class="dot-mark" cx=${x.at(cost.value)} cy=${y.at(score.value)} r="5" />
-      <text class="label" x=${WIDTH - RIGHT + 8} y=${labels[number] + 4}>${cut(label)}</text></g>`)}
-  </svg>`;
+      <text class="label" x=${WIDTH - RIGHT + 8} y=${labels[number] + 4}>${shorten(label, 18)}</text></g>`)}
+  </svg><//>`;
 }
 
 /** `lines`: `{ label, values }`, a value for each repeat. */
@@ -71,12 +69,12 @@ export function RepeatPlot({ title, lines, format }) {
   const y = makeScale(known.flatMap((line) => line.values), HEIGHT - BOTTOM - 14, TOP + 14);
   const labels = spreadLabels(known.map((line) => y.at(line.values.at(-1))));
   const sentence = known.map((line) => `${line.label}: ${line.values.map(format).join(", ")}`).join("; ");
-  return html`<svg class="plot" viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label="${title}. ${sentence}">
+  return html`<${PlotBox} title=${title}><svg class="plot" viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label="${title}. ${sentence}">
     <${Axes} x=${{ ...x, ticks: known[0].values.map((_, repeat) => repeat + 1) }} y=${y} formatX=${String} formatY=${format} />
     ${known.map((line, number) => html`<g key=${line.label} class="series-${number % COLOURS}">
       <polyline points=${line.values.map((value, repeat) => `${x.at(repeat + 1)},${y.at(value)}`).join(" ")} />
-      <text class="label" x=${WIDTH - RIGHT + 8} y=${labels[number] + 4}>${cut(line.label)}</text></g>`)}
-  </svg>`;
+      <text class="label" x=${WIDTH - RIGHT + 8} y=${labels[number] + 4}>${shorten(line.label, 18)}</text></g>`)}
+  </svg><//>`;
 }
 
 /** Of every two models the share of rows on which the one of the row is better; the darker, the more. */

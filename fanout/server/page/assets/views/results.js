@@ -114,6 +114,10 @@ function Details({ result, input, onClose }) {
 function Filters({ values, labels, scorers, total, onChange }) {
   const set = (name) => (event) => onChange({ ...values, [name]: event.target.value });
   const isRegex = "regex" in values;
+  const given = values.search ?? values.regex ?? "";
+  // As it is typed: rows that come meanwhile draw the box anew.
+  const [draft, setDraft] = useState(given);
+  useEffect(() => setDraft(given), [given]);
   // Read from the form: the text may have been typed, and not yet taken over, when the box is ticked.
   const search = (event) => {
     const { text, pattern } = event.target.form.elements;
@@ -124,7 +128,7 @@ function Filters({ values, labels, scorers, total, onChange }) {
     <label class="switch">Baseline <select value=${values.baseline ?? labels[0]} onChange=${set("baseline")}>${labels.map((label) => html`<option key=${label}>${label}</option>`)}</select></label>
     ${scorers.length > 0 && html`<label class="switch">Score <select value=${values.scorer ?? scorers[0]} onChange=${set("scorer")}>${scorers.map((name) => html`<option key=${name}>${name}</option>`)}</select></label>`}
     <label class="switch">Sort <select value=${values.sort ?? "input"} onChange=${set("sort")}>${Object.entries(SORTS).map(([name, title]) => html`<option key=${name} value=${name}>${title}</option>`)}</select></label>
-    <input type="search" name="text" placeholder="Search rows and answers" aria-label="Search rows and answers" value=${values.search ?? values.regex ?? ""} onChange=${search} />
+    <input type="search" name="text" placeholder="Search rows and answers" aria-label="Search rows and answers" value=${draft} onInput=${(event) => setDraft(event.target.value)} onChange=${search} />
     <label class="switch"><input type="checkbox" name="pattern" checked=${isRegex} onChange=${search} /> pattern</label>
     <span class="quiet" role="status">${total === null ? "…" : plural(total, "row")}</span>
   </form>`;
