@@ -56,7 +56,7 @@ async def test_answers_through_a_server_equal_those_of_the_command_itself(provid
         remote = await run_fanout(*arguments, "--server", address)
 
     def remove_times(text: str) -> str:
-        return re.sub(r"[0-9.]+ (ms|s|tokens/s)\b|fastest: .*", "", text)
+        return re.sub(r"( · queued )?[0-9.]+ (ms|s|tokens/s)\b|fastest: .*", "", text)
 
     assert (local.code, remote.code, remote.err) == (1, 1, "")
     assert remove_times(local.out) == remove_times(remote.out)
