@@ -13,7 +13,7 @@ from fanout.core.answer_size import measure_answer
 from fanout.core.merge import find_failure, get_finish_reason, list_choices
 from fanout.core.schema import Choice, Completion, Failure, Outcome
 from fanout.core.units import to_ms
-from fanout.core.usage import NO_USAGE, Usage, UsageTotals, plausible_usage, plausible_usd, sum_known
+from fanout.core.usage import NO_USAGE, UsageTotals, add_known, plausible_usage, plausible_usd
 from fanout.store.engine.text_columns import clean_name, clean_text, place_text
 
 DAY_S = 86_400
@@ -162,12 +162,16 @@ def to_rows(record: ComparisonRecord, *, full: bool) -> ComparisonRows:
 
 
 def _to_comparison_row(record: ComparisonRecord, request: str | None, request_digest: bytes | None) -> ComparisonRow:
-    sums, usages, slowest_s = UsageTotals(), list[Usage](), 0.0
+    sums, slowest_s = UsageTotals(), 0.0
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
     for outcome in record.outcomes:
         slowest_s = max(slowest_s, outcome.timing.total_s)
         if isinstance(outcome.result, Completion):
-            usages.append(plausible_usage(outcome.result.usage))
-            sums.add_answer(usages[-1], plausible_usd(outcome.cost))
+            usage = plausible_usage(outcome.result.usage)
+            sums.add_answer(usage, plausible_usd(outcome.cost))
+            cache_write_tokens = add_known(cache_write_tokens, usage.cache_write_tokens)
+            reasoning_tokens = add_known(reasoning_tokens, usage.reasoning_tokens)
     return ComparisonRow(
         number=record.number,
         id=record.id,
@@ -185,8 +189,8 @@ def _to_comparison_row(record: ComparisonRecord, request: str | None, request_di
         unknown_usage=sums.unknown_usage,
         cost_usd=sums.cost_usd,
         cost_unknown=sums.cost_unknown,
-        cache_write_tokens=sum_known(usage.cache_write_tokens for usage in usages),
-        reasoning_tokens=sum_known(usage.reasoning_tokens for usage in usages),
+        cache_write_tokens=cache_write_tokens,
+        reasoning_tokens=reasoning_tokens,
         total_ms=to_ms(record.total_s),
         # Calls run at the same time: what exceeds the slowest of them is Fanout's own.
         overhead_ms=to_ms(max(record.total_s - slowest_s, 0.0)),
