@@ -62,6 +62,8 @@ class Environment(BaseModel):
     """Largest file that may be uploaded as the input of a job"""
     max_job_bytes: int = Field(4 * 2**30, ge=1024)
     """Most bytes of a job's input: unpacked, and as its prompts and columns are stored"""
+    max_unpack_ratio: int = Field(100, ge=1)
+    """Most bytes that a byte of a job's input may unpack to, each row counted as 64 more; 64 MiB are always allowed"""
     max_answer_bytes: int = Field(16 * 2**20, ge=1024)
     """Largest answer accepted from a provider"""
     max_held_bytes: int | None = Field(None, ge=4096)

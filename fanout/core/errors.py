@@ -79,6 +79,13 @@ class StoreClosedError(StoreError):
         super().__init__("the database is being closed")
 
 
+class StoppingError(FanoutError):
+    """The process is being stopped: what was begun is given up, and nothing of it is kept."""
+
+    def __init__(self) -> None:
+        super().__init__("the server is stopping")
+
+
 class ServerError(FanoutError):
     """A Fanout server answered with an error, or none could be reached."""
 

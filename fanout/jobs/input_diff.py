@@ -18,13 +18,13 @@ ParsedRow = tuple[int, str | None, str | None]
 
 
 async def find_input_differences(
-    store: JobStore, job: Job, builder: RequestBuilder, rows: Iterable[InputRow | BadRow], max_bytes: int
+    store: JobStore, job: Job, builder: RequestBuilder, rows: Iterable[InputRow | BadRow], budget: LoadingBudget
 ) -> list[Fault]:
     """Return one fault, or none where every row is the same. How the file is written does not matter.
 
     The rows of the other input are read in a thread.
     """
-    source, budget = iter(rows), LoadingBudget(max_bytes)
+    source = iter(rows)
     after, count, changed, first = -1, 0, 0, 0
     while True:
         items = (await store.inputs.read_chunk(job.number, after)).items

@@ -19,7 +19,7 @@ from fanout.core.errors import Fault, RequestError
 from fanout.jobs.input_formats.parquet import import_pyarrow, read_parquet_rows
 from fanout.jobs.input_formats.rows import BadRow, InputRow
 from fanout.jobs.input_formats.text import read_csv_rows, read_json_rows, read_text_rows, read_tsv_rows
-from fanout.jobs.loading import BudgetedStream
+from fanout.jobs.loading import CountedStream, earn, spend
 
 SUFFIXES: Mapping[str, str] = {
     ".jsonl": "jsonl",
@@ -77,9 +77,17 @@ def _read_rows(source: Path | BinaryIO, file_format: str) -> Iterator[InputRow |
         try:
             for row in READERS[file_format](stream):
                 line = row.line
+                spend(rows=1)
                 yield row
         except (OSError, EOFError, zlib.error) as error:  # what gzip raises over a truncated file
             yield BadRow(line + 1, f"the file cannot be read from here on: {str(error)[:200]}")
+
+
+def _buffer(stream: Any, stack: ExitStack) -> BinaryIO:
+    if not hasattr(stream, "peek"):
+        stream = io.BufferedReader(stream)
+        stack.callback(stream.detach)  # else it would close the caller's stream with itself
+    return stream  # type: ignore[no-any-return]
 
 
 def _open(source: Path | BinaryIO, stack: ExitStack, *, unpack: bool) -> BinaryIO:
@@ -90,9 +98,9 @@ def _open(source: Path | BinaryIO, stack: ExitStack, *, unpack: bool) -> BinaryI
             raise RequestError([Fault("input", f"`{source}` cannot be read: {error.strerror}")]) from None
     else:
         stream = sys.stdin.buffer if isinstance(source, Path) else source
-    if not hasattr(stream, "peek"):
-        stream = io.BufferedReader(stream)
-        stack.callback(stream.detach)  # else it would close the caller's stream with itself
-    if unpack and stream.peek(2)[:2] == GZIP_MAGIC:
-        return io.BufferedReader(BudgetedStream(stack.enter_context(GzipFile(fileobj=stream))))
-    return stream  # type: ignore[no-any-return]
+    if not unpack:
+        return _buffer(stream, stack)
+    file = io.BufferedReader(CountedStream(stream, earn))
+    if file.peek(2)[:2] == GZIP_MAGIC:
+        return io.BufferedReader(CountedStream(stack.enter_context(GzipFile(fileobj=file)), spend))  # type: ignore[arg-type]
+    return file

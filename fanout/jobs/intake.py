@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from itertools import islice
 
-from fanout.core.errors import Fault, LeaseLostError, RequestError, StoreError
+from fanout.core.errors import Fault, LeaseLostError, RequestError, StoppingError, StoreError
 from fanout.core.schema import Call
 from fanout.core.usage import Usage
 from fanout.jobs.estimate import JobEstimate
 from fanout.jobs.input_formats.rows import BadRow, InputRow
 from fanout.jobs.job import FINGERPRINT_JSON, Fingerprint, Job, JobSpec, build_state_error
-from fanout.jobs.loading import LoadingBudget, LoadingStoppedError, load_in_thread
+from fanout.jobs.loading import LoadingStoppedError, load_in_thread, make_budget
 from fanout.jobs.planner import JobPlanner, fingerprint_names, is_refused
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.records import InputItem, JobChange, NewJobRow
@@ -31,7 +31,8 @@ CHUNK_BYTES = 16 * 2**20
 """Bytes of prompts and columns after which a chunk is written."""
 MAX_MODELS = 1_000
 """Different models that the requests of one job may name."""
-INTAKE_RENEWAL_INTERVAL_S = 2.0
+INTAKE_RENEWAL_INTERVAL_S = 0.5
+"""Also how soon an intake ends whose job was cancelled."""
 COPY_CHUNK_ITEMS = 10_000  # one transaction: a longer one would block other writers
 
 
@@ -40,6 +41,14 @@ class JobCreator:
 
     def __init__(self, store: JobStore, planner: JobPlanner, owner: str) -> None:
         self._store, self._planner, self._owner = store, planner, owner
+        self._reading: set[Intake] = set()
+        self._is_stopping = False
+
+    def stop(self) -> None:
+        """Give up all inputs, those to come, too."""
+        self._is_stopping = True
+        for intake in self._reading:
+            intake.budget.stop()
 
     async def create(
         self, spec: JobSpec, rows: Iterable[InputRow | BadRow], *, account_id: str, job_id: str, forked_from: str | None
@@ -47,9 +56,10 @@ class JobCreator:
         intake = Intake(self._planner, spec, account_id, rows)
         row = _new_row(job_id, account_id, spec, {}, forked_from)
         async with self._load(row, on_lost=intake.budget.stop) as (number, epoch):
-            while (items := await load_in_thread(intake.read_chunk, intake.budget)) is not None:
-                if items and not intake.faults:  # after a fault the rest is only validated
-                    await self._store.inputs.add(number, items, epoch)
+            with self._read(intake):
+                while (items := await load_in_thread(intake.read_chunk, intake.budget)) is not None:
+                    if items and not intake.faults:  # after a fault the rest is only validated
+                        await self._store.inputs.add(number, items, epoch)
             # Found by the database: the ids of a million rows need not fit into memory.
             for custom_id, line in await self._store.inputs.find_repeated_ids(number):
                 intake.faults.append(Fault(f"line {line}: custom_id", f"`{custom_id}` occurs more than once in the input"))
@@ -59,10 +69,30 @@ class JobCreator:
     async def estimate(self, spec: JobSpec, rows: Iterable[InputRow | BadRow]) -> JobEstimate:
         estimate = JobEstimate()
         intake = Intake(self._planner, spec, "", rows, estimate)
-        while await load_in_thread(intake.read_chunk, intake.budget) is not None:
-            pass
+        with self._read(intake):
+            while await load_in_thread(intake.read_chunk, intake.budget) is not None:
+                pass
         intake.check()
         return estimate
+
+    @contextmanager
+    def _read(self, intake: Intake) -> Iterator[None]:
+        """Let `stop` stop an intake while it is read.
+
+        Raises:
+            StoppingError: it was stopped.
+        """
+        self._reading.add(intake)
+        if self._is_stopping:
+            intake.budget.stop()
+        try:
+            yield
+        except LoadingStoppedError:
+            if self._is_stopping:
+                raise StoppingError from None
+            raise
+        finally:
+            self._reading.discard(intake)
 
     async def fork(self, job: Job, spec: JobSpec) -> str:
         """Create a job with the same input, by the current configuration, and return its id."""
@@ -128,7 +158,7 @@ class Intake:
         self.fingerprint = dict(planner.fingerprint_spec(spec, self._builder, is_estimate=estimate is not None))
         self.items = self.units = self._bad_rows = 0
         self.faults: list[Fault] = []
-        self.budget = LoadingBudget(planner.dispatcher.settings.environment.max_job_bytes)
+        self.budget = make_budget(planner.dispatcher.settings.environment)
         self._has_more_faults = False
         self._stored_bytes = self._chunk_bytes = 0
         self._priced: set[str] = set()

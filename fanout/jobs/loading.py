@@ -7,12 +7,17 @@ import io
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
+from fanout.config.environment import Environment
 from fanout.core.threads import run_in_thread
 from fanout.jobs.input_formats.rows import UnreadableInputError
 
 BUDGET_BLOCK_BYTES = 2**16
+ROW_BYTES = 64
+"""Count of each row beside its bytes: a kilobyte can unpack to a million rows of nearly none."""
+MIN_UNPACKED_BYTES = 64 * 2**20
+"""May be unpacked from any file, however small: about a million short rows."""
 Found = TypeVar("Found")
 
 
@@ -21,11 +26,16 @@ class LoadingStoppedError(Exception):
 
 
 class LoadingBudget:
-    """The bytes that one input may unpack to, and whether its loading goes on."""
+    """What one input may unpack to, and whether its loading goes on.
 
-    def __init__(self, max_bytes: int) -> None:
-        self.max_bytes = max_bytes
-        self._spent = 0
+    Args:
+        max_bytes: in all.
+        max_ratio: bytes unpacked, for each byte of the file that has been read.
+    """
+
+    def __init__(self, max_bytes: int, max_ratio: int) -> None:
+        self.max_bytes, self._max_ratio = max_bytes, max_ratio
+        self._spent = self._rows = self._read = 0
         # A thread cannot be cancelled: the event is what it looks at between two blocks.
         self._stopped = threading.Event()
 
@@ -33,8 +43,8 @@ class LoadingBudget:
         """End the loading at its next step."""
         self._stopped.set()
 
-    def spend(self, count: int = 0) -> None:
-        """Count unpacked bytes.
+    def spend(self, count: int = 0, *, rows: int = 0) -> None:
+        """Count unpacked bytes and rows.
 
         Raises:
             LoadingStoppedError: the loading is to end.
@@ -43,32 +53,57 @@ class LoadingBudget:
         if self._stopped.is_set():
             raise LoadingStoppedError
         self._spent += count
+        self._rows += rows
         if self._spent > self.max_bytes:
             raise UnreadableInputError(f"it unpacks to more than {self.max_bytes:,} bytes (FANOUT_MAX_JOB_BYTES)")
+        if self._spent + ROW_BYTES * self._rows > max(MIN_UNPACKED_BYTES, self._max_ratio * self._read):
+            sentence = f"it unpacks to more than {self._max_ratio} times its size (FANOUT_MAX_UNPACK_RATIO)"
+            raise UnreadableInputError(f"{sentence}: {self._rows:,} rows from {self._read:,} bytes")
+
+    def earn(self, count: int) -> None:
+        """Count bytes of the file, for each of which some may be unpacked."""
+        self._read += count
+
+
+def make_budget(environment: Environment) -> LoadingBudget:
+    """Return the budget of one input."""
+    return LoadingBudget(environment.max_job_bytes, environment.max_unpack_ratio)
 
 
 _budget: ContextVar[LoadingBudget | None] = ContextVar("loading_budget", default=None)
 
 
-def spend(count: int = 0) -> None:
-    """Count unpacked bytes against the budget of the loading that runs in this thread; see `LoadingBudget.spend`."""
+def spend(count: int = 0, *, rows: int = 0) -> None:
+    """Count against the budget of the loading that runs in this thread; see `LoadingBudget.spend`."""
     if budget := _budget.get():
-        budget.spend(count)
+        budget.spend(count, rows=rows)
 
 
-class BudgetedStream(io.RawIOBase):
-    """An unpacking stream whose bytes count against the budget of the loading that reads it."""
+def earn(count: int) -> None:
+    """Count bytes of the file for the budget of the loading that runs in this thread; see `LoadingBudget.earn`."""
+    if budget := _budget.get():
+        budget.earn(count)
 
-    def __init__(self, stream: io.BufferedIOBase) -> None:
-        self._stream = stream
+
+class CountedStream(io.RawIOBase):
+    """A stream whose bytes count for the budget of the loading that reads it, or against it.
+
+    Args:
+        stream: it stays open.
+        count: `earn` for a file, `spend` for what it unpacks to.
+    """
+
+    def __init__(self, stream: BinaryIO, count: Callable[[int], None]) -> None:
+        self._stream, self._count = stream, count
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # the caller passes a writable view of bytes
         # Small blocks: a kilobyte of gzip can unpack to a megabyte, which would be there before it is counted.
-        read = self._stream.read(min(len(buffer), BUDGET_BLOCK_BYTES))
-        spend(len(read))
+        # What a pipe holds is taken at once: `read` would wait for the whole block.
+        read = getattr(self._stream, "read1", self._stream.read)(min(len(buffer), BUDGET_BLOCK_BYTES))
+        self._count(len(read))
         buffer[: len(read)] = read
         return len(read)
 

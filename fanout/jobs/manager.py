@@ -69,6 +69,10 @@ class JobManager:
         await self._creator.create(spec, rows, account_id=account_id or "", job_id=job_id, forked_from=forked_from)
         return await self.find_job(job_id)
 
+    def stop_loading(self) -> None:
+        """Give up all inputs that are being read, and those to come: `create` and `estimate` raise `StoppingError`."""
+        self._creator.stop()
+
     async def estimate(self, spec: JobSpec, rows: Iterable[InputRow | BadRow]) -> JobEstimate:
         """Return the estimate of a job without storing or sending anything.
 

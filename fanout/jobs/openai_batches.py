@@ -18,7 +18,7 @@ from typing import Annotated, Any
 from pydantic_core import from_json, to_json
 from typing_extensions import Doc, TypedDict
 
-from fanout.core.errors import Fault, RequestError, StoreError
+from fanout.core.errors import Fault, RequestError, StoppingError, StoreError
 from fanout.jobs.input_files import read_rows
 from fanout.jobs.job import Job, JobSpec
 from fanout.jobs.manager import JobManager
@@ -119,8 +119,8 @@ class OpenAIBatchWorker:
             log.error("batch.resume_failed", batch=batch_id, exc_info=error)
 
     async def _advance(self, batch: BatchRow, job_state: JobState | None) -> None:
-        """Take the next step of a batch; where the database fails, the next search takes it again."""
-        with suppress(StoreError):
+        """Take the next step of a batch; where the database fails, the next search takes it again, or the next process."""
+        with suppress(StoreError, StoppingError):
             if job_state is None and batch.cancelling is not None:
                 await self._batches.update(batch.id, {"settled": time.time()})
             elif job_state is None:

@@ -232,6 +232,7 @@ async def _wind_down(app: web.Application, site: web.TCPSite) -> None:
     log.info("server.stopping", requests=lifecycle.running_requests)
     manager = app.get(JOB_MANAGER)
     if manager:
+        manager.stop_loading()
         manager.executor.leave()
     # No new connections from here on; requests that run keep theirs.
     await site.stop()

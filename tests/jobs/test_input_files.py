@@ -17,6 +17,7 @@ import time
 import tracemalloc
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -27,10 +28,11 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from fanout.core.errors import Fault, RequestError, explain_missing_extra
+from fanout.jobs import loading
 from fanout.jobs.input_files import choose_format, read_rows
 from fanout.jobs.input_formats.parquet import BATCH_ROWS
 from fanout.jobs.input_formats.rows import MAX_ROW_BYTES, BadRow, InputRow
-from fanout.jobs.loading import LoadingBudget, load_in_thread
+from fanout.jobs.loading import LoadingBudget, LoadingStoppedError, load_in_thread
 from fanout.jobs.row_parser import RowItem, parse_row
 from fanout.jobs.template import PromptTemplate
 
@@ -521,7 +523,7 @@ def compress(line: bytes, size: int) -> bytes:
 async def test_what_a_small_file_unpacks_to_is_bounded(line: bytes) -> None:
     content = compress(line, 50_000_000)
     rows = read_rows(io.BytesIO(content), "jsonl")
-    found = await load_in_thread(lambda: list(rows), LoadingBudget(1_000_000))
+    found = await load_in_thread(lambda: list(rows), LoadingBudget(1_000_000, 10_000))
     assert list_bad(found)[-1][1].endswith("it unpacks to more than 1,000,000 bytes (FANOUT_MAX_JOB_BYTES)")
 
 
@@ -535,10 +537,63 @@ async def test_a_loading_that_is_cancelled_stops_in_the_middle_of_a_row() -> Non
         finally:
             ended.set()
 
-    loading = asyncio.create_task(load_in_thread(read, LoadingBudget(2**40)))
+    loading = asyncio.create_task(load_in_thread(read, LoadingBudget(2**40, 10_000)))
     assert await asyncio.to_thread(begun.wait, 5)
     loading.cancel()
     await asyncio.gather(loading, return_exceptions=True)
     began = time.monotonic()
     assert await asyncio.to_thread(ended.wait, 5)
     assert time.monotonic() - began < 0.5
+
+
+def write_many_rows(kind: str, count: int) -> io.BytesIO:
+    """Return a small file of so many rows."""
+    if kind == "parquet":
+        file = io.BytesIO()
+        parquet.write_table(pyarrow.table({"prompt": pyarrow.array(["a"] * count).dictionary_encode()}), file)
+        file.seek(0)
+        return file
+    line = {"jsonl": b'{"prompt":"a"}\n', "csv": b"a,b\n", "tsv": b"a\tb\n", "txt": b"a\n"}[kind]
+    return io.BytesIO(compress(line * 1_000, count * len(line)))
+
+
+@pytest.fixture
+def least_unpacked(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Lower what any file may unpack to, so that files can be small here."""
+    monkeypatch.setattr(loading, "MIN_UNPACKED_BYTES", 500_000)
+    return 500_000
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "tsv", "txt", "parquet"])
+async def test_a_small_file_of_countless_rows_is_not_read_to_its_end(kind: str, least_unpacked: int) -> None:
+    rows = read_rows(write_many_rows(kind, 60_000), kind)
+    found = await load_in_thread(lambda: list(rows), LoadingBudget(2**40, 100))
+    (bad,) = list_bad(found)
+    assert "it unpacks to more than 100 times its size (FANOUT_MAX_UNPACK_RATIO)" in bad[1]
+    assert 1_000 < len(found) < least_unpacked // 64 + 2
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "tsv", "txt", "parquet"])
+async def test_the_rows_of_files_as_people_have_them_are_all_read(kind: str, least_unpacked: int) -> None:
+    texts = [f"What is {number} + {number * 7 % 1001}?" for number in range(40_000)]
+    file = io.BytesIO()
+    if kind == "parquet":
+        parquet.write_table(pyarrow.table({"prompt": texts, "system": ["Answer."] * len(texts)}), file)
+        file.seek(0)
+    else:
+        head = {"csv": "prompt,system\n", "tsv": "prompt\tsystem\n"}.get(kind, "")
+        forms = {"jsonl": '{{"prompt":"{}","system":"Answer."}}', "csv": "{},Answer.", "tsv": "{}\tAnswer.", "txt": "{}"}
+        written = head + "".join(forms[kind].format(text) + "\n" for text in texts)
+        file = io.BytesIO(gzip.compress(written.encode()))
+    rows = read_rows(file, kind)
+    found = await load_in_thread(lambda: list(rows), LoadingBudget(2**40, 100))
+    assert (len(found), list_bad(found)) == (40_000, [])
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "tsv", "txt", "parquet"])
+async def test_a_loading_that_is_stopped_reads_no_further_row(kind: str) -> None:
+    rows, budget = read_rows(write_many_rows(kind, 5_000), kind), LoadingBudget(2**40, 10_000)
+    assert await load_in_thread(lambda: next(rows), budget)
+    budget.stop()
+    with pytest.raises(LoadingStoppedError):
+        await load_in_thread(lambda: list(islice(rows, 1)), budget)

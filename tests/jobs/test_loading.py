@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fanout.core.errors import RequestError
+from fanout.core.errors import RequestError, StoppingError
 from fanout.jobs.input_formats.rows import InputRow
 from fanout.jobs.job import Job, JobSpec
 from tests.support.builders.jobs import OpenJobs, make_rows, open_jobs
@@ -61,6 +61,21 @@ async def test_the_input_of_a_caller_who_leaves_is_not_read_on(upstream: Upstrea
         taken = rows.taken
         await asyncio.sleep(0.2)
         assert rows.taken == taken
+        assert await kept.manager.list_jobs(limit=1) == []
+
+
+@pytest.mark.parametrize("what", ["create", "estimate"])
+async def test_inputs_are_given_up_when_the_server_stops(upstream: Upstream, tmp_path: Path, what: str) -> None:
+    async with open_jobs(upstream.url, tmp_path) as kept:
+        rows = EndlessRows()
+        reading = asyncio.create_task(getattr(kept.manager, what)(SPEC, rows))
+        while not rows.taken:
+            await asyncio.sleep(0.01)
+        kept.manager.stop_loading()
+        for begun_before in (True, False):
+            with pytest.raises(StoppingError, match="the server is stopping"):
+                async with asyncio.timeout(5):
+                    await (reading if begun_before else getattr(kept.manager, what)(SPEC, rows))
         assert await kept.manager.list_jobs(limit=1) == []
 
 

@@ -30,6 +30,7 @@ from fanout.jobs import output_files
 from fanout.jobs.export import encode_results
 from fanout.jobs.input_diff import find_input_differences
 from fanout.jobs.job import JobKind, JobSpec, RequestBuilderFactory
+from fanout.jobs.loading import make_budget
 from fanout.jobs.manager import JobManager, open_job_manager
 from fanout.jobs.row_request import RowRequestBuilder
 from fanout.jobs.worker import JobWorker
@@ -104,8 +105,8 @@ class LocalJobs:
         # Another hash may still mean the same rows, written in another order of columns or another format.
         if source and kept.spec.input.get("sha256") != source.sha256:
             builder = REQUEST_BUILDERS[kept.spec.kind](replace(kept.spec, typed=source.is_typed), kept.account_id)
-            max_bytes = self._dispatcher.settings.environment.max_job_bytes
-            differences = await find_input_differences(self._store, kept, builder, source.rows(), max_bytes)
+            budget = make_budget(self._dispatcher.settings.environment)
+            differences = await find_input_differences(self._store, kept, builder, source.rows(), budget)
         if differences and source and fork:
             # The old deadline may have passed; the new job has one only if it is given now.
             spec = replace(kept.spec, **{"deadline": None, **limits}, input=source.identity, typed=source.is_typed)

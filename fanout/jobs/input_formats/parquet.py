@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import shutil
 import tempfile
@@ -21,7 +22,7 @@ from fanout.jobs.input_formats.rows import (
     UnusableValue,
     find_column_fault,
 )
-from fanout.jobs.loading import spend
+from fanout.jobs.loading import earn, spend
 
 BATCH_ROWS = 256
 """Rows in memory together; fewer where they are long."""
@@ -47,6 +48,8 @@ def read_parquet_rows(stream: BinaryIO) -> Iterator[InputRow | BadRow]:
             spooled = stack.enter_context(tempfile.TemporaryFile())
             shutil.copyfileobj(stream, spooled)
             stream = spooled
+        earn(stream.seek(0, io.SEEK_END))
+        stream.seek(0)
         try:
             file = parquet.ParquetFile(stream, pre_buffer=False, buffer_size=2**20)
             columns: list[str] = file.schema_arrow.names
@@ -78,7 +81,6 @@ def _read_batches(file: Any, columns: list[str]) -> Iterator[InputRow | BadRow]:
     try:
         for batch in file.iter_batches(batch_size=batch_rows, columns=columns):
             for row in _to_rows(batch, line + 1):
-                spend()
                 line = row.line
                 yield row
     except ValueError as error:  # Arrow's own
@@ -93,7 +95,7 @@ def _to_rows(batch: Any, line: int) -> Iterator[InputRow | BadRow]:
             yield from _to_rows(batch.slice(number, 1), line + number)
         return
     cells = {
-        name: _to_cells(column) if size <= MAX_ROW_BYTES else [UnusableValue(TOO_LONG)]
+        name: _read_cells(column) if size <= MAX_ROW_BYTES else [UnusableValue(TOO_LONG)]
         for name, column, size in zip(batch.schema.names, batch.columns, sizes, strict=True)
     }
     used = sum(size for size, values in zip(sizes, cells.values(), strict=True) if not isinstance(values[0], UnusableValue))
@@ -122,6 +124,11 @@ def _measure(array: Any) -> int:
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         return overhead + _measure(array.flatten())
     return overhead + int(array.nbytes)
+
+
+def _read_cells(column: Any) -> list[object]:
+    spend(CELL_BYTES * len(column))  # a column of one value takes nearly nothing in the file, and as much time as any other
+    return _to_cells(column)
 
 
 def _to_cells(column: Any) -> list[object]:

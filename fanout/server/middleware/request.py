@@ -9,7 +9,7 @@ from functools import partial
 
 from aiohttp import web
 
-from fanout.core.errors import RequestError
+from fanout.core.errors import RequestError, StoppingError
 from fanout.core.suggestions import did_you_mean
 from fanout.limits.answer_memory import AnswerScope
 from fanout.observability import logs
@@ -105,6 +105,8 @@ async def _respond(request: web.Request, handler: Handler) -> web.StreamResponse
         return answered.response
     except RequestError as error:
         return error_response(request, render_faults(error.faults, 422 if is_scale_path(request) else 400))
+    except StoppingError as error:
+        return _respond_http_error(request, _refuse_while_stopping(error))
     except auth.WrongKeyError as error:
         try:
             await request.app[WRONG_KEYS].slow(request.remote)
@@ -124,6 +126,10 @@ async def _respond(request: web.Request, handler: Handler) -> web.StreamResponse
         return error_response(request, reply)
 
 
+def _refuse_while_stopping(error: StoppingError) -> web.HTTPException:
+    return web.HTTPServiceUnavailable(text=str(error), headers={"Retry-After": "5", "Connection": "close"})
+
+
 class _HeadAnsweredError(Exception):
     """The answer to a `HEAD` is known: the head that a stream would have had."""
 
@@ -140,7 +146,7 @@ def _check_access(request: web.Request) -> web.Response | None:
     """Refuse requests while stopping, from foreign hosts, or without a valid key; answer preflights."""
     # The order matters: a stopping server answers 503 to everybody, and a preflight never carries a key.
     if request.app[LIFECYCLE].is_stopping and not auth.is_public(request):
-        raise web.HTTPServiceUnavailable(text="the server is stopping", headers={"Retry-After": "5", "Connection": "close"})
+        raise _refuse_while_stopping(StoppingError())
     environment = request.app[DISPATCHER].settings.environment
     if not environment.api_keys:
         auth.check_host(request)
