@@ -40,6 +40,7 @@ def find_faults(**variables: str) -> list[str]:
         ("DRAIN_S", "1.5", 1.5),
         ("LISTED_MODELS", "ready", "ready"),
         ("MAX_JOB_BYTES", "2000000000", 2_000_000_000),
+        ("MAX_UNPACK_RATIO", "500", 500),
         ("STORE", "off", SecretStr("off")),
         ("HISTORY", "full", "full"),
         ("HISTORY_DAYS", "0.5", 0.5),
