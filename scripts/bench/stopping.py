@@ -1,6 +1,6 @@
 """Jobs that stop when they are decided, through the real runner: how often a false alarm is raised, and a difference found.
 
-usage: stopping.py [--jobs 1000] [--items 60] [--check]
+usage: stopping.py [--jobs 1000] [--items 100] [--check]
 
 Every job runs on a store in memory with two entries of an embedded model, and is watched after every item. The score is
 whether the answer contains the letter e. Equal: both write one word. Different: one of them writes three. `--check` exits with
@@ -23,6 +23,7 @@ from fanout.evaluate.scoring.scoring import make_scorer_factory
 from fanout.jobs.input_formats.rows import InputRow
 from fanout.jobs.job import Job, JobSpec
 from fanout.jobs.manager import open_job_manager
+from fanout.observability import logs
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.opening import MEMORY, open_store
 
@@ -90,9 +91,10 @@ def main() -> None:
     """Simulate and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=1_000)
-    parser.add_argument("--items", type=int, default=60)
+    parser.add_argument("--items", type=int, default=100)
     parser.add_argument("--check", action="store_true", help="exit with 1 if there are more false alarms than alpha allows")
     options = parser.parse_args()
+    logs.configure("error", "text")
     alarms = 0
     for name, models in (("equal", EQUAL), ("different", DIFFERENT)):
         began = time.process_time()
