@@ -9,7 +9,7 @@ from typing import Any
 from fanout.config.catalogue import Catalogue
 from fanout.core.errors import Fault, RequestError
 from fanout.core.fusion import MAX_MEMBERS, MIN_MEMBERS
-from fanout.core.fusion_syntax import is_fusion, parse_fusion, write_fusion
+from fanout.core.fusion_syntax import PREFIX, is_fusion, parse_fusion, write_fusion
 from fanout.core.json_text import JsonObject
 from fanout.core.messages import Message
 from fanout.core.sampling_fields import validate_sampling
@@ -131,17 +131,25 @@ def _parse_fusion(written: object, place: str, has_model: bool, faults: list[Fau
     return by, FusionEntry(parse_entries(of, faults, f"{place}.of"), template)
 
 
-def expand_entries(written: Sequence[Entry], catalogue: Catalogue) -> Sequence[Entry]:
-    """Return the entries written out: sets replaced by their members, and the members of fusions behind all that was written.
+def expand_entries(written: Sequence[Entry], catalogue: Catalogue) -> tuple[Sequence[Entry], bool]:
+    """Return the entries written out, and whether there are fusions among them.
 
-    A member that equals another entry is that entry: it is called once, and its answer serves both.
+    Sets are replaced by their members; the members of fusions stand behind all that was written. A member that equals another
+    entry is that entry: it is called once, and its answer serves both.
 
     Raises:
         RequestError: a fusion is malformed, or has too few or too many members, or a fusion as a member.
     """
-    expanded = [entry for entry in written for entry in _expand_set(entry, catalogue)]
-    if not any(entry.fusion for entry in expanded):
-        return expanded
+    expanded: list[Entry] = []
+    is_plain = True
+    for entry in written:  # nearly every request ends this loop with its entries as they are
+        if entry.fusion is None and not entry.model.startswith(PREFIX) and catalogue.find_set(entry.model) is None:
+            expanded.append(entry)
+        else:
+            expanded += _expand_set(entry, catalogue)
+            is_plain = False
+    if is_plain or not any(entry.fusion for entry in expanded):
+        return expanded, False
     places: dict[str, list[int]] = {}
     """By the model's name, so that a member is compared with few entries."""
     for place, entry in enumerate(expanded):
@@ -154,7 +162,7 @@ def expand_entries(written: Sequence[Entry], catalogue: Catalogue) -> Sequence[E
             label = entry.label or write_fusion([member.label or member.model for member in members], entry.model)
             found = tuple(_find_or_append(member, expanded, places) for member in _number_copies(members))
             expanded[place] = replace(entry, label=label, fusion=replace(entry.fusion, members=found))
-    return expanded
+    return expanded, True
 
 
 def add_self_fusions(written: Sequence[Entry], catalogue: Catalogue) -> tuple[Entry, ...]:

@@ -77,7 +77,7 @@ def plan(
     Raises:
         RequestError: more than `max_calls`, or an `n` below 1.
     """
-    expanded = expand_entries(request.entries, catalogue)
+    expanded, has_fusions = expand_entries(request.entries, catalogue)
     # Resolved once, not for each prompt: a thousand prompts share the entries.
     entries = [
         (position, _ResolvedEntry.from_entry(entry, catalogue, request, today))
@@ -86,7 +86,6 @@ def plan(
     ]
     if any(entry.samples < 1 for _, entry in entries):
         raise RequestError([Fault("n", "is at least 1")])
-    has_fusions = any(entry.fusion for entry in expanded)
     if has_fusions and request.native_n:
         request = replace(request, native_n=False)  # a fusion's samples need calls of their own to wait for
     prompts: tuple[Prompt | None, ...] = request.prompts or (None,)

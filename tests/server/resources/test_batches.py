@@ -101,6 +101,23 @@ async def test_a_list_of_models_gives_a_line_for_each(any_store_server: Server) 
     assert [(line["custom_id"], line["entry"], line["model"]) for line in bad] == [("r", 3, "up/500")]
 
 
+async def test_a_fusion_in_a_line_is_made_of_its_members_each_with_a_line_of_its_own(store_server: Server) -> None:
+    fusion = {"fusion": {"of": ["up/say-one", {"model": "up/say-two", "temperature": 1}], "by": "up/echo"}, "label": "mix"}
+    made = await create_batch(store_server.session, build_line("r", [fusion]), build_line("s", "fusion(up/ok*2 by up/echo)"))
+    done = await wait_for_end(store_server.session, made)
+    answers = await read_lines(store_server.session, done["output_file_id"])
+
+    assert done["request_counts"] == {"total": 6, "completed": 6, "failed": 0}
+    choices = [choice for line in answers for choice in line["response"]["body"]["choices"]]
+    fused = [choice for choice in choices if choice.get("fusion")]
+    assert [choice["label"] for choice in fused] == ["mix", "fusion(up/ok*2 by up/echo)"]
+    texts = [choice["message"]["content"] for choice in fused]
+    assert "one" in texts[0]
+    assert "two" in texts[0]
+    assert texts[1].count("This is ok.") == 2
+    assert [(line["custom_id"], line["entry"]) for line in answers] == [(row, entry) for row in "rs" for entry in range(3)]
+
+
 async def test_the_error_file_holds_failures_with_their_status(store_server: Server) -> None:
     models = {"up/400": 400, "up/402": 402, "up/500": 502, "up/401": 502}
     made = await create_batch(store_server.session, *(build_line(model, model) for model in models))
