@@ -124,6 +124,8 @@ def _describe_call(call: Call, providers: Mapping[str, ProviderSettings], *, par
         "kind": target.kind,
         "limit_group": target.limit_group,
     }
+    if call.is_member and parameters:
+        described["is_member"] = True
     if call.fusion and parameters:
         described["fusion"] = {"of": list(call.fusion.of), "prompt": call.fusion.prompt_version}
     return described | {"sent": dict(call.fitted.sent), "ignored": list(call.fitted.ignored)} if parameters else described

@@ -84,6 +84,17 @@ def mark_fusion(report: FusionReport, note: str | None) -> FusionReport:
     )
 
 
+def list_copies(measures: JobMeasures) -> Sequence[str]:
+    """Return the models that are further calls of another one, for its fusion with itself: no contestants of their own."""
+    return _FusedJob(measures).copies
+
+
+def describe_copies(names: Sequence[str]) -> Iterator[str]:
+    """Yield a note for each of these models."""
+    for name in names:
+        yield f"{name}: one more call of its model, for a fusion of it with itself; in no comparison of its own"
+
+
 class _FusedJob:
     """The fusions among a job's models."""
 
@@ -96,6 +107,15 @@ class _FusedJob:
             model.name: [models[entry] for entry in self._describe(model)["fusion"]["of"] if entry in models]
             for model in self.fusions
         }
+
+        self.copies: list[str] = []
+        seen: list[tuple[object, ...]] = []
+        for entry, model in models.items() if self.fusions else ():
+            member = self._describe_member(model)
+            if self._rows[entry].get("is_member") and member in seen:
+                self.copies.append(model.name)
+            elif model not in self.fusions:
+                seen.append(member)
 
     def find_self_fusion(self, fusion: ModelMeasures, member: ModelMeasures) -> ModelMeasures | None:
         """Return the fusion of a member with itself that has as many members, and the same model and prompt."""

@@ -7,7 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from fanout.core.json_text import JsonObject
-from fanout.evaluate.report.fusions import CHOICE_METHOD, FusionReport, mark_fusion, report_fusions
+from fanout.evaluate.report.fusions import (
+    CHOICE_METHOD,
+    FusionReport,
+    describe_copies,
+    list_copies,
+    mark_fusion,
+    report_fusions,
+)
 from fanout.evaluate.report.judges import JudgeReport, assess_judge, list_judgements
 from fanout.evaluate.report.matrix import build_matrix
 from fanout.evaluate.report.measures import JobMeasures, ModelMeasures
@@ -73,15 +80,18 @@ def build_report(measures: JobMeasures) -> Report:
     unvalidated = {judge.name: judge.note for judge in judges if judge.note}
     models = [_describe_model(model) for model in measures.models]
     operations = {model.name: model.operations for model in models}
+    copies = list_copies(measures)
+    contestants = [model for model in measures.models if model.name not in copies]
+    names = [model.name for model in contestants] if copies else None
     metrics: list[MetricReport] = []
     fusions: list[FusionReport] = []
     for scorer in measures.scorers:
-        matrix = build_matrix(measures, scorer, job.spec.failed)
+        matrix = build_matrix(measures, scorer, job.spec.failed, names)
         # In the matrix's order, not the job's: items that a metric drops have no group there.
         groups = None if clusters is None else [clusters[item] for item in matrix.items.tolist()]
         metrics.append(mark_figures(compare_models(matrix, scorer, groups), unvalidated.get(scorer.label)))
         fusions += report_fusions(measures, matrix, scorer, operations, groups)
-    latencies = compare_latencies(measures.models)
+    latencies = compare_latencies(contestants)
     preferences = list(_compare_preferences(measures, unvalidated))
     return Report(
         job=job,
@@ -99,7 +109,11 @@ def build_report(measures: JobMeasures) -> Report:
         methods=list(
             dict.fromkeys((*_list_methods(models, metrics, latencies, preferences, judges), *[CHOICE_METHOD][: len(fusions)]))
         ),
-        notes=[*_list_notes(measures, models, metrics, preferences), *_list_judge_notes(judges)],
+        notes=[
+            *_list_notes(measures, models, metrics, preferences),
+            *_list_judge_notes(judges),
+            *describe_copies(copies),
+        ],
     )
 
 

@@ -235,6 +235,9 @@ def build_costs(report: ReportJson, tones: Tones, blocks: Blocks) -> Markup:
 
 def _draw_trade_off(report: ReportJson, metric: MetricJson, tones: Tones, blocks: Blocks) -> Markup | None:
     costs = {model["model"]: model["cost_per_1000_items_usd"] for model in report["models"]}
+    for fusion in report["fusions"]:  # with its members: its own call alone would look like a bargain
+        cost_usd = fusion["cost_per_1000_items_usd"]
+        costs[fusion["fusion"]] = {**costs[fusion["fusion"]], "value": cost_usd, "low": None, "high": None}
     points, rows = [], []
     for score in metric["models"]:
         cost, mean = costs[score["model"]], score["mean"]

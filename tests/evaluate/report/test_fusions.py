@@ -60,9 +60,10 @@ def test_a_fusion_of_the_best_member_with_itself_is_compared_whatever_its_seeds(
     scores = {"mix": BETTER, "good": GOOD, "poor": POOR, "itself": GOOD, "good (5)": GOOD}
     rows = [
         *(describe("maker", (1, 2)), describe("good", seed=7), describe("poor")),
-        *(describe("maker", (1, 4)), describe("good", seed=8)),
+        *(describe("maker", (1, 4)), describe("good", seed=8) | {"is_member": True}),
     ]
-    mix, itself = build_report(build(scores, rows)).fusions
+    report = build_report(build(scores, rows))
+    mix, itself = report.fusions
 
     assert (mix.self_fusion, mix.missing) == ("itself", None)
     assert mix.against_self
@@ -70,6 +71,9 @@ def test_a_fusion_of_the_best_member_with_itself_is_compared_whatever_its_seeds(
     assert "; it is ahead of good fused with itself by 0.08333 [" in mix.sentence
     assert itself.sentence.endswith("it is good fused with itself")
     assert mix.self_cost_per_1000 == mix.cost_per_1000
+    assert len(report.models) == 5
+    assert "good (5)" not in [model.model for model in report.metrics[0].models]  # a second draw is no other model
+    assert any(note.startswith("good (5): one more call of its model") for note in report.notes)
 
 
 @pytest.mark.parametrize(
