@@ -83,6 +83,6 @@ export function Providers() {
     <div class="cards">${ready.map((provider) => html`<article class="card" key=${provider.id}><h2>${provider.id}</h2><p class="quiet">${provider.host ?? "inside Fanout"}</p>
       ${provider.accounts.map((account, number) => html`<${Account} key=${number} account=${account} limits=${provider.limits} points=${series.get(`${provider.id} ${number}`)} isOnly=${provider.accounts.length === 1} />`)}
       ${figures && html`<h3>Over time${key.value ? ", your own calls" : ""}</h3>${steps.has(provider.id) ? html`<${ProviderSeries} provider=${provider.id} figures=${figures} steps=${steps.get(provider.id)} />` : html`<p class="quiet">No call in the last ${span}.</p>`}`}</article>`)}</div>
-    ${waiting.length > 0 && html`<h2 class="section">Not ready</h2><ul class="plain">${waiting.map((provider) => html`<li key=${provider.id}><b>${provider.id}</b> <span class="quiet">needs ${provider.missing.join(" and ")}</span>${provider.key_page && html` <a href=${provider.key_page} target="_blank" rel="noreferrer" aria-label="Make a key for ${provider.id}">make a key</a>`}</li>`)}</ul>`}
+    ${waiting.length > 0 && html`<h2 class="section">Not ready</h2><ul class="plain">${waiting.map((provider) => html`<li key=${provider.id}><b>${provider.id}</b> <span class="quiet">needs ${provider.missing.join(" and ")}</span>${provider.key_page && html` <a class="key-page" href=${provider.key_page} target="_blank" rel="noreferrer" aria-label="Make a key for ${provider.id}">make a key</a>`}</li>`)}</ul>`}
   </section>`;
 }
