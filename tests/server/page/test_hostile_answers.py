@@ -25,7 +25,7 @@ async def test_hostile_answers_stay_text(visitor: Visit) -> None:
     await visitor.run(*(f"up/say-{text}" for text in HOSTILE))
     await visitor.wait_for_states(*["done"] * len(HOSTILE))
     page = visitor.page
-    assert await visitor.texts() == list(HOSTILE)
+    await visitor.wait_for_texts(list(HOSTILE))
     await check_elements(visitor)
 
     await page.click("text=Markdown")
@@ -68,7 +68,7 @@ async def test_sixteen_columns_answer_at_once_and_nothing_moves(visitor: Visit) 
     await visitor.run(*(f"up/chunks-20-gap-0.01-input-{number}" for number in range(16)))
     await visitor.wait_for_states(*["done"] * 16)
 
-    assert await visitor.texts() == ["".join(f"w{number} " for number in range(20))] * 16
+    await visitor.wait_for_texts(["".join(f"w{number} " for number in range(20))] * 16)
     assert sum(await visitor.page.evaluate("window.moved")) < 0.01
 
 
@@ -80,4 +80,4 @@ async def test_a_tab_in_the_background_catches_up(visitor: Visit) -> None:
     await visitor.page.bring_to_front()
     await visitor.wait_until("document.querySelector('.text').textContent.includes('w29')")
 
-    assert await visitor.texts() == ["".join(f"w{number} " for number in range(30))]
+    await visitor.wait_for_texts(["".join(f"w{number} " for number in range(30))])

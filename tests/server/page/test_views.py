@@ -252,7 +252,7 @@ async def test_past_requests_are_listed_and_open(visitor: Visit) -> None:
     await visitor.wait_until("document.querySelectorAll('.rows li').length", 1)
     await page.click(".rows a")
     await visitor.wait_for_states("done", "done")
-    assert await visitor.texts() == ["past", "other"]
+    await visitor.wait_for_texts(["past", "other"])
 
 
 async def test_providers_and_usage_show_what_their_endpoints_say(visitor: Visit, finished_job: str) -> None:
