@@ -22,6 +22,7 @@ import pytest
 
 from fanout.config.environment import Environment
 from fanout.config.providers_file import ProviderRow
+from fanout.core.attribute_docs import find_attribute_doc
 from fanout.jobs.result_records import COLUMNS
 from fanout.providers import ADAPTERS
 from fanout.requests.thiggle import CompletionBody
@@ -159,7 +160,7 @@ def _read_texts(svg: str) -> Mapping[str, str]:
 def render_table() -> str:
     """Render the variables as Markdown."""
     rows = [
-        f"| `FANOUT_{name.upper()}` | {field.description} | {_render_default(field.default)} |"
+        f"| `FANOUT_{name.upper()}` | {find_attribute_doc(Environment, name)} | {_render_default(field.default)} |"
         for name, field in Environment.model_fields.items()
     ]
     return "\n".join(["| variable | meaning | default |", "|---|---|---|", *rows])

@@ -75,7 +75,8 @@ def _find_variable(name: str, providers: Mapping[str, ProviderSettings]) -> str:
     known = {variable for row in providers.values() for variable in row.row.api_key_env}
     if re.fullmatch(KEY_VARIABLE, name) and (name in known or not did_you_mean(name, known)):
         return name
-    raise click.UsageError(f"unknown provider or variable `{name}`{did_you_mean(name, [*providers, *known])}")
+    near = did_you_mean(name, [*providers, *known]) or "; `fanout init` lists the providers"
+    raise click.UsageError(f"unknown provider or variable `{name}`{near}")
 
 
 @keys.command(name="list")

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
-from rich.cells import cell_len
 from rich.console import Console
 
 from fanout.cli.completion import complete_models, complete_providers
@@ -15,7 +14,7 @@ from fanout.cli.default_group import DefaultGroup
 from fanout.cli.init.draft import Draft
 from fanout.cli.model_choice import expand_models, list_local_models
 from fanout.cli.options import is_ready, load_settings, print_json, with_settings
-from fanout.cli.tables import SafeConsole, echo, print_table
+from fanout.cli.tables import SafeConsole, drop_columns, echo, print_table
 from fanout.config.catalogue import Catalogue, Model
 from fanout.core.suggestions import did_you_mean
 from fanout.core.usage import Usage
@@ -93,20 +92,8 @@ def _explain_none(provider: str | None, words: Sequence[str], catalogue: Catalog
 
 def _print_models(console: Console, listed: Sequence[Model], catalogue: Catalogue) -> None:
     rows = [_to_cells(model, catalogue) for model in listed]
-    columns = list(COLUMNS)
-    for name in LEAST_NEEDED if console.is_terminal else ():
-        if _measure(columns, rows) <= console.width:
-            break
-        place = columns.index(name)
-        columns.pop(place)
-        rows = [(*row[:place], *row[place + 1 :]) for row in rows]
-    print_table(console, columns, rows, right=("context", "$/M in", "$/M out"))
-
-
-def _measure(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
-    """Return the width of a table whose last column is as narrow as it may become."""
-    widths = [max(map(cell_len, cells)) for cells in zip(columns, *rows, strict=True)]
-    return sum(widths[:-1]) + min(widths[-1], MIN_STATE_COLUMNS) + 2 * len(widths)
+    columns, shown = drop_columns(console, COLUMNS, rows, LEAST_NEEDED, MIN_STATE_COLUMNS)
+    print_table(console, columns, shown, right=("context", "$/M in", "$/M out"))
 
 
 def _to_cells(model: Model, catalogue: Catalogue) -> tuple[str, ...]:

@@ -66,6 +66,23 @@ def print_table(console: Console, columns: Sequence[str], rows: Sequence[Sequenc
         print_line(console, "  ".join(padded).rstrip())  # one line for each row, for programs
 
 
+def drop_columns(
+    console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]], least_needed: Sequence[str], min_last: int
+) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """Return a table for a terminal without the columns that do not fit, the first of `least_needed` first.
+
+    Of the last column, which is wrapped, `min_last` characters are to fit. A pipe gets everything.
+    """
+    for name in least_needed if console.is_terminal else ():
+        widths = [max(map(cell_len, cells)) for cells in zip(columns, *rows, strict=True)]
+        if sum(widths[:-1]) + min(widths[-1], min_last) + 2 * len(widths) <= console.width:
+            break
+        place = columns.index(name)
+        columns = [*columns[:place], *columns[place + 1 :]]
+        rows = [[*row[:place], *row[place + 1 :]] for row in rows]
+    return columns, rows
+
+
 def _build_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str], widths: Sequence[int]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for column, width in zip(columns, widths, strict=True):

@@ -1,9 +1,13 @@
-"""`fanout models` on a real (pseudo-)terminal of any width."""
+"""Tables of models and questions on a real (pseudo-)terminal of any width."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+from tests.support.cli import run_fanout
 from tests.support.terminal import TerminalSession
 
 
@@ -28,3 +32,17 @@ async def test_a_narrow_table_wraps_its_last_column_and_cuts_nothing() -> None:
 
     assert max(map(len, screen.final_lines)) <= 40
     assert "".join("".join(screen.final_lines).split()).count("SELFHOSTED_BASE_URL") == 2
+
+
+@pytest.mark.parametrize(("columns", "shown"), [(60, ["id", "time", "prompt"]), (80, ["id", "time", "models", "prompt"])])
+async def test_the_list_of_questions_fits_the_terminal(columns: int, shown: list[str], tmp_path: Path) -> None:
+    store: dict[str, Any] = {"FANOUT_STORE": str(tmp_path / "log.db")}
+    await run_fanout("ask", "many words " * 10, "-m", "local/ngram-2,local/ngram-3", "--max-tokens", "1", **store)
+    async with TerminalSession("log", columns=columns, **store) as screen:
+        assert await screen.wait() == 0
+
+    head, first, *_ = screen.final_lines
+    assert head.split() == shown
+    assert len(first.split()[0]) == 8, "ids stay whole"
+    assert ("local/ngram-2 +1" in first) == ("models" in shown)
+    assert max(map(len, screen.final_lines)) <= columns

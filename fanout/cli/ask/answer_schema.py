@@ -40,7 +40,7 @@ class AnswerSchema:
             UsageError: it is neither JSON, nor a file, nor a list of fields.
         """
         path = Path(text.removeprefix("@"))
-        if text.startswith("@") or (text.endswith(".json") and path.exists()):
+        if text.startswith("@") or text.endswith(".json"):
             try:
                 text = path.read_text(encoding="utf-8")
             except (OSError, UnicodeDecodeError) as error:

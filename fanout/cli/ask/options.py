@@ -16,6 +16,7 @@ from fanout.cli.ask.location import AskLocation
 from fanout.cli.ask.question import AskQuestion
 from fanout.cli.ask.templates import AskTemplate, read_template
 from fanout.cli.completion import complete_models, complete_questions, complete_templates
+from fanout.cli.model_choice import split_words
 from fanout.cli.options import add_options, model_option, timeout_option, with_sampling, with_settings
 from fanout.core.json_text import JsonObject
 from fanout.core.json_values import TOO_LARGE, find_infinite
@@ -74,6 +75,8 @@ def with_question(command: Callable[..., None]) -> Callable[..., None]:
         plain: bool,
         **options: Any,
     ) -> None:
+        if models and not split_words(models):
+            raise click.UsageError("-m names no model")
         saved = read_template(template) if template else AskTemplate()
         # Ignored, they would look as if they had been sent.
         if values and not template:

@@ -16,7 +16,7 @@ from fanout.cli.completion import complete_models, complete_questions
 from fanout.cli.default_group import DefaultGroup
 from fanout.cli.log.past import NO_TEXTS, SHORT_ID_CHARS, PastQuestion
 from fanout.cli.options import print_json, with_settings
-from fanout.cli.tables import SafeConsole, echo, format_usd, print_line, print_table
+from fanout.cli.tables import SafeConsole, drop_columns, echo, format_usd, print_line, print_table
 from fanout.core.json_text import JsonObject
 from fanout.core.shown_text import to_single_line
 
@@ -24,6 +24,10 @@ if TYPE_CHECKING:  # a command's help needs none of them
     pass
 
 MAX_SHOWN_CHARS = 60
+COLUMNS = ("id", "time", "answered", "cost", "models", "prompt")
+LEAST_NEEDED = ("cost", "answered", "models")
+"""Columns that a narrow terminal does without, the first first."""
+MIN_PROMPT_COLUMNS = 24
 
 
 def _with_location(command: Callable[..., None]) -> Callable[..., None]:
@@ -73,19 +77,23 @@ async def _list_questions(location: AskLocation, words: tuple[str, ...], model: 
 
 
 def _print_rows(rows: list[JsonObject]) -> None:
+    console = SafeConsole()
     cells = []
     for row in rows:
         # In the user's own time zone: they look for "yesterday afternoon".
         when = datetime.fromisoformat(row["created"].replace("Z", "+00:00")).astimezone()
-        models = ", ".join(dict.fromkeys(entry["model"] for entry in row["entries"]))
         answered = f"{row['answered']}/{row['answered'] + row['failed']}"
         cost = "?" if row["cost_usd"] is None else format_usd(row["cost_usd"])
+        names = list(dict.fromkeys(entry["model"] for entry in row["entries"]))
+        is_short = console.is_terminal and len(names) > 1
+        models = f"{names[0]} +{len(names) - 1}" if is_short else ", ".join(names)
         # Control characters in a prompt or a name could rewrite the terminal.
         prompt = to_single_line(row["prompt"] or "(its text was not kept)")
         cells.append(
-            (row["id"][:SHORT_ID_CHARS], f"{when:%Y-%m-%d %H:%M}", answered, cost, _cut(prompt), to_single_line(models))
+            (row["id"][:SHORT_ID_CHARS], f"{when:%Y-%m-%d %H:%M}", answered, cost, to_single_line(models), _cut(prompt))
         )
-    print_table(SafeConsole(), ("id", "time", "answered", "cost", "prompt", "models"), cells, right=("answered", "cost"))
+    columns, shown = drop_columns(console, COLUMNS, cells, LEAST_NEEDED, MIN_PROMPT_COLUMNS)
+    print_table(console, columns, shown, right=("answered", "cost"))
 
 
 def _cut(text: str) -> str:
