@@ -20,10 +20,8 @@ from fanout.limits.limiter import LimiterSnapshot
 DURATIONS_S = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 WAITS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
-MAX_FOUND_MODELS = 500
-"""Models without an entry of their own that have labels: some servers answer to every name that callers invent."""
 OTHER = "other"
-"""Label of every further model, and of those that no provider has answered for."""
+"""Label of all of a provider's models without an entry: callers invent names, and some servers answer to every one."""
 OPERATIONS: Mapping[Kind, tuple[str, ...]] = {
     "chat": ("chat",),
     "text": ("text_completion",),
@@ -109,7 +107,6 @@ class Metrics:
         """Source of the limiters' states, set once a Dispatcher is open."""
         self._accounts: tuple[str, ...] = ()
         self._entries: frozenset[tuple[str, str]] = frozenset()
-        self._found: set[tuple[str, str]] = set()
         text = "A call's time, queue and retries included; error_type is empty where it was answered"
         name = "gen_ai_client_operation_duration_seconds"
         self._duration = _Metric("histogram", name, text, (*CALL_LABELS, "error_type"), DURATIONS_S)
@@ -146,10 +143,10 @@ class Metrics:
         """Count a retry or the end of a call, as an observer of the Dispatcher."""
         target = event.call.target
         operation = "chat" if event.call.query.messages is not None else "text_completion"
-        is_answered = isinstance(event, Outcome) and isinstance(event.result, Completion)
-        # An unknown name has no provider: text of the caller must not become a label.
-        model = self._name_model(target.provider, target.model or "", is_answered=is_answered) if target.provider else ""
-        labels = (operation, target.provider or "", model)
+        # An unknown name has no provider, and one without an entry may be anything: no text of a caller becomes a label.
+        model = target.model or ""
+        named = model if (target.provider, model) in self._entries else OTHER
+        labels = (operation, target.provider or "", named if target.provider else "")
         if isinstance(event, Retry):
             self._retries.add((*labels, event.failure.kind))
             return
@@ -166,16 +163,6 @@ class Metrics:
                     self._tokens.observe((*labels, kind), tokens)
         if event.cost:
             self._cost.add(labels, event.cost.usd)
-
-    def _name_model(self, provider: str, model: str, *, is_answered: bool) -> str:
-        """Return the label of a model: its id, if it has an entry or a provider has answered for it."""
-        key = (provider, model)
-        if key in self._entries or key in self._found:
-            return model
-        if not is_answered or len(self._found) >= MAX_FOUND_MODELS:
-            return OTHER
-        self._found.add(key)
-        return model
 
     def record_request(self, method: str, route: str, status: int, seconds: float, overhead_s: float | None) -> None:
         """Count an HTTP request."""

@@ -19,6 +19,8 @@ from fanout.store.engine.text_columns import clean_name
 from fanout.store.tables import usage
 
 ANSWERED = "answered"
+MAX_FOUND_MODELS = 500
+"""Models without an entry that a process counts by name, once they have answered."""
 DIMENSIONS: Mapping[str, int] = {"account_id": 0, "model": 0, "provider": 0, "upstream_model": 0, "day": 86_400, "hour": 3_600}
 """Names to group usage by; for a period, its length in seconds."""
 PERIOD = "period"
@@ -108,6 +110,7 @@ class UsageLedger:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._found: set[str] = set()
         self._sums = SumsTable(database, usage, key=UsageKey, start=UsageTotals, clean=_clean_key, pool=_pool_key)
 
     def observe(self, event: Outcome | Retry) -> None:
@@ -116,8 +119,7 @@ class UsageLedger:
             return
         target, result = event.call.target, event.result
         model, upstream_model = target.listed_as or target.name, target.model or ""
-        # Callers can invent any number of names; those that exist have an entry or an answer.
-        if isinstance(result, Failure) and target.listed_as is None:
+        if target.listed_as is None and not self._is_found(model, is_answered=not isinstance(result, Failure)):
             model = upstream_model = ""
         totals = self._sums.count(
             int(time.time()) // 60 * 60,
@@ -131,6 +133,12 @@ class UsageLedger:
             totals.add_failure()
         else:
             totals.add_answer(plausible_usage(result.usage), plausible_usd(event.cost))
+
+    def _is_found(self, model: str, *, is_answered: bool) -> bool:
+        # Callers can invent any number of names, and some servers answer to every one.
+        if is_answered and len(self._found) < MAX_FOUND_MODELS:
+            self._found.add(model)
+        return is_answered and model in self._found
 
     @asynccontextmanager
     async def run(self) -> AsyncGenerator[None]:

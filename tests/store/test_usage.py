@@ -22,7 +22,7 @@ from fanout.core.usage import Usage, UsageTotals
 from fanout.store.engine.database import MAX_READERS
 from fanout.store.engine.sums import MAX_COUNTERS, REST
 from fanout.store.opening import MEMORY, open_store
-from fanout.store.usage import GroupUsage, UsageFilter, UsageLedger
+from fanout.store.usage import MAX_FOUND_MODELS, GroupUsage, UsageFilter, UsageLedger
 from tests.support.builders.outcomes import KNOWN, make_answer, make_failure, make_retry
 from tests.support.databases import SYSTEMS, OutsideConnection, query
 
@@ -432,3 +432,13 @@ async def test_usage_is_kept_for_ever_where_that_is_wanted(location: str, monkey
         await wait_until(lambda: count_calls(location) == 1)
         await store.retention.delete_old()
     assert count_calls(location) == 1
+
+
+async def test_names_that_a_server_answers_to_whatever_they_are_take_a_bounded_number_of_rows(location: str) -> None:
+    async with open_store(location) as store:
+        assert store
+        for number in [*range(MAX_FOUND_MODELS + 50), 3]:
+            target = Target("label", f"up/invented-{number}", "up", f"invented-{number}")
+            store.usage.observe(Outcome(Call(0, 0, 0, target, Query(prompt="hi")), Completion(())))
+    rows = dict(query(location, "SELECT model, sum(calls) FROM usage GROUP BY 1"))
+    assert (len(rows), rows[""], rows["up/invented-3"]) == (MAX_FOUND_MODELS + 1, 50, 2)
