@@ -52,7 +52,7 @@ async def test_standard_input_and_files_are_joined_to_the_prompt(
         (["--schema", "age years", "x"], "--schema: `age years` is not understood"),
         (["-p", "a=b", "x"], "name one with -t"),
         (["-t", "nope", "x"], "there is no template `nope`; `fanout ask --save` makes one"),
-        (["-c", "--server", "http://127.0.0.1:9", "x"], "-c and --from go on from the log of this machine"),
+        (["hi", "-m", ","], "-m names no model"),
     ],
 )
 async def test_what_cannot_be_asked_is_refused_with_what_is_allowed(
