@@ -93,6 +93,8 @@ def build_report(measures: JobMeasures) -> Report:
         fusions += report_fusions(measures, matrix, scorer, operations, groups)
     latencies = compare_latencies(contestants)
     preferences = list(_compare_preferences(measures, unvalidated))
+    stopping = report_stopping(measures)
+    methods = [*_list_methods(models, metrics, latencies, preferences, judges), *[CHOICE_METHOD][: len(fusions)]]
     return Report(
         job=job,
         ended=sum(model.operations.ended for model in models),
@@ -105,10 +107,8 @@ def build_report(measures: JobMeasures) -> Report:
         preferences=preferences,
         judges=judges,
         fusions=[mark_fusion(fusion, unvalidated.get(fusion.metric)) for fusion in fusions],
-        stopping=report_stopping(measures),
-        methods=list(
-            dict.fromkeys((*_list_methods(models, metrics, latencies, preferences, judges), *[CHOICE_METHOD][: len(fusions)]))
-        ),
+        stopping=stopping,
+        methods=list(dict.fromkeys([*methods, *(stopping.methods if stopping else ())])),
         notes=[
             *_list_notes(measures, models, metrics, preferences),
             *_list_judge_notes(judges),

@@ -10,13 +10,14 @@ from typing import NamedTuple
 import numpy as np
 
 from fanout.evaluate.report.measures import JobMeasures, ModelMeasures
-from fanout.evaluate.statistics.estimates import MIN_ITEMS, Floats
+from fanout.evaluate.statistics.estimates import MIN_ITEMS, Floats, is_binary
 from fanout.evaluate.statistics.power import required_items
 from fanout.evaluate.statistics.sequential import StoppingRule, confidence_path, evidence_path
 from fanout.evaluate.stopping.watch import JobWatch
 from fanout.jobs.stopping import StoppingPlan, parse_plan
 from fanout.store.jobs.records import Unit, UnitScore
 
+INTERVAL = "interval that holds at every look, hedged betting"
 PATH_POINTS = 100
 """Items at which the course of a pair is kept: all of them, or so many that a figure shows no difference."""
 
@@ -72,6 +73,8 @@ class StoppingReport:
     fixed_cost_usd: float | None
     """US dollars for these; `None`: not known."""
     pairs: Sequence[StoppedPair]
+    methods: Sequence[str]
+    """By name."""
 
 
 def report_stopping(measures: JobMeasures) -> StoppingReport | None:
@@ -109,6 +112,7 @@ def report_stopping(measures: JobMeasures) -> StoppingReport | None:
         fixed_calls=fixed * len(models) * job.spec.repeats if fixed is not None else None,
         fixed_cost_usd=fixed_cost,
         pairs=pairs,
+        methods=[*dict.fromkeys(_name_method(watch, a, b) for a, b in combinations(models, 2)), INTERVAL],
     )
 
 
@@ -137,6 +141,11 @@ def _describe(watch: JobWatch, a: int, b: int) -> StoppedPair:
         path=path,
         fixed_items=_plan_fixed(differences, watch.rule, is_equal=decision is not None and decision.state == "equivalence"),
     )
+
+
+def _name_method(watch: JobWatch, a: int, b: int) -> str:
+    is_share = is_binary(np.abs(watch.get_differences(a, b, watch.looked)))
+    return f"e-values, {'mixture over discordant items' if is_share else 'hedged betting'}, α shared among the pairs"
 
 
 def _follow(differences: Floats, alpha: float) -> list[PathPoint]:

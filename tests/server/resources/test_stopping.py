@@ -45,6 +45,7 @@ async def test_a_planted_difference_stops_the_job_long_before_its_end(any_store_
     assert (pair["state"], pair["items"], pair["fixed_items"]) == ("difference", 7, 15)
     assert (stopping["fixed_calls"], stopping["fixed_cost_usd"], stopping["cost_usd"]) == (30, None, None)
     assert [point["items"] for point in pair["path"]] == [1, 2, 3, 4, 5, 6, 7]
+    assert "e-values, mixture over discordant items, α shared among the pairs" in report["methods"]
     assert (pair["low"], pair["high"]) == (pair["path"][-1]["low"], 1)
     assert pair["path"][-1]["evidence"] == pair["evidence"] >= 20
     assert any("the job stops as soon as it is decided" in note for note in report["notes"])
