@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Annotated, Any, get_args, get_type_hints
 
 from pydantic import AfterValidator, BeforeValidator, Field, GetPydanticSchema, ValidationInfo, WithJsonSchema
@@ -111,7 +112,7 @@ class Sampling:
 
     def as_dict(self) -> JsonObject:
         """Return the parameters that the caller set, by name."""
-        return {name: value for name in SAMPLING_NAMES if (value := getattr(self, name)) is not None}
+        return {name: value for name, value in zip(SAMPLING_NAMES, _READ_ALL(self), strict=True) if value is not None}
 
 
 class SamplingOptions(TypedDict, total=False):
@@ -136,6 +137,7 @@ class SamplingOptions(TypedDict, total=False):
 
 
 SAMPLING_NAMES = tuple(item.name for item in fields(Sampling))
+_READ_ALL = attrgetter(*SAMPLING_NAMES)
 _ANNOTATIONS: Mapping[str, Any] = get_type_hints(Sampling, include_extras=True)
 _TYPES = {name: get_args(annotation)[0] for name, annotation in _ANNOTATIONS.items()}
 _FIELDS: Mapping[str, FieldInfo] = {name: annotation.__metadata__[-1] for name, annotation in _ANNOTATIONS.items()}

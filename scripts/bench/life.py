@@ -100,8 +100,8 @@ def measure_library(bench: Bench) -> list[Row]:
             "µs",
             cpu_us,
             against="ratio",
-            must=1.8,
-            aim=1.4,
+            must=1.34,
+            aim=1.0,
             errors=sum(run["errors"] for of in samples.values() for run in of),
             rss_mb=samples["fanout"][-1]["rss_mb"],
         )

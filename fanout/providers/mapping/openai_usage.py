@@ -25,7 +25,11 @@ CACHED = frozenset(
 WRITTEN = frozenset({"cache_write_tokens", "cache_creation_input_tokens", "cache_creation_tokens"})
 REASONING = frozenset({"reasoning_tokens"})
 WRITTEN_DETAILS = ("cache_creation", "cache_creation_token_details")
-MODALITIES = ("audio", "image", "video")
+MODALITIES = {
+    f"{name}_tokens": (f"input_{name}_tokens", f"cache_{name}_read_tokens", f"output_{name}_tokens")
+    for name in ("audio", "image", "video")
+}
+"""Field of the details → what it is as input, as input from the cache and as output, see `Usage.priced_apart`."""
 EMPTY: Mapping[str, object] = {}
 PLAIN = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
 """Most answers state these alone."""
@@ -65,7 +69,7 @@ def _find_details(raw: Mapping[str, object], names: tuple[str, ...]) -> Mapping[
 
 
 def _count_modalities(details: Mapping[str, object]) -> int:
-    return sum(as_count(details.get(f"{name}_tokens")) or 0 for name in MODALITIES) if details else 0
+    return sum(as_count(details.get(name)) or 0 for name in MODALITIES) if details else 0
 
 
 def _count_input_beside(outside: int, prompt: int, heard: int, stored: int) -> int:
@@ -79,15 +83,14 @@ def _count_apart(
 ) -> dict[str, int | None] | None:
     """Return what may have a price of its own."""
     apart: dict[str, int | None] = {}
-    for modality in MODALITIES:
-        name = f"{modality}_tokens"
+    for name, (as_input, from_cache, as_output) in MODALITIES.items():
         if name in heard:
-            apart[f"input_{name}"] = as_count(heard[name])
+            apart[as_input] = as_count(heard[name])
             if cached := as_object(heard.get("cached_tokens_details")):
                 # 0 where the details leave it out: absent there means none.
-                apart[f"cache_{modality}_read_tokens"] = as_count(cached.get(name)) or 0
+                apart[from_cache] = as_count(cached.get(name)) or 0
         if name in spoken:
-            apart[f"output_{name}"] = as_count(spoken[name])
+            apart[as_output] = as_count(spoken[name])
     if written := _find_details(raw, WRITTEN_DETAILS) or _find_details(heard, WRITTEN_DETAILS):
         apart["cache_write_1h_tokens"] = as_count(written.get("ephemeral_1h_input_tokens"))
     if "citation_tokens" in raw:

@@ -57,9 +57,13 @@ TOKENS = tuple(
     )
 )
 
+REMAINING = tuple(remaining for _, remaining, _ in (*REQUESTS, *TOKENS))
+
 
 def parse_rate_headers(headers: Mapping[str, str]) -> RateLimitStatus | None:
     """Return what is left; `None` where the headers report nothing that makes sense."""
+    if not any(map(headers.__contains__, REMAINING)):  # of many hosts, and then for every answer
+        return None
     requests, tokens = _find_nearest(headers, REQUESTS), _find_nearest(headers, TOKENS)
     return None if requests is None and tokens is None else RateLimitStatus(requests or Remaining(), tokens or Remaining())
 
