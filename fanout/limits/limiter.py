@@ -96,16 +96,10 @@ class Limiter:
         return self.grant(model, tokens, now)
 
     async def acquire(self, model: str, tokens: int = 0, *, priority: Priority, deadline: float) -> Permit:
-        """Wait for a place, in order of priority and arrival.
-
-        Args:
-            model: as its provider knows it.
-            tokens: see `estimate_tokens`; until `release` reports the usage.
-            priority: of the call.
-            deadline: on `time.monotonic`.
+        """Wait for a place, in order of priority and arrival. `tokens` are estimated, until `release` reports the usage.
 
         Raises:
-            ProviderError: kind `rate_limit`: the wait would outlast, or has outlasted, the deadline, or the queue is full.
+            ProviderError: `rate_limit`: the wait would outlast the deadline (`time.monotonic`) or has, or the queue is full.
         """
         now = time.monotonic()
         if (permit := self.try_acquire(model, tokens, now)) is not None:
