@@ -55,7 +55,7 @@ class Cost:
 
     usd: float
     source: str
-    """`reported`, `providers.json`, or by whose published price: `genai-prices 0.2.3: gpt-4o`."""
+    """`not_called`, `reported`, `providers.json`, or by whose published price: `genai-prices 0.2.3: gpt-4o`."""
 
 
 @dataclass(slots=True)

@@ -236,7 +236,9 @@ class Dispatcher:
         """Return a call's outcome and notify the observers; only the first outcome counts."""
         # A cancelled call ends in its task and in whoever awaits it, but it must be billed once.
         if running.outcome is None:
-            cost = self.compute_cost(running.call, result.usage, result.model) if isinstance(result, Completion) else None
+            cost = None if isinstance(result, Failure) or running.attempts else no_tokens.COST
+            if isinstance(result, Completion) and running.attempts:
+                cost = self.compute_cost(running.call, result.usage, result.model)
             running.outcome = Outcome(running.call, running.add_partial_text(result), running.build_timing(result), cost)
             self._notify(running.outcome)
         return running.outcome

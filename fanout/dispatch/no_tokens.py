@@ -6,8 +6,11 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 
 from fanout.core.schema import Answer, Call, Choice, Completion, Delta, Query
-from fanout.core.usage import Usage
+from fanout.core.usage import Cost, Usage
 from fanout.providers import OnHeaders, Provider
+
+COST = Cost(0.0, "not_called")
+"""Of such an answer, whether the model's price is known or not: nobody was called who could charge."""
 
 
 def build_answer(call: Call) -> Completion:

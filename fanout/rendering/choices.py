@@ -70,7 +70,9 @@ class EndJson(TypedDict):
     cost_usd: Annotated[float | None, Doc("US dollars; null: the price or the usage is unknown.")]
     cost_source: Annotated[
         str | None,
-        Doc("`reported` by the provider, `providers.json`, or genai-prices with its version and the model by whose price."),
+        Doc(
+            "`not_called`, `reported` by the provider, `providers.json`, or genai-prices with its version and the model by whose price."
+        ),
     ]
     ignored_parameters: Annotated[Sequence[str], Doc("Parameters of the request that this model cannot take.")]
     adjusted_parameters: Annotated[

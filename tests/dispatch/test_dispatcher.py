@@ -204,6 +204,7 @@ async def test_max_tokens_0_makes_no_call(upstream: Upstream, tmp_path: Path, ec
     assert (read_text(outcome), expect_completion(outcome).choices[0].finish_reason) == (echoed, "length")
     assert single.result == outcome.result
     assert (outcome.timing.attempts, outcome.timing.call_s) == (0, None)
+    assert (outcome.cost, single.cost) == (Cost(0.0, "not_called"),) * 2, "though the model has no price"
     assert not upstream.requests
 
 

@@ -63,10 +63,13 @@ async def connect(server: Server) -> tuple[asyncio.StreamReader, asyncio.StreamW
         (b"GET / HTTP/1.1\r\nHost: x\r\nx-api-key: \x01secret-secret\r\n\r\n", 400, "malformed_request"),
         (b"GET /livez HTTP/2.0\r\nHost: localhost\r\n\r\n", 505, "http_version_not_supported"),
         (b"GET /livez\r\n\r\n", 505, "http_version_not_supported"),
+        (b"GET /x HTTP/1.2\r\nHost: localhost\r\n\r\n", 505, "http_version_not_supported"),
+        (b"GET /x HTTP/3.0\r\nHost: localhost\r\n\r\n", 505, "http_version_not_supported"),
+        (b"GET /x HTTP/x\r\nHost: localhost\r\n\r\n", 400, "malformed_request"),
         (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400, "malformed_request"),
         (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400, "malformed_request"),
     ],
-    ids=range(11),
+    ids=range(14),
 )
 async def test_what_is_not_http_is_answered_in_the_envelope_and_logged_once(
     data: bytes, status: int, code: str, impatient: Client, log_lines: list[str]
