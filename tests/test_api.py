@@ -432,15 +432,14 @@ import asyncio, sys, fanout
 assert not {"aiohttp", "pydantic"} & set(sys.modules)
 settings = fanout.load_settings(None, {})
 
-async def prepare(model):
-    from fanout.api import build_request
-    async with fanout.open_dispatcher(settings) as dispatcher:
-        await dispatcher.prepare(dispatcher.plan(build_request("Hello", model)))
-
-asyncio.run(prepare(["local/ngram-2", "gpt-6-luna"]))
+fanout.ask_sync("Hello", ["local/ngram-2", "gpt-6-luna"], max_tokens=1, settings=settings)
 assert "genai_prices.data" not in sys.modules  # a free model and a refused one have no price to look up
-settings = fanout.load_settings(None, {"OPENAI_API_KEY": "sk-1"})
-asyncio.run(prepare("gpt-6-luna"))
+
+async def load():
+    async with fanout.open_dispatcher(settings) as dispatcher:
+        await dispatcher.upstreams.load_prices()
+
+asyncio.run(load())
 assert "genai_prices.data" in sys.modules
 """
 
