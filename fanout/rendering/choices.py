@@ -71,7 +71,8 @@ class EndJson(TypedDict):
     cost_source: Annotated[
         str | None,
         Doc(
-            "`not_called`, `reported` by the provider, `providers.json`, or genai-prices with its version and the model by whose price."
+            "`not_called`, `reported` by the provider, `providers.json`, "
+            "or genai-prices with its version and the model by whose price."
         ),
     ]
     ignored_parameters: Annotated[Sequence[str], Doc("Parameters of the request that this model cannot take.")]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fanout.core.usage import Cost
 from tests.support.builders.dispatcher import (
     expect_completion,
     expect_failure,
