@@ -22,6 +22,11 @@ REQUESTS: dict[str, JsonObject] = {
         "stream": True,
         "return_when": "first",
     },
+    "one answer made of two models' answers": {
+        "model": {"fusion": {"of": ["local/ngram-3", "local/ngram-5"], "by": "local/ngram-5"}, "label": "mix"},
+        "prompt": "The return statement",
+        "max_tokens": 30,
+    },
     "what would be called": {"model": "embedded", "prompt": "The return statement", "dry_run": True},
 }
 
