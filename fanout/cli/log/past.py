@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # a command's help needs none of them
 LAST = "last"
 """Name of the newest question of the command line."""
 SHORT_ID_CHARS = 8
-NO_TEXTS = "its texts were not kept (FANOUT_HISTORY)"
+NO_TEXTS = "its texts were not kept (FANOUT_HISTORY=full keeps them)"
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,7 +115,7 @@ async def test_a_server_that_keeps_no_texts_says_so(providers_json: str, tmp_pat
         went_on = await run_fanout("ask", "more", "-c", "--server", address)
 
     assert "(its text was not kept)" in listed.out
-    assert (went_on.code, "its texts were not kept (FANOUT_HISTORY)" in went_on.err) == (2, True)
+    assert (went_on.code, "its texts were not kept (FANOUT_HISTORY=full keeps them)" in went_on.err) == (2, True)
 
 
 async def test_texts_are_kept_only_as_far_as_the_variable_allows(providers_json: str, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ async def test_texts_are_kept_only_as_far_as_the_variable_allows(providers_json:
     assert asked.err == ""
     assert b"private words" not in b"".join(path.read_bytes() for path in tmp_path.glob("fanout.db*"))
     assert went_on.code == 2
-    assert "its texts were not kept (FANOUT_HISTORY)" in went_on.err
+    assert "its texts were not kept (FANOUT_HISTORY=full keeps them)" in went_on.err
 
 
 async def test_a_conversation_of_lines_keeps_each_models_own_history(providers_json: str, upstream: Upstream) -> None:
