@@ -183,6 +183,9 @@ async def test_a_report_has_cards_figures_tables_and_files(visitor: Visit, finis
     text = (await (await saved.value).path()).read_text().splitlines()
     assert text[0] == "model,mean,low,high,rank,verdict"
     assert text[1].startswith("right,1,")
+    async with page.expect_download() as saved:
+        await page.click("text=HTML with all answers")
+    assert "<!doctype html>" in (await (await saved.value).path()).read_text()[:100].lower()
     names = await page.eval_on_selector_all(".plot", "plots => plots.map(plot => plot.ariaLabel.split('.')[0])")
     assert {"exact: mean of each repeat", "exact against cost", "Cost of 1,000 rows"} <= set(names)
     assert await page.get_attribute(".plot[aria-label^='exact against cost'] .pareto", "points") != ""

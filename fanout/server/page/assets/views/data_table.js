@@ -1,5 +1,6 @@
 // A table with its own CSV file.
 import { html } from "../vendor/preact.js";
+import { saveFile } from "./save.js";
 
 const quote = (value) => {
   const text = value === null || value === undefined ? "" : String(value);
@@ -10,12 +11,7 @@ const quote = (value) => {
 
 function download(name, columns, rows) {
   const lines = [columns.map((column) => column.name), ...rows.map((row) => columns.map((column) => column.value(row)))];
-  const file = new Blob([lines.map((line) => line.map(quote).join(",")).join("\r\n")], { type: "text/csv" });
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(file);
-  link.download = `${name}.csv`;
-  link.click();
-  URL.revokeObjectURL(link.href);
+  saveFile(new Blob([lines.map((line) => line.map(quote).join(",")).join("\r\n")], { type: "text/csv" }), `${name}.csv`);
 }
 
 /** `columns`: `{ name, value(row), show(row)?, isNumber?, title? }`. */

@@ -6,6 +6,7 @@ import { findModel } from "../catalogue.js";
 import { DataTable } from "./data_table.js";
 import { cost, count, duration, moment, percent, plural, rate, UNKNOWN } from "../formats.js";
 import { Pending, useJson } from "../loader.js";
+import { save } from "./save.js";
 
 const RETRY_MS = 1500;
 const RESUMABLE = ["stopped", "cancelled", "expired"];
@@ -45,15 +46,6 @@ function Holds({ job }) {
   const holds = (data?.data ?? []).filter((provider) => providers.has(provider.id)).flatMap((provider) => provider.accounts.flatMap((account) => account.pauses.map((pause) => ({ ...pause, provider: provider.id }))));
   if (!holds.length) return null;
   return html`<p class="notice">${holds.map((hold) => `${hold.provider}${hold.model ? ` (${hold.model})` : ""} waits ${duration(hold.seconds_left * 1000)}: ${hold.reason.replaceAll("_", " ")}`).join(" · ")}</p>`;
-}
-
-async function save(path, name) {
-  const file = await (await send(path)).blob();
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(file);
-  link.download = name;
-  link.click();
-  URL.revokeObjectURL(link.href);
 }
 
 function Actions({ job, onChanged }) {

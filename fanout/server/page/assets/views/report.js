@@ -5,6 +5,7 @@ import { cost, count, decimal, duration, percent } from "../formats.js";
 import { IntervalPlot, namePair } from "./interval_plot.js";
 import { Pending, useJson } from "../loader.js";
 import { CostPlot, RepeatPlot, WinMap } from "./report_figures.js";
+import { save } from "./save.js";
 
 const interval = (estimate, format) => (estimate.value === null ? "–" : estimate.low === null ? format(estimate.value) : `${format(estimate.value)} (${format(estimate.low)} to ${format(estimate.high)})`);
 const score = (value) => decimal(value, 3);
@@ -121,12 +122,23 @@ function Times({ models, name, title, file }) {
     <${DataTable} title=${title} file="${file}-${name}" columns=${columns} rows=${models} />`;
 }
 
+const FORMATS = { html: "HTML with all answers", markdown: "Markdown", csv: "CSV" };
+
+/** The whole report as a file. */
+function Files({ id }) {
+  const [error, setError] = useState(null);
+  const take = (format) => save(`/v1/jobs/${id}/report?format=${format}`, `${id}-report.${format === "markdown" ? "md" : format}`).then(() => setError(null), setError);
+  return html`<p class="actions-row"><span class="quiet">Save the report:</span>${Object.entries(FORMATS).map(([format, title]) => html`<button key=${format} class="quiet-button" onClick=${() => take(format)}>${title}</button>`)}
+    ${error && html`<span class="failure" role="alert">${error.message}</span>`}</p>`;
+}
+
 export function Report({ id }) {
   const { data, error, reload } = useJson(`/v1/jobs/${id}/report`);
   const [chosen, setChosen] = useState(0);
   if (!data) return html`<${Pending} error=${error} reload=${reload} />`;
   return html`<div class="report"><h1>${data.job.name ?? "Report"}</h1>
     <p class="quiet">${count(data.job.ended)} of ${count(data.job.calls)} calls have ended; ${data.policy}.</p>
+    <${Files} id=${id} />
     ${data.metrics.length > 1 && html`<label class="switch">Cards by <select value=${chosen} onChange=${(event) => setChosen(Number(event.target.value))}>${data.metrics.map((metric, number) => html`<option key=${metric.name} value=${number}>${metric.name}</option>`)}</select></label>`}
     <div class="cards">${data.models.map((model) => html`<${Card} key=${model.model} model=${model} metric=${data.metrics[chosen]} />`)}</div>
     ${data.metrics.map((metric) => html`<${Metric} key=${metric.name} metric=${metric} models=${data.models} file=${id} />`)}
