@@ -62,8 +62,7 @@ class Dispatcher:
         self.limiters = LimiterRegistry(self.cap, max_waiting=settings.environment.max_waiting)
         self.upstreams = Upstreams(settings, session, self.limiters)
         self._observers, self._is_serving = tuple(observers), is_serving
-        # Also strong references: asyncio itself keeps only weak ones. Each is removed by who awaits it, not by a callback of
-        # its own, which would be a turn of the event loop for every call.
+        # Strong references, unlike asyncio's. Removed by who awaits it: a callback would cost each call a turn of the loop.
         self._running: dict[InFlightCall, asyncio.Task[Outcome]] = {}
         self._is_stopping = False
 
@@ -170,11 +169,10 @@ class Dispatcher:
     def compute_cost(self, call: Call, usage: Usage | None, answered: str | None = None) -> Cost | None:
         """Return the cost of a call with that usage, by the model that answered; `None` where a price is not known."""
         target, row = call.target, self.upstreams.find_row(call).row
-        model = self.settings.models.get(target.name)
-        if model is None and (found := self.catalogue.find(target.name)):
-            model = found.row
+        found = self.catalogue.find(target.name)
+        price = found.row.price if found and found.row else None
         provider = row.prices if row.prices is not None else target.provider or ""
-        return pricing.compute_cost(usage, model.price if model else None, provider, target.model or "", answered)
+        return pricing.compute_cost(usage, price, provider, target.model or "", answered)
 
     def _release_answers(self, calls: Sequence[Call]) -> None:
         if not self._is_serving:  # a server's count until its caller has received them
