@@ -125,7 +125,7 @@ async def relay(sink: Sink, encoder: EventEncoder, bursts: AsyncIterator[list[De
                 has_started, size = await _send(sink, held, has_started=has_started), 0
                 await asyncio.sleep(0)
         if has_started or is_good:
-            has_started = await _send(sink, held if burst else [*held, PING], has_started=has_started)
+            has_started = await _send(sink, held if held or burst else [PING], has_started=has_started)
     # Collected in the order of their ends; answers and errors follow the order of the request.
     outcomes.sort(key=lambda outcome: outcome.call.index)
     if not has_started:
