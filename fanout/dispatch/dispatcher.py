@@ -148,9 +148,7 @@ class Dispatcher:
     def stop(self) -> None:
         """End all calls in flight, and refuse all later calls, with a failure that states the reason."""
         self._is_stopping = True
-        for running, task in self._list_unfinished():
-            running.cancelled_as = STOPPED
-            task.cancel()
+        self.cancel(lambda _: True, STOPPED)
 
     def cancel(self, matches: Callable[[Call], bool], failure: Failure, *, waiting_only: bool = False) -> list[Call]:
         """End the matching calls, which get `failure`, and return them.
