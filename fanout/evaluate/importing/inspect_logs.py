@@ -5,18 +5,25 @@ Source: `EvalLog`, `EvalSample` and `value_to_float`, https://inspect.aisi.org.u
 
 from __future__ import annotations
 
+import os
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fanout.core.errors import Fault, RequestError
+from fanout.core.errors import Fault, RequestError, explain_missing_extra
 from fanout.evaluate.importing.samples import MAX_SAMPLE_BYTES, ImportedSamples, Sample, read_object, to_number
 
 LETTERS: Mapping[str, float] = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
 """Correct, partially, incorrect, no answer."""
 WORDS: Mapping[str, float] = {"yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
 MAX_LOG_BYTES = 2**30
+ZSTANDARD = 93
+"""Number of the method in zip files."""
+LOCAL_HEADER = struct.Struct("<4s5H3I2H")
+"""Before each file of a zip; the last two numbers are the lengths of the name and of the extra field behind it."""
 
 
 def read_inspect(path: Path, model: str | None, found: ImportedSamples) -> None:
@@ -38,19 +45,39 @@ def _read_zip(path: Path) -> tuple[Mapping[str, Any], Iterator[tuple[str, Mappin
         # Its size unpacked, before it is: a few bytes can unpack to any number of them.
         if archive.getinfo(name).file_size > MAX_SAMPLE_BYTES:
             raise RequestError([Fault(place, f"unpacks to more than {MAX_SAMPLE_BYTES:,} bytes")])
-        try:
-            return read_object(archive.read(name), place)
-        except NotImplementedError:
-            sentence = (
-                "is packed in a way that this Python cannot unpack; `inspect log convert --to json` makes a `.json` of it"
-            )
-            raise RequestError([Fault(place, sentence)]) from None
+        return read_object(_unpack(archive, archive.getinfo(name), place), place)
 
     names = archive.namelist()
     if "header.json" not in names:
         raise RequestError([Fault(path.name, "has no `header.json`: is it a log of Inspect that has ended?")])
     samples = sorted(name for name in names if name.startswith("samples/") and name.endswith(".json"))
     return read("header.json"), ((f"{path.name}: {name}", read(name)) for name in samples)
+
+
+def _unpack(archive: zipfile.ZipFile, info: zipfile.ZipInfo, place: str) -> bytes:
+    """Return a file of a zip; Python before 3.14 does not know Zstandard, by which Inspect packs."""
+    try:
+        return archive.read(info)
+    except NotImplementedError:
+        if info.compress_type != ZSTANDARD or archive.fp is None:
+            sentence = "is packed in a way that is not known here; `inspect log convert --to json` makes a `.json` of it"
+            raise RequestError([Fault(place, sentence)]) from None
+    try:
+        import zstandard
+    except ImportError:
+        raise RequestError([Fault(place, f"needs {explain_missing_extra('zstandard', 'evaluate')}")]) from None
+    archive.fp.seek(info.header_offset)
+    *_, name_bytes, extra_bytes = LOCAL_HEADER.unpack(archive.fp.read(LOCAL_HEADER.size))
+    archive.fp.seek(name_bytes + extra_bytes, os.SEEK_CUR)
+    packed = archive.fp.read(info.compress_size)
+    try:
+        # No more than it declares, however much it unpacks to.
+        content: bytes = zstandard.ZstdDecompressor().stream_reader(packed).read(info.file_size)
+    except zstandard.ZstdError as error:
+        raise RequestError([Fault(place, f"cannot be unpacked: {error}")]) from None
+    if zlib.crc32(content) != info.CRC:
+        raise RequestError([Fault(place, "cannot be unpacked: it is damaged")])
+    return content
 
 
 def _read_json(path: Path) -> tuple[Mapping[str, Any], Iterator[tuple[str, Mapping[str, Any]]]]:
