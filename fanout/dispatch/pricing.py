@@ -118,7 +118,9 @@ class PublishedPrice:
 
 def load_prices() -> None:
     """Import genai-prices and read its data. Run it in a thread, else the first call with a price does it on the loop."""
+    from genai_prices import Usage, types  # noqa: F401
     from genai_prices.data_snapshot import get_snapshot
+    from genai_prices.data_units import unit_data  # noqa: F401
 
     get_snapshot()
 
@@ -181,8 +183,11 @@ def is_dated(answered: str, model: str) -> bool:
 
 
 def find_price(provider: str, model: str, tier: str | None = None) -> PublishedPrice | None:
-    """Return the price that genai-prices has for a model today; `None` where it has none."""
-    return _find_published_price(provider, model, tier if tier in OTHER_TIERS else None, datetime.now(UTC).date())
+    """Return the price that genai-prices has for a model today; `None` where it has none, or cannot be read."""
+    try:
+        return _find_published_price(provider, model, tier if tier in OTHER_TIERS else None, datetime.now(UTC).date())
+    except OSError:  # no file may be opened: an answer that is there must not be lost for want of its price
+        return None
 
 
 @lru_cache(maxsize=4096)

@@ -77,8 +77,9 @@ class Upstreams:
         await asyncio.gather(*work, return_exceptions=True)
 
     def load_prices(self) -> asyncio.Task[None]:
-        """Return the task that loads the prices in a thread, where 0.2 s hold up no call."""
-        if self._loading_prices is None:
+        """Return the task that loads the prices in a thread, where 0.2 s hold up no call; a new one if the last has failed."""
+        task = self._loading_prices
+        if task is None or (task.done() and (task.cancelled() or task.exception())):
             self._loading_prices = asyncio.create_task(run_in_thread("setup", pricing.load_prices))
         return self._loading_prices
 
