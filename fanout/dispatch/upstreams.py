@@ -80,8 +80,8 @@ class Upstreams:
         """Return the task that loads the prices in a thread, where 0.2 s hold up no call; a new one if the last has failed."""
         task = self._loading_prices
         if task is None or (task.done() and (task.cancelled() or task.exception())):
-            self._loading_prices = asyncio.create_task(run_in_thread("setup", pricing.load_prices))
-        return self._loading_prices
+            task = self._loading_prices = asyncio.create_task(run_in_thread("setup", pricing.load_prices))
+        return task
 
     async def attempt(self, running: InFlightCall) -> Result:
         """Make one attempt as soon as the limits allow; record its wait, its time and its usage."""
