@@ -32,7 +32,9 @@ MODALITIES = {
 """Field of the details → what it is as input, as input from the cache and as output, see `Usage.priced_apart`."""
 EMPTY: Mapping[str, object] = {}
 PLAIN = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
-"""Most answers state these alone."""
+"""Most answers state these alone, or beside them the next."""
+USUAL = PLAIN | frozenset((*INPUT_DETAILS, *OUTPUT_DETAILS))
+USUAL_INPUT, USUAL_OUTPUT = frozenset({"cached_tokens"}), frozenset({"reasoning_tokens"})
 
 
 def parse_usage(raw: object, service_tier: object = None) -> Usage | None:
@@ -41,9 +43,12 @@ def parse_usage(raw: object, service_tier: object = None) -> Usage | None:
         return None
     heard = spoken = EMPTY
     cached = written = reasoning = apart = None
-    # Most answers have no other field, and are spared the search for a dozen names.
     if not PLAIN.issuperset(raw):
         heard, spoken = _find_details(raw, INPUT_DETAILS), _find_details(raw, OUTPUT_DETAILS)
+    # Most answers have no other field, and are spared the search for a dozen names (2026-11-27).
+    if USUAL.issuperset(raw) and USUAL_INPUT.issuperset(heard) and USUAL_OUTPUT.issuperset(spoken):
+        cached, reasoning = as_count(heard.get("cached_tokens")), as_count(spoken.get("reasoning_tokens"))
+    else:
         cached, written = find_count((raw, heard), CACHED), find_count((raw, heard), WRITTEN)
         reasoning = find_count((raw, spoken), REASONING)
         apart = _count_apart(raw, heard, spoken)
