@@ -33,6 +33,7 @@ def find_faults(**variables: str) -> list[str]:
         ("MAX_HELD_BYTES", "50000000", 50_000_000),
         ("EMBEDDED_MODELS", "off", "off"),
         ("FETCH_IMAGES", "off", "off"),
+        ("HTTP_CLIENT", "aiohttp", "aiohttp"),
         ("MAX_IN_FLIGHT", "1", 1),
         ("MAX_CONNECTIONS", "100", 100),
         ("MAX_WAITING", "7", 7),

@@ -172,9 +172,10 @@ async def check_elements(page: Page) -> None:
 
 async def test_a_table_is_saved_as_csv(browser: Browser, tmp_path: Path) -> None:
     async with open_report(browser, write_report(tmp_path, speak)) as visitor:
-        await visitor.page.click(".figure summary")
+        figure = visitor.page.locator(".figure", has=visitor.page.locator("[data-name^='scores'], [download^='scores']")).first
+        await figure.locator("summary").click()
         async with visitor.page.expect_download() as started:
-            await visitor.page.click(".figure .csv")
+            await figure.locator(".csv").click()
         download = await started.value
         await download.save_as(tmp_path / "saved.csv")
 

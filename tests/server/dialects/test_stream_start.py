@@ -111,6 +111,9 @@ async def test_a_bug_in_mid_stream_cuts_it_off_and_is_logged_as_one(
         with pytest.raises(aiohttp.ClientError):
             await response.read()
     await upstream.wait_until_idle(1)
+    async with asyncio.timeout(5):
+        while len(log_lines) < 2:  # the line of a request is written after its answer
+            await asyncio.sleep(0.01)
 
     bug, line = (json.loads(line) for line in log_lines)
     assert (bug["event"], bug["level"]) == ("request.crashed", "error")
