@@ -178,10 +178,11 @@ class HttpProvider(ConfiguredProvider, ABC):
         length, max_bytes = response.content_length, self.settings.max_answer_bytes
         try:
             with self._named_errors:
-                # A small uncompressed body of known size is read at once; any other is counted while it arrives.
-                most = min(max_bytes, MAX_INLINE_PARSE_BYTES)
-                if not head and length is not None and length <= most and hdrs.CONTENT_ENCODING not in response.headers:
+                most, is_known = min(max_bytes, MAX_INLINE_PARSE_BYTES), hdrs.CONTENT_ENCODING not in response.headers
+                # All at once where the size is known: answers that grow side by side could wait for each other's rest for ever.
+                if length is not None and length <= max_bytes and is_known:
                     await held.grow(length)
+                if not head and length is not None and length <= most and is_known:
                     # Nearly every body has come with its head, and needs no turn of the event loop.
                     return response.content.read_nowait() if response.content.is_eof() else await response.content.read()
                 pieces = await self._read_within_limit(response, held, head, length or 0)

@@ -172,7 +172,7 @@ async def check_elements(page: Page) -> None:
 
 async def test_a_table_is_saved_as_csv(browser: Browser, tmp_path: Path) -> None:
     async with open_report(browser, write_report(tmp_path, speak)) as visitor:
-        figure = visitor.page.locator(".figure", has=visitor.page.locator("[data-name^='scores'], [download^='scores']")).first
+        figure = visitor.page.locator(".figure", has=visitor.page.get_by_role("heading", name="Score", exact=True)).first
         await figure.locator("summary").click()
         async with visitor.page.expect_download() as started:
             await figure.locator(".csv").click()
