@@ -47,13 +47,13 @@ class Catalogue:
         """Members by the set's name."""
         self._sets = {name.lower(): members for name, members in settings.sets.items()}
         aliases = [alias for row in settings.models.values() for alias in row.aliases]
-        self._redirected = {
+        self._by_literal = {
             spelling: model
             for model in self._models.values()
             for spelling in (model.name, *(model.row.aliases if model.row else ()))
-            if self._split_literal(spelling) not in (None, (model.provider, model.id))
+            if self._split_literal(spelling)
         }
-        """Models of shipped providers in whose place the user's own file puts others, by `<provider>/<id>`."""
+        """Entries named like a `<provider>/<id>`; a user's own file may put another model there, or give it a price."""
         self._spellings = (*settings.models, *aliases, *settings.sets)
         self._entries = {spelling.lower(): spelling for spelling in (*settings.models, *aliases)}
 
@@ -64,10 +64,10 @@ class Catalogue:
         """Return the model of a name: `<provider>/<id>` literally, else an entry or alias, case aside; none of a set's."""
         if name.lower() in self._sets:
             return None
-        # Literal names come before aliases, except where the user's own file redirects one: as spelt, for ids have a case.
+        # Literal names come before aliases, except where an entry has just that name: as spelt, for ids have a case.
         literal = self._split_literal(name)
-        if literal is None or name in self._redirected:
-            return self._redirected.get(name) or self._by_name.get(name.lower())
+        if literal is None or name in self._by_literal:
+            return self._by_literal.get(name) or self._by_name.get(name.lower())
         provider, upstream_id = literal
         return self._by_id.get(literal) or Model(
             name=name, provider=provider, id=upstream_id, kind=self._providers[provider].row.default_kind, row=None

@@ -225,6 +225,20 @@ def test_only_the_spelling_that_an_own_entry_takes_is_redirected(tmp_path: Path)
     assert catalogue.spell("openai/Some-Id") == "openai/Some-Id"
 
 
+def test_of_several_entries_for_one_model_the_one_with_just_that_name_counts(tmp_path: Path) -> None:
+    """Its price is another than that of the entry before it."""
+    models = {
+        "first": make_model("p", "a"),
+        "p/a": {**make_model("p", "a"), "price": {"input_usd_per_mtok": 1, "output_usd_per_mtok": 2}},
+    }
+    catalogue = Catalogue(load_own_settings(tmp_path, make_file(models=models)))
+    found = [catalogue.find(name) for name in ("first", "p/a")]
+    assert [(model.name, model.row is not None and model.row.price is not None) for model in found if model] == [
+        ("first", False),
+        ("p/a", True),
+    ]
+
+
 @pytest.mark.parametrize(
     ("rows", "name", "target", "notice"),
     [

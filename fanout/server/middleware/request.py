@@ -16,7 +16,7 @@ from fanout.observability import logs
 from fanout.observability.logs import log
 from fanout.rendering.errors import render_error, render_faults
 from fanout.rendering.history import CLIENT_LEFT
-from fanout.server.connections import AFTER_SENDING, ANSWER_SCOPES, SAFE_HEADERS
+from fanout.server.connections import AFTER_SENDING, ANSWER_SCOPES, SAFE_HEADERS, Connection
 from fanout.server.lifecycle import DISPATCHER, LIFECYCLE, REQUEST_ID
 from fanout.server.middleware import auth, compression, cors, history, idempotency
 from fanout.server.middleware.history import COMPARISON, REQUEST_OUTCOMES, RequestOutcomes
@@ -72,10 +72,10 @@ async def handle_request(request: web.Request, handler: Handler) -> web.StreamRe
         lifecycle.end_request()
         collected.is_closed = True  # an outcome reported from here on is in neither line nor history
         record_end = partial(_record_end, request, status, time.perf_counter() - began, collected)
-        if status == CLIENT_LEFT:
-            record_end()
-        else:
+        if status != CLIENT_LEFT and isinstance(request.protocol, Connection):
             request[AFTER_SENDING] = record_end  # a tenth of a millisecond that the client need not wait for
+        else:  # nobody waits, or another server's connection, which would never run it
+            record_end()
     return response
 
 
