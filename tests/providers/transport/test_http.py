@@ -206,7 +206,7 @@ async def test_connecting_has_a_limit_of_its_own(session: aiohttp.ClientSession)
 async def test_an_answer_beyond_the_limit_is_not_read(upstream: Upstream, session: aiohttp.ClientSession) -> None:
     """Its stated length decides at once, otherwise the bytes that have arrived; the connection is closed."""
     provider = build_openai(upstream.url, session=session, max_answer_bytes=HIGHEST_BYTES)
-    for number, model in enumerate(("mb-20", "mb-20-bad_chunk")):
+    for number, model in enumerate(("mb-20-tail-5", "mb-20-bad_chunk")):
         failure = await await_failure(provider.complete(build_call(provider, model)))
         assert (failure.kind, failure.code) == ("malformed", "answer_too_large")
         await upstream.wait_until_closed()
@@ -216,10 +216,11 @@ async def test_an_answer_beyond_the_limit_is_not_read(upstream: Upstream, sessio
 async def test_a_stream_beyond_the_limit_is_closed(upstream: Upstream, session: aiohttp.ClientSession) -> None:
     """It arrives in many pieces, or in one line that does not end."""
     provider = build_openai(upstream.url, session=session, max_answer_bytes=HIGHEST_BYTES)
-    failure = await await_failure(collect_stream(provider, build_call(provider, "mb-20")))
+    failure = await await_failure(collect_stream(provider, build_call(provider, "mb-20-tail-5")))
     assert failure.code == "answer_too_large"
     assert len(failure.partial or "") >= HIGHEST_BYTES
-    assert (await await_failure(collect_stream(provider, build_call(provider, "mb-20-chunks-1")))).code == "event_too_large"
+    failure = await await_failure(collect_stream(provider, build_call(provider, "mb-20-chunks-1-tail-5")))
+    assert failure.code == "event_too_large"
     await upstream.wait_until_closed()
     assert [request.is_abandoned for request in upstream.requests] == [True, True]
 
