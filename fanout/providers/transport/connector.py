@@ -8,7 +8,8 @@ import ssl
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ConnectionKey
-from aiohttp.connector import AddrInfoType
+from aiohttp.connector import AddrInfoType, Connection
+from aiohttp.tracing import Trace
 
 from fanout.core.sockets import notice_silence
 from fanout.providers.transport.resolver import DedicatedResolver
@@ -27,7 +28,9 @@ def _open_socket(address: AddrInfoType) -> socket.socket:
 class UpstreamConnector(aiohttp.TCPConnector):
     """A pool that closes a host's idle connections when one in use breaks: whatever broke it has likely broken them, too.
 
-    Without that, each attempt at a call could draw another dead one. Open it within a running event loop.
+    Without that, each attempt at a call could draw another dead one. A connection on which something came while it was idle
+    is not used again: the next call, perhaps another caller's, would take it for its answer. Open it within a running event
+    loop.
     """
 
     def __init__(self, verify: ssl.SSLContext | bool = True, *, may_write_heads: bool = True) -> None:
@@ -54,3 +57,12 @@ class UpstreamConnector(aiohttp.TCPConnector):
             for idle, _ in self._conns.pop(key, ()):
                 idle.close()
         super()._release(key, protocol, should_close=should_close)
+        # Without a parser, what comes now is kept as it is, and `should_close` tells of it. Each response gets a new one.
+        protocol._parser = None
+
+    async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
+        while (connection := await super()._get(key, traces)) is not None:
+            if connection.protocol is not None and not connection.protocol.should_close:
+                return connection
+            connection.close()
+        return None

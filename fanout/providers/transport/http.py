@@ -29,7 +29,7 @@ from fanout.providers.transport.connection_errors import CONNECTION_ERRORS, Conn
 from fanout.providers.transport.own_client import MAX_BODY_BYTES, open_client
 from fanout.providers.transport.piecewise import PiecewisePayload
 from fanout.providers.transport.request import MAX_INLINE_ENCODE_CHARACTERS, HttpRequest
-from fanout.providers.transport.response import Response
+from fanout.providers.transport.response import Response, read_length
 
 MAX_INLINE_PARSE_BYTES = 256 * 1024
 """A longer body takes over a millisecond to parse, so it is parsed in a thread."""
@@ -175,7 +175,7 @@ class HttpProvider(ConfiguredProvider, ABC):
 
         The connection is closed if it is not read to its end.
         """
-        length, max_bytes = response.content_length, self.settings.max_answer_bytes
+        length, max_bytes = read_length(response), self.settings.max_answer_bytes
         try:
             with self._named_errors:
                 most, is_known = min(max_bytes, MAX_INLINE_PARSE_BYTES), hdrs.CONTENT_ENCODING not in response.headers
@@ -225,7 +225,7 @@ class HttpProvider(ConfiguredProvider, ABC):
     def _close(self, reader: AnswerReader, response: Response, broken: Exception | None, guard: SecretGuard) -> Completion:
         """Return the answer of a stream; of a broken one, too, if its finish reason had arrived."""
         # A body that only the end of its connection ends may be cut anywhere.
-        has_end = response.content_length is not None or hdrs.TRANSFER_ENCODING in response.headers
+        has_end = hdrs.CONTENT_LENGTH in response.headers or hdrs.TRANSFER_ENCODING in response.headers
         try:
             return guard.hide(reader.close(is_cut=broken is not None or not has_end))
         except ProviderError as error:

@@ -26,6 +26,7 @@ from fanout.providers.mapping.data_urls import (
 )
 from fanout.providers.transport.public_addresses import Network, PublicSocketFactory
 from fanout.providers.transport.resolver import DedicatedResolver
+from fanout.providers.transport.response import read_length
 
 TIMEOUT_S = 10.0
 """For one image, from the first look-up to the last byte, redirects included."""
@@ -91,7 +92,7 @@ async def _download(session: aiohttp.ClientSession, url: URL, max_bytes: int, on
 
 async def _read_body(response: aiohttp.ClientResponse, max_bytes: int, on_bytes: Callable[[int], None]) -> bytes:
     """Return the body. Its bytes are counted as they come: the stated length bounds nothing."""
-    if (response.content_length or 0) > max_bytes:
+    if (read_length(response) or 0) > max_bytes:
         raise size_error(max_bytes)
     body = bytearray()
     while piece := await response.content.readany():

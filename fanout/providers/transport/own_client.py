@@ -31,6 +31,8 @@ MAX_HEADS = 64
 """Kept by one provider: some have an address for each model, and callers choose these."""
 MAX_BODY_BYTES = 2**16
 """A longer body is written in pieces, as fast as the connection takes them: by the public client."""
+MAX_EARLY_HEADS = 1024
+"""Heads of status 1xx before an answer's own, which are no bytes of it; a proxy sends one every few seconds while it waits."""
 UNUSUAL_HEADERS = frozenset({hdrs.CONTENT_LENGTH, hdrs.CONTENT_ENCODING, hdrs.TRANSFER_ENCODING, hdrs.EXPECT, hdrs.UPGRADE})
 """Headers by which a request would not be a plain head and a body of known length."""
 
@@ -69,12 +71,6 @@ class OwnResponse:
         self.content = content
         self.connection: Connection | None = connection
         content.on_eof(self._release)
-
-    @property
-    def content_length(self) -> int | None:
-        """The stated length of the body."""
-        length = self.headers.get(hdrs.CONTENT_LENGTH)
-        return None if length is None else int(length)
 
     def close(self) -> None:
         """Close the connection, unless the body has come to its end."""
@@ -145,10 +141,7 @@ class OwnClient:
                 request.write(protocol, body)
             finally:
                 report_departure()
-            message, content = await protocol.read()
-            while 100 <= message.code < 200 and message.code != 101:
-                message, content = await protocol.read()
-            return OwnResponse(message, content, connection)
+            return OwnResponse(*await _read_head(protocol), connection)
         except HttpProcessingError as error:
             connection.close()
             raise aiohttp.ClientResponseError(
@@ -158,6 +151,14 @@ class OwnClient:
             # Also on cancellation: the answer to a request that was given up must never meet the next one.
             connection.close()
             raise
+
+
+async def _read_head(protocol: ResponseHandler) -> tuple[aiohttp.http.RawResponseMessage, aiohttp.StreamReader]:
+    for _ in range(MAX_EARLY_HEADS + 1):
+        message, content = await protocol.read()
+        if not 100 <= message.code < 200 or message.code == 101:
+            return message, content
+    raise HttpProcessingError(message="too many heads before the answer's own")
 
 
 def open_client(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 import aiohttp
+from aiohttp import hdrs
 from aiohttp.connector import Connection
 
 
@@ -25,12 +26,18 @@ class Response(Protocol):
         """The body, as it comes."""
 
     @property
-    def content_length(self) -> int | None:
-        """The stated length of the body."""
-
-    @property
     def connection(self) -> Connection | None:
         """The connection, until the body has come to its end."""
 
     def close(self) -> None:
         """Close the connection, unless the body has come to its end."""
+
+
+MAX_LENGTH_DIGITS = 18
+"""Of a stated length. Python refuses to read a number of some thousand, which parsers of HTTP take if they are zeros."""
+
+
+def read_length(response: Response | aiohttp.ClientResponse) -> int | None:
+    """Return the stated length of a body; `None` where none is stated that could be one."""
+    length = response.headers.get(hdrs.CONTENT_LENGTH, "")
+    return int(length) if length.isdecimal() and len(length) <= MAX_LENGTH_DIGITS else None

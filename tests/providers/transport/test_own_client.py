@@ -13,13 +13,21 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from fanout.config.settings import load_settings
+from fanout.core.errors import ProviderError
 from fanout.dispatch.dispatcher import open_dispatcher
 from fanout.providers.anthropic.adapter import Anthropic
 from fanout.providers.gemini.adapter import Gemini
 from fanout.providers.openai.adapter import OpenAi
 from fanout.providers.openai.azure import Azure
 from fanout.providers.transport.http import HttpProvider
-from fanout.providers.transport.own_client import MAX_BODY_BYTES, MAX_HEADS, TESTED_VERSIONS, UNUSUAL_HEADERS, OwnClient
+from fanout.providers.transport.own_client import (
+    MAX_BODY_BYTES,
+    MAX_EARLY_HEADS,
+    MAX_HEADS,
+    TESTED_VERSIONS,
+    UNUSUAL_HEADERS,
+    OwnClient,
+)
 from tests.support.builders.settings import write_providers_file
 from tests.support.openai_format import build_choice, build_chunk, build_openai, encode_chunks
 from tests.support.provider_calls import build_adapter, build_call, collect_stream, open_session
@@ -66,6 +74,34 @@ async def test_heads_before_the_answers_own_are_passed_over(may_write_heads: boo
     async with serve_raw(early, 0.01, early + ANSWER) as raw, open_session(may_write_heads=may_write_heads) as session:
         provider = build_openai(raw.url, session=session)
         assert (await provider.complete(build_call(provider))).choices[0].message.text == "Hello"
+
+
+@pytest.mark.parametrize("may_write_heads", [True, False], ids=["own", "aiohttp"])
+@pytest.mark.parametrize("late", [ANSWER.replace(b"Hello", b"Other"), ANSWER[:9], b"\r\n"], ids=["answer", "part", "blank"])
+async def test_what_came_on_an_idle_connection_is_no_answer_to_the_next_call(late: bytes, may_write_heads: bool) -> None:
+    """The next call may be another caller's."""
+    async with serve_raw(ANSWER, 0.01, late) as raw, open_session(may_write_heads=may_write_heads) as session:
+        provider = build_openai(raw.url, session=session)
+        for _ in range(3):
+            assert (await provider.complete(build_call(provider))).choices[0].message.text == "Hello"
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("may_write_heads", [True, False], ids=["own", "aiohttp"])
+async def test_a_stated_length_of_any_number_of_digits_is_read(may_write_heads: bool) -> None:
+    answer = ANSWER.replace(b"Content-Length: ", b"Content-Length: " + b"0" * 5000)
+    async with serve_raw(answer) as raw, open_session(may_write_heads=may_write_heads) as session:
+        provider = build_openai(raw.url, session=session)
+        assert (await provider.complete(build_call(provider))).choices[0].message.text == "Hello"
+        assert (await collect_stream(provider, build_call(provider)))[1].choices[0].message.text == "Hello"
+
+
+async def test_heads_before_the_answers_own_have_a_bound() -> None:
+    """They are no part of the answer, whose bytes are counted."""
+    async with serve_raw(encode_head(status=103) * (MAX_EARLY_HEADS + 1) + ANSWER) as raw, open_session() as session:
+        provider = build_openai(raw.url, session=session)
+        with pytest.raises(ProviderError, match="not HTTP"):
+            await provider.complete(build_call(provider))
 
 
 async def test_no_task_is_made_for_a_request() -> None:

@@ -28,8 +28,10 @@ class RawServer:
 async def serve_raw(*parts: bytes | float) -> AsyncIterator[RawServer]:
     """Serve these bytes, with pauses, to every request; then nothing more, and the connection stays open."""
     raw = RawServer("")
+    writers: list[asyncio.StreamWriter] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -50,6 +52,9 @@ async def serve_raw(*parts: bytes | float) -> AsyncIterator[RawServer]:
         yield raw
     finally:
         server.close()
+        for writer in writers:
+            writer.transport.abort()
+        await asyncio.sleep(0)  # in which they are closed
 
 
 @asynccontextmanager
