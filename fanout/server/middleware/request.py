@@ -82,6 +82,8 @@ async def handle_request(request: web.Request, handler: Handler) -> web.StreamRe
 def _record_end(request: web.Request, status: int, total_s: float, collected: RequestOutcomes) -> None:
     history.record_comparison(request, status, total_s, collected)
     log_request(request, status, total_s, collected.outcomes)
+    # A connection to a provider keeps the context of the call that opened it, and would keep these as long.
+    collected.outcomes = []
 
 
 def _hand_over_answers(request: web.Request, collected: RequestOutcomes, *, is_sent: bool) -> None:

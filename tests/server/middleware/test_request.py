@@ -1,0 +1,24 @@
+"""What a request leaves behind when it has been answered and recorded."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+
+from fanout.core.schema import Outcome
+from tests.support.builders.settings import write_providers_file
+from tests.support.client import Client
+from tests.support.server import serve
+from tests.support.upstream.server import Upstream
+
+
+async def test_an_open_connection_to_a_provider_keeps_no_answer_of_the_request_that_opened_it(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    async with serve(write_providers_file(upstream.url, tmp_path)) as server:
+        client, models = Client(server), ["up/ok", "up/say-again"]
+        await client.complete(model=models)
+        await client.complete(model="local/ngram-2")  # once it is answered, the request before it is recorded
+        gc.collect()
+        kept = [value.call.target.name for value in gc.get_objects() if isinstance(value, Outcome)]
+        assert [name for name in kept if name in models] == []
