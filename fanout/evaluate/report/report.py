@@ -22,6 +22,7 @@ from fanout.evaluate.report.metrics import MetricReport, compare_models, mark_fi
 from fanout.evaluate.report.operations import LatencyPair, ModelOperations, compare_latencies, measure_operations
 from fanout.evaluate.report.preferences import Judgement, PreferenceReport, compare_preferences, mark_preferences
 from fanout.evaluate.report.stopping import StoppingReport, report_stopping
+from fanout.evaluate.statistics.many import adjust
 from fanout.jobs.job import Job
 from fanout.store.jobs.records import FailurePolicy
 
@@ -111,13 +112,15 @@ def build_report(measures: JobMeasures) -> Report:
         methods=list(dict.fromkeys([*methods, *(stopping.methods if stopping else ())])),
         notes=[
             *_list_notes(measures, models, metrics, preferences),
-            *_list_judge_notes(judges),
+            *_list_judge_notes(judges, are_clustered=clusters is not None),
             *describe_copies(copies),
         ],
     )
 
 
-def _list_judge_notes(judges: Sequence[JudgeReport]) -> Iterator[str]:
+def _list_judge_notes(judges: Sequence[JudgeReport], *, are_clustered: bool) -> Iterator[str]:
+    if are_clustered and any(judge.corrected for judge in judges):
+        yield "figures corrected by people's labels take items as independent: clusters are not in their intervals"
     for judge in judges:
         if judge.note:
             yield f"{judge.name}: {judge.note}"
@@ -222,6 +225,7 @@ def _list_notes(
             counted = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items() if count)
             yield f"{metric.name}: {metric.dropped.total:,} of {job.items:,} items dropped ({counted})"
         yield from (f"{metric.name}: {note}" for note in dict.fromkeys(_list_metric_notes(metric)))
+    yield from _describe_discoveries(metrics)
     for preference in preferences:
         yield from (f"{preference.source}: {note}" for note in preference.notes)
     if not metrics and not preferences:
@@ -230,6 +234,18 @@ def _list_notes(
         yield "time to first token: not measured, because answers of a job are not streamed"
     if reused := sum(model.operations.reused for model in models):
         yield f"{reused:,} answers came from other jobs: they cost nothing here, and their times are those of then"
+
+
+def _describe_discoveries(metrics: Sequence[MetricReport]) -> Iterator[str]:
+    """Yield how many differences of several metrics are left where they are taken as one family."""
+    p_values = [pair.test.p_value for metric in metrics for pair in metric.pairs if pair.test.p_value is not None]
+    # Holm's family is one metric: of twenty metrics one shows a difference by chance.
+    if len(metrics) > 1 and p_values:
+        found = sum(p_value <= 0.05 for p_value in adjust(p_values, "benjamini_hochberg"))
+        yield (
+            f"of the {len(p_values):,} tests of all metrics together, {found:,} find a difference if at most 5 % of what is "
+            "found may be chance (Benjamini–Hochberg)"
+        )
 
 
 def _list_metric_notes(metric: MetricReport) -> Iterator[str]:

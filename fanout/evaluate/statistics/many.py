@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from itertools import combinations
+from typing import Literal
 
 import numpy as np
 from scipy import stats
@@ -12,16 +13,22 @@ from fanout.evaluate.statistics.estimates import LEVEL, MIN_ITEMS, Floats, Inter
 from fanout.evaluate.statistics.means import standard_error
 from fanout.evaluate.statistics.paired import bonett_price
 
+Adjustment = Literal["holm", "benjamini_hochberg"]
+"""Of p-values: against any false alarm at all, or for the share of false ones among the alarms."""
 
-def adjust(p_values: Sequence[float]) -> list[float]:
-    """Return p-values adjusted for their number by Holm, in their order.
+
+def adjust(p_values: Sequence[float], method: Adjustment = "holm") -> list[float]:
+    """Return p-values adjusted for their number, in their order.
 
     Not by statsmodels, whose `multipletests` collects garbage at each call: that holds up a whole server.
     """
     values = to_floats(p_values)
     order = np.argsort(values, kind="stable")
     # Monotone: without it a larger p-value could become the smaller one after its adjustment.
-    sorted_ = np.maximum.accumulate(values[order] * np.arange(values.size, 0, -1))
+    if method == "holm":
+        sorted_ = np.maximum.accumulate(values[order] * np.arange(values.size, 0, -1))
+    else:
+        sorted_ = np.minimum.accumulate((values[order] * values.size / np.arange(1, values.size + 1))[::-1])[::-1]
     adjusted = np.empty(values.size)
     adjusted[order] = np.minimum(sorted_, 1.0)
     return [float(value) for value in adjusted]
@@ -84,12 +91,11 @@ def rank_bands(means: Mapping[str, float], intervals: Mapping[tuple[str, str], I
 def describe_rank(name: str, bands: Mapping[str, tuple[int, int]]) -> str:
     """Return a model's rank in words, as "tied with 2 others as best"."""
     best, worst = bands[name]
-    tied = sum(other != name and band[0] <= worst and band[1] >= best for other, band in bands.items())
-    if best == worst == 1:
-        return "best"
-    others = f"tied with {tied} other{'s' if tied != 1 else ''}"
-    if best == 1:
-        return f"{others} as best"
-    if worst == len(bands):
-        return "worst" if best == worst else f"{others} as worst"
-    return f"rank {best}" if best == worst else f"rank {best} to {worst}, {others}"
+    if best == worst:
+        return "best" if best == 1 else "worst" if best == len(bands) else f"rank {best}"
+    # Overlapping bands are no tie: of A surely above C, and B apart from neither, A and C both may have rank 2. But of those
+    # that may be the best none is surely better than another, and likewise at the end.
+    if best != 1 and worst != len(bands):
+        return f"rank {best} to {worst}"
+    tied = sum(band[0] == 1 if best == 1 else band[1] == worst for band in bands.values()) - 1
+    return f"tied with {tied} other{'s' if tied != 1 else ''} as {'best' if best == 1 else 'worst'}"

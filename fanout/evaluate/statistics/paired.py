@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 from scipy import stats
@@ -22,14 +22,6 @@ from fanout.evaluate.statistics.estimates import (
 )
 from fanout.evaluate.statistics.means import standard_error, sum_clusters
 from fanout.evaluate.statistics.resampling import describe_sign_flip, sign_flip_p, smallest_sign_flip_p
-
-
-def align(a: Mapping[Hashable, float], b: Mapping[Hashable, float]) -> tuple[Floats, Floats, int]:
-    """Return the scores of the items that both have, in A's order, and how many items one of them lacks."""
-    # Only items that both have can be paired. The rest is counted: a report that hid it would flatter whoever failed on it.
-    common = [item for item in a if item in b]
-    dropped = len(a) + len(b) - 2 * len(common)
-    return to_floats([a[item] for item in common]), to_floats([b[item] for item in common]), dropped
 
 
 def compare(
@@ -106,6 +98,20 @@ def mcnemar_exact(better: int, worse: int) -> float:
     return float(stats.binomtest(better, discordant).pvalue) if discordant else 1.0
 
 
+def mcnemar_chi_square(better: int, worse: int, *, correction: bool = False) -> float:
+    """Return McNemar's statistic, by which published tables can be compared; the p-value of a report is the exact one.
+
+    Args:
+        correction: for continuity, as Edwards has it.
+
+    Raises:
+        ValueError: no item is discordant.
+    """
+    if not better + worse:
+        raise ValueError("no item is discordant")
+    return (abs(better - worse) - correction) ** 2 / (better + worse)
+
+
 def smallest_mcnemar_p(discordant: int) -> float:
     """Return the smallest two-sided p-value that so many discordant items could reach."""
     return min(1.0, 2 * 0.5**discordant)
@@ -150,5 +156,5 @@ def compare_continuous(
 def _pair(a: Sequence[float] | Floats, b: Sequence[float] | Floats) -> tuple[Floats, Floats]:
     first, second = to_floats(a), to_floats(b)
     if first.size != second.size:
-        raise ValueError(f"{first.size} scores of A, but {second.size} of B: align them by item first")
+        raise ValueError(f"{first.size} scores of A, but {second.size} of B: one an item is needed of each")
     return first, second

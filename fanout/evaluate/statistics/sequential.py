@@ -56,9 +56,14 @@ class Decision:
     sentence: str
 
 
-def _log_mixture(wins: Counts, losses: Counts) -> Floats:
-    """Return the log of the e-value of discordant pairs against equal chances: 2^(w+l) · B(½+w, ½+l) / B(½, ½)."""
-    logs = (wins + losses) * np.log(2.0) + betaln(PRIOR + wins, PRIOR + losses) - betaln(PRIOR, PRIOR)
+def mixture_e_value(wins: int, losses: int, *, prior: float = PRIOR) -> float:
+    """Return the e-value of discordant pairs against equal chances; a `prior` of 1 is the uniform one."""
+    return float(np.exp(_log_mixture(np.array([wins]), np.array([losses]), prior)[0]))
+
+
+def _log_mixture(wins: Counts, losses: Counts, prior: float = PRIOR) -> Floats:
+    """Return the log of the e-value of discordant pairs against equal chances: 2^(w+l) · B(a+w, a+l) / B(a, a)."""
+    logs = (wins + losses) * np.log(2.0) + betaln(prior + wins, prior + losses) - betaln(prior, prior)
     return np.asarray(logs, dtype=np.float64)
 
 

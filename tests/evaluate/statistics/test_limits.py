@@ -68,11 +68,8 @@ def test_all_tied_0_1_scores_have_an_interval_around_0_and_p_1() -> None:
     assert 0.0 in (found.difference.interval or Interval(1, 0))
 
 
-def test_items_that_one_model_lacks_are_dropped_and_counted() -> None:
-    a, b, dropped = paired.align({"x": 1, "y": 0, "z": 1}, {"z": 0, "x": 1, "w": 1})
-
-    assert (a.tolist(), b.tolist(), dropped) == ([1, 1], [1, 0], 2)
-    with pytest.raises(ValueError, match="align them by item first"):
+def test_a_pair_without_a_score_of_both_for_each_item_is_refused() -> None:
+    with pytest.raises(ValueError, match="1 scores of A, but 0 of B"):
         paired.compare([1.0], [])
 
 
@@ -160,6 +157,14 @@ def test_rank_bands_separate_only_what_simultaneous_intervals_separate() -> None
     assert bands == {"good": (1, 2), "also": (1, 2), "bad": (3, 3)}
     assert many.describe_rank("good", bands) == "tied with 1 other as best"
     assert many.describe_rank("bad", bands) == "worst"
+    apart = {("a", "b"): None, ("a", "c"): Interval(0.1, 0.2), ("b", "c"): None}
+    ranks = many.rank_bands(dict.fromkeys("abc", 0.0), apart)
+    assert ranks == {"a": (1, 2), "b": (1, 3), "c": (2, 3)}
+    # C is surely worse than A: with B it is last, and with A it is tied nowhere.
+    assert [many.describe_rank(name, ranks) for name in "abc"] == [
+        *["tied with 1 other as best"] * 2,
+        "tied with 1 other as worst",
+    ]
     assert many.simultaneous_intervals({"a": [1.0] * 3, "b": [0.0] * 3}) == {("a", "b"): None}
 
 

@@ -33,6 +33,8 @@ def get_bounds(interval: Interval | None) -> list[float]:
 
 def test_mcnemar_and_bonett_price_reproduce_agrestis_approval_table() -> None:
     assert paired.mcnemar_exact(86, 150) == pytest.approx(3.71594e-05, rel=1e-5)
+    assert paired.mcnemar_chi_square(86, 150) == pytest.approx(17.35593, abs=5e-6)
+    assert paired.mcnemar_chi_square(86, 150, correction=True) == pytest.approx(16.81780, abs=5e-6)
     found = paired.compare_binary(150, 86, 1600)
     assert found.difference.value == pytest.approx(0.04)
     assert get_bounds(found.difference.interval) == pytest.approx([0.0211773, 0.0587228], abs=5e-8)
@@ -79,7 +81,8 @@ def test_wilson_intervals_equal_the_published_ones(successes: int, n: int, low: 
     assert means.wilson_interval(successes, n) == pytest.approx((low, high), abs=5e-5)
 
 
-def test_holm_adjusts_p_values() -> None:
+def test_holm_and_benjamini_hochberg_adjust_p_values() -> None:
+    assert many.adjust([0.01, 0.04, 0.03, 0.005], "benjamini_hochberg") == pytest.approx([0.02, 0.04, 0.04, 0.02])
     assert many.adjust([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
 
 
@@ -103,6 +106,20 @@ def test_bradley_terry_strengths_equal_evalicas_on_its_food_data() -> None:
 def test_percentiles_are_interpolated() -> None:
     found = latency.percentiles(range(1, 101), (50, 90, 95, 99))
     assert found == pytest.approx({50: 50.5, 90: 90.1, 95: 95.05, 99: 99.01})
+
+
+def test_a_streams_time_has_its_published_parts() -> None:
+    timing = latency.measure_stream([100, 150, 210], 3)
+
+    assert (timing.ttft, timing.e2e, timing.tpot, timing.itl) == (100, 210, 55, (50, 60))
+    assert latency.measure_stream([100], 1).tpot is None
+    with pytest.raises(ValueError, match="no chunk arrived"):
+        latency.measure_stream([], 0)
+
+
+def test_a_uniform_prior_changes_the_mixture_e_value() -> None:
+    assert sequential.mixture_e_value(12, 3, prior=1) == pytest.approx(4.501099, abs=5e-7)
+    assert sequential.mixture_e_value(12, 3) == pytest.approx(3.627441, abs=5e-7)
 
 
 @pytest.mark.parametrize(
