@@ -93,6 +93,8 @@ class PairJson(TypedDict):
     p_adjusted: Annotated[float | None, Doc("Adjusted for the metric's pairs, by Holm.")]
     p_method: Annotated[str, Doc("Test by name.")]
     smallest_p: Annotated[float | None, Doc("Smallest p-value that the test could reach here; null: no bound.")]
+    chi_square: Annotated[float | None, Doc("McNemar's statistic for 0/1 scores, for comparison with published tables.")]
+    chi_square_corrected: Annotated[float | None, Doc("The same with the correction for continuity.")]
     simultaneous_low: Annotated[float | None, Doc("Bounds that hold together with those of all other pairs.")]
     simultaneous_high: float | None
     wins: Annotated[int, Doc("Items on which A is better.")]
@@ -253,6 +255,7 @@ def _render_score(score: ModelScore) -> ModelScoreJson:
 def _render_pair(pair: PairComparison) -> PairJson:
     test = pair.test
     low, high = get_bounds(pair.simultaneous)
+    plain, corrected = test.chi_squares or (None, None)
     return {
         "a": pair.a,
         "b": pair.b,
@@ -261,6 +264,8 @@ def _render_pair(pair: PairComparison) -> PairJson:
         "p_adjusted": pair.adjusted_p,
         "p_method": test.p_method,
         "smallest_p": test.smallest_p,
+        "chi_square": plain,
+        "chi_square_corrected": corrected,
         "simultaneous_low": low,
         "simultaneous_high": high,
         "wins": pair.wins,

@@ -52,6 +52,8 @@ class PairedTest:
     """The smallest p-value that data of this size could reach, for exact tests."""
     dropped: int = 0
     """Items that one of the two lacks."""
+    chi_squares: tuple[float, float] | None = None
+    """McNemar's statistic without and with correction, for comparison with published tables; `None`: not 0/1 scores."""
 
 
 def to_floats(values: Sequence[float] | Floats) -> Floats:

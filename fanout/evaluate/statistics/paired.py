@@ -72,9 +72,8 @@ def compare_binary(better: int, worse: int, n: int, *, level: float = LEVEL, dro
         return PairedTest(estimate, None, "none", dropped=dropped)
     interval = bonett_price(better, worse, n, level=level)
     estimate = Estimate(difference, interval, n, "paired difference of shares, Bonett–Price")
-    return PairedTest(
-        estimate, mcnemar_exact(better, worse), "exact McNemar", smallest_mcnemar_p(better + worse), dropped=dropped
-    )
+    p_value, smallest = mcnemar_exact(better, worse), smallest_mcnemar_p(better + worse)
+    return PairedTest(estimate, p_value, "exact McNemar", smallest, dropped, mcnemar_chi_squares(better, worse))
 
 
 def bonett_price(better: int, worse: int, n: int, *, level: float = LEVEL, comparisons: int = 1) -> Interval:
@@ -98,18 +97,10 @@ def mcnemar_exact(better: int, worse: int) -> float:
     return float(stats.binomtest(better, discordant).pvalue) if discordant else 1.0
 
 
-def mcnemar_chi_square(better: int, worse: int, *, correction: bool = False) -> float:
-    """Return McNemar's statistic, by which published tables can be compared; the p-value of a report is the exact one.
-
-    Args:
-        correction: for continuity, as Edwards has it.
-
-    Raises:
-        ValueError: no item is discordant.
-    """
-    if not better + worse:
-        raise ValueError("no item is discordant")
-    return (abs(better - worse) - correction) ** 2 / (better + worse)
+def mcnemar_chi_squares(better: int, worse: int) -> tuple[float, float] | None:
+    """Return McNemar's statistic without and with Edwards' correction for continuity; `None` where no item is discordant."""
+    lead, discordant = abs(better - worse), better + worse
+    return (lead**2 / discordant, (lead - 1) ** 2 / discordant) if discordant else None
 
 
 def smallest_mcnemar_p(discordant: int) -> float:

@@ -56,15 +56,14 @@ class Decision:
     sentence: str
 
 
-def mixture_e_value(wins: int, losses: int, *, prior: float = PRIOR) -> float:
-    """Return the e-value of discordant pairs against equal chances; a `prior` of 1 is the uniform one."""
-    return float(np.exp(_log_mixture(np.array([wins]), np.array([losses]), prior)[0]))
+def mixture_path(wins: Counts, losses: Counts, prior: float = PRIOR) -> Floats:
+    """Return the e-value against equal chances after each count of discordant pairs: 2^(w+l) · B(a+w, a+l) / B(a, a).
 
-
-def _log_mixture(wins: Counts, losses: Counts, prior: float = PRIOR) -> Floats:
-    """Return the log of the e-value of discordant pairs against equal chances: 2^(w+l) · B(a+w, a+l) / B(a, a)."""
+    Args:
+        prior: a; 1 is the uniform one.
+    """
     logs = (wins + losses) * np.log(2.0) + betaln(prior + wins, prior + losses) - betaln(prior, prior)
-    return np.asarray(logs, dtype=np.float64)
+    return np.asarray(np.exp(np.minimum(logs, MAX_LOG)), dtype=np.float64)
 
 
 def evidence_path(differences: Sequence[float] | Floats) -> Floats:
@@ -75,7 +74,7 @@ def evidence_path(differences: Sequence[float] | Floats) -> Floats:
     values = _bounded(differences)
     # Ties drop out of the mixture, so it decides sooner where models mostly agree.
     if is_binary(np.abs(values)):
-        return np.asarray(np.exp(np.minimum(_log_mixture(np.cumsum(values > 0), np.cumsum(values < 0)), MAX_LOG)))
+        return mixture_path(np.cumsum(values > 0), np.cumsum(values < 0))
     return betting_path((values + 1) / 2, 0.5)
 
 

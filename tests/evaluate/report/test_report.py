@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from fanout.evaluate.report.matrix import build_matrix
+from fanout.evaluate.report.measures import JudgeMeasures
 from fanout.evaluate.report.metrics import MetricReport, compare_models
 from fanout.evaluate.report.report import Report, build_report
 from fanout.rendering.report import ReportJson, render_report
-from tests.support.builders.measures import ABSENT, COST, FAILED, build_measures
+from tests.support.builders.measures import ABSENT, COST, EXACT, FAILED, build_measures
 from tests.support.shapes import check_shape
 
 
@@ -182,6 +184,33 @@ def test_with_few_discordant_items_the_smallest_possible_p_value_is_stated() -> 
 
     assert report.metrics[0].pairs[0].test.smallest_p == 0.25
     assert "exact: so few items differ that no p-value below 0.25 could be reached for some pair" in report.notes
+
+
+def test_over_the_tests_of_several_scorers_chance_is_counted_once_more() -> None:
+    a, b = draw_binary(19, 14, 100)
+    one, two = build_measures({"a": a, "b": b}), build_measures({"a": [1.0] * 60 + [0.0] * 40, "b": [0.0] * 100})
+    other = EXACT._replace(scorer=2, label="strict")
+    for model, more in zip(one.models, two.models, strict=True):
+        model.scores[2] = more.scores[1]
+    report = build_report(replace(one, scorers=[EXACT, other]))
+    discoveries = "of the 2 tests of all metrics together, 1 find"
+
+    assert [note for note in report.notes if "Benjamini" in note and note.startswith(discoveries)]
+    assert not [note for note in build({"a": a, "b": b}).notes if "Benjamini" in note], "one metric is one family already"
+
+
+def test_figures_corrected_by_labels_say_that_clusters_are_not_in_their_intervals() -> None:
+    scores = {"a": [1.0, 0.5] * 20, "b": [0.5, 1.0] * 20}
+    judged = {f"{item}/{entry}.0": (values[item], None) for entry, values in enumerate(scores.values()) for item in range(40)}
+    judge = JudgeMeasures(EXACT, "up/judge", "score", "random", judged, None)
+    labels = {(item, entry, 0): 0.75 for item in range(0, 40, 2) for entry in (0, 1)}
+    measures = replace(build_measures(scores), judges=[judge], labels=labels)
+    for entry, model in enumerate(measures.models):
+        model.entry = entry
+    note = "figures corrected by people's labels take items as independent: clusters are not in their intervals"
+
+    assert note in build_report(replace(measures, clusters={item: str(item // 4) for item in range(40)})).notes
+    assert note not in build_report(measures).notes, "there are no clusters"
 
 
 def test_latencies_are_compared_over_items_that_both_answered_failures_left_out() -> None:
