@@ -20,6 +20,7 @@ from fanout.dispatch import retries
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.jobs.answer_scorer import AnswerScorer
 from fanout.jobs.budget import Budget
+from fanout.jobs.copies import list_copies
 from fanout.jobs.job import Job, Progress, RequestBuilder, ResultGroup
 from fanout.jobs.model_queues import ModelQueue, PendingUnit
 from fanout.jobs.scheduler import UnitScheduler
@@ -72,6 +73,8 @@ class JobWorker:
         )
         if watch := self._watch:
             self._scheduler.set_limit(lambda: watch.limit)
+            for entry in list_copies(job):
+                self._scheduler.drop_entry(entry)  # nobody waits for it but a fusion, which may be dropped
         self._in_flight: set[int] = set()
         """`id()` of each call: two rows can contain equal calls."""
         self._final_state: tuple[JobState, str | None] | None = None

@@ -17,6 +17,7 @@ from fanout.rendering.preferences import list_preference_tables
 from fanout.rendering.report import MetricJson, ReportJson, ReportModelJson
 from fanout.rendering.stopping import describe_expense, table_path, table_stopping
 
+CODE = re.compile(r"`([^`]+)`")
 MARKDOWN_SPECIAL = re.compile(r"([\\`*_{}\[\]|~])")
 
 
@@ -228,8 +229,8 @@ def list_policies(report: ReportJson) -> list[str]:
 def render_markdown(report: ReportJson) -> str:
     """Return the report as Markdown for a pull request: verdicts first, tables folded."""
     parts = [f"### {escape_markdown(format_title(report))}", ""]
-    parts += [f"- **{escape_markdown(verdict)}**" for verdict in list_verdicts(report)]
-    parts += [f"- {escape_markdown(line)}" for line in (*list_policies(report), *report["notes"])]
+    parts += [f"- **{_write_prose(verdict)}**" for verdict in list_verdicts(report)]
+    parts += [f"- {_write_prose(line)}" for line in (*list_policies(report), *report["notes"])]
     for table in list_tables(report):
         parts += [
             "",
@@ -250,9 +251,24 @@ def _to_markdown_table(table: ReportTable) -> Iterator[str]:
         yield f"| {' | '.join(map(escape_markdown, row))} |"
 
 
+def _write_prose(text: str) -> str:
+    """Return a sentence whose parts between backticks, which are commands and names, are code; nothing else is markup."""
+    parts = CODE.split(_to_line(text))
+    # A backslash escapes nothing within code.
+    return "".join(f"`{html.escape(part, quote=False)}`" if n % 2 else _escape(part) for n, part in enumerate(parts))
+
+
 def escape_markdown(text: str) -> str:
     """Return foreign text on one line, in which nothing is markup."""
-    return MARKDOWN_SPECIAL.sub(r"\\\1", html.escape(" ".join(text.split()), quote=False))
+    return _escape(_to_line(text))
+
+
+def _to_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _escape(text: str) -> str:
+    return MARKDOWN_SPECIAL.sub(r"\\\1", html.escape(text, quote=False))
 
 
 def render_csv(report: ReportJson) -> str:

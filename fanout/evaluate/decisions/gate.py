@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from fanout.core.errors import Fault, RequestError
 from fanout.evaluate.decisions.choices import check_models, find_metric
 from fanout.evaluate.decisions.options import GateOptions
-from fanout.evaluate.report.judges import assess_judge
+from fanout.evaluate.report.judges import list_validation_notes
 from fanout.evaluate.report.matrix import ScoreMatrix, build_matrix
 from fanout.evaluate.report.measures import JobMeasures
 from fanout.evaluate.statistics.estimates import Interval, PairedTest
@@ -55,8 +55,7 @@ def judge_gate(measures: JobMeasures, options: GateOptions) -> GateDecision:
     if scorer.is_bounded and test.difference.interval:
         test = _limit(test)
     verdict = _judge(measures, matrix, test, options.margin)
-    judges = [judge for judge in measures.judges if judge.row.label == scorer.label]
-    notes = [note for judge in judges if (note := assess_judge(judge, measures.votes, measures.labels, ()).note)]
+    notes = list_validation_notes(measures, scorer)
     verdict = replace(verdict, sentence="; ".join((verdict.sentence, *notes)))
     return GateDecision(options, scorer.label, verdict, test, matrix.dropped.total, notes)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -11,12 +11,14 @@ import numpy as np
 from fanout.core.errors import Fault, RequestError
 from fanout.evaluate.decisions.choices import check_models, find_metric, get_model
 from fanout.evaluate.decisions.options import PlanOptions, check_options
+from fanout.evaluate.report.judges import list_validation_notes
 from fanout.evaluate.report.matrix import ScoreMatrix, build_matrix
 from fanout.evaluate.report.measures import JobMeasures
 from fanout.evaluate.statistics.estimates import MIN_ITEMS, combine_notes, is_constant
 from fanout.evaluate.statistics.paired import smallest_mcnemar_p
 from fanout.evaluate.statistics.power import binary_variance, detectable_difference, required_items
 from fanout.evaluate.statistics.repeats import between_item_variance
+from fanout.jobs.copies import list_copies
 
 FEW_PILOT_ITEMS = 50
 """Below this the pilot's variance is known to a factor of about two."""
@@ -84,12 +86,17 @@ def plan_from_pilot(measures: JobMeasures, options: PlanOptions) -> Plan:
     named = [(field, name) for field, name in (("model", options.model), ("baseline", options.baseline)) if name is not None]
     check_models(measures, named)
     scorer = find_metric(measures, options.metric)
-    matrix = build_matrix(measures, scorer, measures.job.spec.failed, [name for _, name in named] or None)
+    copies = list_copies(measures.job)
+    names = [name for _, name in named] or [model.name for model in measures.models if model.entry not in copies]
+    matrix = build_matrix(measures, scorer, measures.job.spec.failed, names)
     # A variance needs two values, and a pair two models.
     if len(matrix.names) < 2 or matrix.items.size < 2:
         sentence = f"{len(matrix.names)} models with {matrix.items.size} common items: two of each are needed"
         raise RequestError([Fault("pilot", sentence)])
-    return Plan(options, scorer.label, matrix.items.size, list(_plan_pairs(measures, matrix, options)))
+    pairs = list(_plan_pairs(measures, matrix, options))
+    if notes := list_validation_notes(measures, scorer):
+        pairs = [replace(pair, note=combine_notes(pair.note, *notes)) for pair in pairs]
+    return Plan(options, scorer.label, matrix.items.size, pairs)
 
 
 def _plan_pairs(measures: JobMeasures, matrix: ScoreMatrix, options: PlanOptions) -> Iterator[PairPlan]:

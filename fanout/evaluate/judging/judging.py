@@ -21,10 +21,12 @@ from pydantic_core import from_json
 from fanout.core.errors import RequestError, StoreError
 from fanout.core.json_text import dump
 from fanout.core.threads import run_in_thread
+from fanout.core.usage import sum_known
 from fanout.evaluate.judging.questions import Question, list_questions, write_question
 from fanout.evaluate.scoring.declarations import parse_scorers
+from fanout.jobs.copies import list_copies
 from fanout.jobs.input_formats.rows import InputRow
-from fanout.jobs.job import Job, JobSpec, find_job
+from fanout.jobs.job import Job, JobSpec, find_job, read_counts
 from fanout.jobs.manager import JobManager
 from fanout.jobs.result_records import describe_input
 from fanout.jobs.stored_outcome import StoredOutcome
@@ -127,7 +129,7 @@ class Judging:
                 return None
             spool.seek(0)
             job_id = name_judge_job(job.id, row.version, round_)
-            spec = _build_spec(job, row, judge, round_)
+            spec = _build_spec(job, row, judge, round_, await sum_judge_costs(self._store, earlier) or 0.0)
             try:
                 created = await self._manager.create(spec, _read_rows(spool), account_id=job.account_id, job_id=job_id)
             except StoreError:
@@ -221,6 +223,7 @@ class _QuestionWriter:
     def __init__(self, job: Job, row: ScorerRow, judge: JudgeScorer, settled: set[str], spool: IO[bytes]) -> None:
         self._judge, self._settled, self._spool = judge, settled, spool
         self._seed = f"{job.id}\0{row.version}"
+        self._copies = list_copies(job)
         self.count = 0
 
     def write(self, page: Sequence[ItemResults]) -> None:
@@ -230,7 +233,7 @@ class _QuestionWriter:
             texts = {
                 place: found.choices[0].message.shown_text if found.choices else ""
                 for place, found in sorted(completions.items())
-                if found is not None
+                if found is not None and place[0] not in self._copies
             }
             shown = describe_input(from_json(item.body))
             judge = self._judge
@@ -248,12 +251,19 @@ class _QuestionWriter:
                     self.count += 1
 
 
-def _build_spec(job: Job, row: ScorerRow, judge: JudgeScorer, round_: int) -> JobSpec:
+async def sum_judge_costs(store: JobStore, judge_jobs: Sequence[Job]) -> float | None:
+    """Return the known US dollars of a judge's rounds; `None`: none is known."""
+    counts = [await read_counts(store, judge_job) for judge_job in judge_jobs]
+    return sum_known(totals.cost_usd for count in counts for totals in count.values())
+
+
+def _build_spec(job: Job, row: ScorerRow, judge: JudgeScorer, round_: int, spent_usd: float) -> JobSpec:
     parameters = {"max_tokens": judge.max_tokens, "temperature": judge.temperature}
     given = {name: value for name, value in parameters.items() if value is not None}
     return JobSpec(
         models=({"model": judge.model, **given},),
-        max_cost_usd=judge.max_cost_usd,
+        # Of all rounds together. A job that is left nothing says so, and goes on if it is resumed with more.
+        max_cost_usd=None if judge.max_cost_usd is None else max(judge.max_cost_usd - spent_usd, 0.0),
         scorers=({"type": "verdict", "task": judge.task},),
         name=f"{row.label} of {job.spec.name or job.id}"[:256],
         judging={"job": job.id, "scorer": row.label, "round": str(round_)},

@@ -16,6 +16,7 @@ from fanout.evaluate.report.metrics import format_lead, format_p, mark_estimate
 from fanout.evaluate.report.operations import ModelOperations
 from fanout.evaluate.statistics.estimates import Floats, PairedTest
 from fanout.evaluate.statistics.paired import compare
+from fanout.jobs.copies import describe_member, list_copies
 from fanout.store.jobs.records import ScorerRow
 
 FOLDS = 5
@@ -84,9 +85,10 @@ def mark_fusion(report: FusionReport, note: str | None) -> FusionReport:
     )
 
 
-def list_copies(measures: JobMeasures) -> Sequence[str]:
-    """Return the models that are further calls of another one, for its fusion with itself: no contestants of their own."""
-    return _FusedJob(measures).copies
+def name_copies(measures: JobMeasures) -> Sequence[str]:
+    """Return the names of a job's copies; see `fanout.jobs.copies`."""
+    copies = list_copies(measures.job)
+    return [model.name for model in measures.models if model.entry in copies]
 
 
 def describe_copies(names: Sequence[str]) -> Iterator[str]:
@@ -107,15 +109,6 @@ class _FusedJob:
             model.name: [models[entry] for entry in self._describe(model)["fusion"]["of"] if entry in models]
             for model in self.fusions
         }
-
-        self.copies: list[str] = []
-        seen: list[tuple[object, ...]] = []
-        for entry, model in models.items() if self.fusions else ():
-            member = self._describe_member(model)
-            if self._rows[entry].get("is_member") and member in seen:
-                self.copies.append(model.name)
-            elif model not in self.fusions:
-                seen.append(member)
 
     def find_self_fusion(self, fusion: ModelMeasures, member: ModelMeasures) -> ModelMeasures | None:
         """Return the fusion of a member with itself that has as many members, and the same model and prompt."""
@@ -140,10 +133,7 @@ class _FusedJob:
         return (*self._describe_member(model), self._describe(model)["fusion"]["prompt"])
 
     def _describe_member(self, model: ModelMeasures) -> tuple[object, ...]:
-        row = self._describe(model)
-        # Copies of a member differ by their seeds alone.
-        sent = {name: value for name, value in row.get("sent", {}).items() if name not in ("seed", "random_seed")}
-        return row["provider"], row["upstream_model"], sent
+        return describe_member(self._describe(model))
 
 
 def _report_fusion(

@@ -9,10 +9,9 @@ from pydantic_core import from_json
 from fanout.core.errors import Fault, RequestError
 from fanout.core.json_text import dump
 from fanout.core.threads import run_in_thread
-from fanout.core.usage import sum_known
-from fanout.evaluate.judging.judging import is_judge, list_judge_jobs, parse_judge, read_verdicts
+from fanout.evaluate.judging.judging import is_judge, list_judge_jobs, parse_judge, read_verdicts, sum_judge_costs
 from fanout.evaluate.report.measures import UNKNOWN, JobMeasures, JudgeMeasures, ModelMeasures
-from fanout.jobs.job import Job, read_counts
+from fanout.jobs.job import Job
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.records import MeasureRow, ScorerRow
 from fanout.store.usage import ANSWERED
@@ -152,11 +151,8 @@ def _average_labels(votes: Sequence[VoteRow]) -> Mapping[tuple[int, int, int], f
 
 async def _read_judge(store: JobStore, job: Job, row: ScorerRow) -> JudgeMeasures:
     judge = await run_in_thread("reports", parse_judge, row)
-    costs = []
-    for judge_job in await list_judge_jobs(store, job, row):
-        costs += [totals.cost_usd for totals in (await read_counts(store, judge_job)).values()]
-    verdicts = await read_verdicts(store, job, row)
-    return JudgeMeasures(row, judge.model, judge.task, judge.order, verdicts, sum_known(costs))
+    cost_usd = await sum_judge_costs(store, await list_judge_jobs(store, job, row))
+    return JudgeMeasures(row, judge.model, judge.task, judge.order, await read_verdicts(store, job, row), cost_usd)
 
 
 async def _read_clusters(store: JobStore, job: Job, column: str) -> Mapping[int, str]:

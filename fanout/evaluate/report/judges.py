@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 from fanout.evaluate.judging.questions import Question
 from fanout.evaluate.judging.tasks import JudgeTask
 from fanout.evaluate.report.corrections import CorrectedFigure, correct_preferences, correct_scores
-from fanout.evaluate.report.measures import JudgeMeasures, ModelMeasures
+from fanout.evaluate.report.measures import JobMeasures, JudgeMeasures, ModelMeasures
 from fanout.evaluate.report.preferences import Judgement
 from fanout.evaluate.scorers.judge import BOTH_BAD
 from fanout.evaluate.statistics.judges import agreement, cohens_kappa, describe_validation, position_bias
 from fanout.evaluate.statistics.preferences import Verdict, combine_orders, position_consistency
 
 if TYPE_CHECKING:
+    from fanout.store.jobs.records import ScorerRow
     from fanout.store.votes import VoteRow
 
 TURNED: Mapping[Verdict, Verdict] = {"a": "b", "b": "a", "tie": "tie", "both_bad": "both_bad"}
@@ -131,6 +132,12 @@ def assess_judge(
         if judge.task == "pair"
         else correct_scores(judge, labels, names),
     )
+
+
+def list_validation_notes(measures: JobMeasures, scorer: ScorerRow) -> list[str]:
+    """Return "judge not validated" where a metric is a judge's whom people have labelled too little; else nothing."""
+    judges = [judge for judge in measures.judges if judge.row.label == scorer.label]
+    return [note for judge in judges if (note := assess_judge(judge, measures.votes, measures.labels, ()).note)]
 
 
 def _list_orders(judge: JudgeMeasures) -> list[tuple[Verdict, Verdict]]:

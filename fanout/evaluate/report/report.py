@@ -11,8 +11,8 @@ from fanout.evaluate.report.fusions import (
     CHOICE_METHOD,
     FusionReport,
     describe_copies,
-    list_copies,
     mark_fusion,
+    name_copies,
     report_fusions,
 )
 from fanout.evaluate.report.judges import JudgeReport, assess_judge, list_judgements
@@ -81,7 +81,7 @@ def build_report(measures: JobMeasures) -> Report:
     unvalidated = {judge.name: judge.note for judge in judges if judge.note}
     models = [_describe_model(model) for model in measures.models]
     operations = {model.name: model.operations for model in models}
-    copies = list_copies(measures)
+    copies = name_copies(measures)
     contestants = [model for model in measures.models if model.name not in copies]
     names = [model.name for model in contestants] if copies else None
     metrics: list[MetricReport] = []

@@ -14,6 +14,7 @@ from fanout.evaluate.statistics.estimates import MIN_ITEMS, Floats, is_binary
 from fanout.evaluate.statistics.power import required_items
 from fanout.evaluate.statistics.sequential import StoppingRule, confidence_path, evidence_path
 from fanout.evaluate.stopping.watch import JobWatch
+from fanout.jobs.copies import list_copies
 from fanout.jobs.stopping import StoppingPlan, parse_plan
 from fanout.store.jobs.records import Unit, UnitScore
 
@@ -85,9 +86,10 @@ def report_stopping(measures: JobMeasures) -> StoppingReport | None:
     plan = parse_plan(job.spec.until_decided)
     scorer = next((row.scorer for row in measures.scorers if row.label == plan.metric), None)
     models = {model.entry: model for model in measures.models if model.entry is not None}
-    if scorer is None or len(models) < 2:
+    copies = list_copies(job)
+    names = {entry: model.name for entry, model in models.items() if entry not in copies}
+    if scorer is None or len(names) < 2:
         return None
-    names = {entry: model.name for entry, model in models.items()}
     # From the results again, not from a stored verdict: the report can show nothing that they do not support.
     watch = JobWatch(plan, job.items, names, job.spec.repeats, job.spec.failed, scorer)
     for entry, model in models.items():
@@ -96,7 +98,7 @@ def report_stopping(measures: JobMeasures) -> StoppingReport | None:
             scores = [UnitScore(scorer, value)] if np.isfinite(value) else []
             watch.record(Unit(job.number, item, entry, repeat), scores, answered=bool(answered))
     watch.look()
-    pairs = [_describe(watch, a, b) for a, b in combinations(models, 2)]
+    pairs = [_describe(watch, a, b) for a, b in combinations(names, 2)]
     costs = [_measure_costs(model) for model in models.values()]
     known = [total for total, _ in costs if total is not None]
     means = [mean for _, mean in costs if mean is not None]
@@ -112,7 +114,7 @@ def report_stopping(measures: JobMeasures) -> StoppingReport | None:
         fixed_calls=fixed * len(models) * job.spec.repeats if fixed is not None else None,
         fixed_cost_usd=fixed_cost,
         pairs=pairs,
-        methods=[*dict.fromkeys(_name_method(watch, a, b) for a, b in combinations(models, 2)), INTERVAL],
+        methods=[*dict.fromkeys(_name_method(watch, a, b) for a, b in combinations(names, 2)), INTERVAL],
     )
 
 

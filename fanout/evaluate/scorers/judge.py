@@ -42,7 +42,7 @@ class JudgeScorer(Scorer):
     temperature: float | None = Field(default=None, ge=0, le=2)
     """Absent: the provider's own."""
     max_cost_usd: float | None = Field(default=None, gt=0)
-    """Most US dollars that judging may cost."""
+    """Most US dollars that judging may cost, all rounds together."""
 
     def score(self, given: ScorerInput) -> Score:
         """Return no score: a judge judges in a job of its own."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fanout.core.errors import Fault, RequestError, explain_missing_extra
 from fanout.core.suggestions import did_you_mean
 from fanout.core.threads import run_in_thread
+from fanout.jobs.copies import list_copies
 from fanout.jobs.job import Job, JobSpec, parse_entry_number
 from fanout.jobs.stopping import MAX_WATCHED_ITEMS, parse_plan
 from fanout.store.jobs.job_store import JobStore
@@ -62,7 +63,8 @@ async def open_watch(store: JobStore, job: Job) -> JobWatch | None:
     if not job.spec.until_decided:
         return None
     plan = parse_plan(job.spec.until_decided)
-    models = {parse_entry_number(name): name.partition(": ")[2] for name in job.fingerprint}
+    entries, copies = {parse_entry_number(name): name.partition(": ")[2] for name in job.fingerprint}, list_copies(job)
+    models = {entry: name for entry, name in entries.items() if entry not in copies}
     if len(models) < 2 or job.items > MAX_WATCHED_ITEMS:
         sentence = f"needs two models and at most {MAX_WATCHED_ITEMS:,} rows; the job has {len(models)} and {job.items:,}"
         raise RequestError([Fault("until_decided", sentence)])

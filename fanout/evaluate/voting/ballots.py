@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -13,6 +13,7 @@ from pydantic_core import from_json
 from fanout.core.errors import Fault, RequestError
 from fanout.core.json_text import JsonObject
 from fanout.core.threads import run_in_thread
+from fanout.jobs.copies import list_copies
 from fanout.jobs.job import Job
 from fanout.jobs.result_records import describe_input
 from fanout.jobs.stored_outcome import StoredOutcome
@@ -61,14 +62,14 @@ async def draw_from_job(store: JobStore, job: Job, voter: Voter, kind: BallotKin
     subject = Subject(job_id=job.id)
     if ballot := await _find_open_ballot(store, job, voter, kind):
         return ballot
-    start = _RANDOM.randrange(max(job.items, 1))
+    start, copies = _RANDOM.randrange(max(job.items, 1)), list_copies(job)
     # From a random item to the end and then from the beginning: no item is preferred, and every one is reached.
     for first, past in ((start, job.items), (0, start)):
         after = first - 1
         while (page := await store.results.list_items(job.number, after, ITEMS_AT_ONCE)) and page[0][0].item < past:
             after = page[-1][0].item
             seen = await store.votes.list_seen_ballots(subject, voter, kind, page[0][0].item, after)
-            if candidate := await run_in_thread("records", _choose_candidate, _list_candidates(page), seen, kind):
+            if candidate := await run_in_thread("records", _choose_candidate, _list_candidates(page, copies), seen, kind):
                 item, answers = candidate
                 row = await _store_ballot(store, subject, voter, kind, item, answers)
                 ballot = await _read_job_ballot(store, job, row)
@@ -86,13 +87,13 @@ async def _find_open_ballot(store: JobStore, job: Job, voter: Voter, kind: Ballo
     return await _read_job_ballot(store, job, row) if row else None
 
 
-def _list_candidates(page: Sequence[ItemResults]) -> Iterable[tuple[int, Sequence[VotedAnswer]]]:
-    """Yield items with their answers."""
+def _list_candidates(page: Sequence[ItemResults], copies: Collection[int]) -> Iterable[tuple[int, Sequence[VotedAnswer]]]:
+    """Yield items with their answers, without those of copies."""
     for item, ended in page:
         answers = []
         for (entry, repeat), unit in ended.items():
             outcome = StoredOutcome.from_json(unit.record)
-            if outcome.completion is not None:
+            if outcome.completion is not None and entry not in copies:
                 answers.append(VotedAnswer(entry, repeat, outcome.label))
         yield item.item, answers
 

@@ -7,7 +7,7 @@ from itertools import count
 
 from fanout.rendering.figures import ReportTable
 from fanout.rendering.report_html.canvas import NARROW, WIDE
-from fanout.rendering.report_html.markup import Markup, element, join
+from fanout.rendering.report_html.markup import Markup, element, join, write_prose
 
 Draw = Callable[[float], Markup]
 """Draws a figure in a given width."""
@@ -73,6 +73,6 @@ def section(name: str, title: str, *children: str | None) -> Markup:
     return element("section", element("h2", title), *children, id=name)
 
 
-def list_texts(texts: Sequence[str]) -> Markup:
+def list_texts(texts: Sequence[str], class_: str | None = None) -> Markup:
     """Return a list of sentences."""
-    return element("ul", *(element("li", text) for text in texts))
+    return element("ul", *(element("li", write_prose(text)) for text in texts), class_=class_)

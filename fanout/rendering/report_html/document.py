@@ -14,7 +14,7 @@ from fanout.core.json_text import JsonObject, dump
 from fanout.rendering.report import ReportJson
 from fanout.rendering.report_html.answers import AnswerPack, compress
 from fanout.rendering.report_html.blocks import Blocks, list_texts, section
-from fanout.rendering.report_html.markup import Markup, element, join
+from fanout.rendering.report_html.markup import Markup, element, join, write_prose
 from fanout.rendering.report_html.opinion_sections import build_judges, build_preferences
 from fanout.rendering.report_html.sections import (
     build_cards,
@@ -131,8 +131,8 @@ def _build_body(report: ReportJson, title: str, blocks: Blocks) -> Iterator[Mark
     yield element("header", element("h1", title), element("p", _describe_job(report), class_="quiet"))
     yield element("nav", *(element("a", name, href=f"#{target}") for target, name in links.items()), aria_label="Sections")
     yield Markup("<main>")
-    verdicts = element("ul", *(element("li", verdict) for verdict in list_verdicts(report)), class_="verdicts")
-    policies = [element("p", line, class_="quiet") for line in list_policies(report)]
+    verdicts = list_texts(list_verdicts(report), "verdicts")
+    policies = [element("p", write_prose(line), class_="quiet") for line in list_policies(report)]
     yield section("verdict", "Verdict", verdicts, *policies)
     yield build_cards(report, tones)
     if report["stopping"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 
 from fanout.core.shown_text import to_safe_text
 
@@ -10,6 +11,7 @@ from fanout.core.shown_text import to_safe_text
 UNSAFE = {10: " ", 9: " "} | dict.fromkeys(
     map(ord, "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"), "\ufffd"
 )
+CODE = re.compile(r"`([^`]+)`")
 VOID = frozenset(("link", "meta", "circle", "line", "path", "rect"))
 Attribute = str | int | float | bool | None
 
@@ -28,6 +30,11 @@ def escape(text: str) -> Markup:
 def join(*parts: str | None) -> Markup:
     """Return parts one behind the other; `None` stands for nothing."""
     return Markup("".join(escape(part) for part in parts if part is not None))
+
+
+def write_prose(text: str) -> Markup:
+    """Return a sentence whose parts between backticks, which are commands and names, are set as code."""
+    return join(*(element("code", part) if place % 2 else part for place, part in enumerate(CODE.split(text))))
 
 
 def element(name: str, /, *children: str | None, **attributes: Attribute) -> Markup:

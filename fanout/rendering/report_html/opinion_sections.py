@@ -11,7 +11,7 @@ from fanout.rendering.preferences import PreferencesJson, list_preference_tables
 from fanout.rendering.report_html.blocks import Blocks, section
 from fanout.rendering.report_html.canvas import MINUS, format_plain, get_tone
 from fanout.rendering.report_html.interval_charts import IntervalRow, draw_intervals
-from fanout.rendering.report_html.markup import Markup, element
+from fanout.rendering.report_html.markup import Markup, element, write_prose
 from fanout.rendering.report_html.plane_charts import draw_heat_map
 from fanout.rendering.report_html.sections import MAX_DRAWN, Tones
 
@@ -44,8 +44,8 @@ def build_preferences(preferences: PreferencesJson, number: int, tones: Tones, b
                 win_rates,
             )
         )
-    notes = [element("p", note, class_="quiet") for note in preferences["notes"]]
-    verdict = element("p", preferences["verdict"], class_="verdict")
+    notes = [element("p", write_prose(note), class_="quiet") for note in preferences["notes"]]
+    verdict = element("p", write_prose(preferences["verdict"]), class_="verdict")
     return section(f"preferences-{number}", source, verdict, *notes, element("div", *figures, class_="figures"))
 
 
@@ -76,7 +76,9 @@ def build_judges(judges: Sequence[JudgeJson], blocks: Blocks) -> Markup:
         ),
         table_judges(judges),
     )
-    notes = [element("p", f"{judge['name']}: {judge['note']}", class_="warning") for judge in judges if judge["note"]]
+    notes = [
+        element("p", write_prose(f"{judge['name']}: {judge['note']}"), class_="warning") for judge in judges if judge["note"]
+    ]
     corrected = [_draw_corrected(judge, blocks) for judge in judges if judge["corrected"]]
     figures = element("div", figure, *corrected, class_="figures")
     return section("judges", "Judges: how far they can be trusted", *notes, figures)

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from fanout.rendering.figures import Cell, Kind, ReportTable, format_band, format_cell, format_score
 from fanout.rendering.fusions import FusionComparisonJson, table_fusions
 from fanout.rendering.report import DurationJson, MetricJson, ModelScoreJson, PairJson, ReportJson, ReportModelJson
-from fanout.rendering.report_html.blocks import Blocks, section
+from fanout.rendering.report_html.blocks import Blocks, list_texts, section
 from fanout.rendering.report_html.canvas import MINUS, format_ms, format_plain, format_usd, get_tone
 from fanout.rendering.report_html.interval_charts import BoxRow, IntervalRow, RankRow, draw_boxes, draw_intervals, draw_ranks
-from fanout.rendering.report_html.markup import Markup, element, join
+from fanout.rendering.report_html.markup import Markup, element, join, write_prose
 from fanout.rendering.report_html.plane_charts import Line, Point, draw_agreement, draw_course, draw_repeats, draw_trade_off
 from fanout.rendering.report_tables import table_latencies, table_models, table_pairs, table_repeats, table_scores
 from fanout.rendering.stopping import StoppedPairJson, StoppingJson, describe_expense, table_path, table_stopping
@@ -104,7 +104,11 @@ def build_metric(metric: MetricJson, number: int, tones: Tones, blocks: Blocks) 
     size = f"{metric['n']:,} items that every model has.{less}"
     grid = element("div", *figures, class_="figures")
     return section(
-        f"metric-{number}", name, element("p", metric["verdict"], class_="verdict"), element("p", size, class_="quiet"), grid
+        f"metric-{number}",
+        name,
+        element("p", write_prose(metric["verdict"]), class_="verdict"),
+        element("p", size, class_="quiet"),
+        grid,
     )
 
 
@@ -196,7 +200,7 @@ def format_difference(value: float) -> str:
 def build_fusions(fusions: Sequence[FusionComparisonJson], blocks: Blocks) -> Markup:
     """Return each fusion beside its best member, and beside that member fused with itself."""
     choice = "The best member is chosen on other items than those on which it is compared."
-    sentences = element("ul", *(element("li", fusion["sentence"]) for fusion in fusions))
+    sentences = list_texts([fusion["sentence"] for fusion in fusions])
     return section("fusions", "Fusions", sentences, element("p", choice, class_="quiet"), blocks.fold(table_fusions(fusions)))
 
 
@@ -204,7 +208,7 @@ def build_stopping(stopping: StoppingJson, blocks: Blocks) -> Markup:
     """Return when a job knew its answer, and what was known after each item."""
     metric, margin = stopping["metric"], stopping["margin"]
     drawn = [pair for pair in stopping["pairs"] if pair["path"]][:MAX_AGREEMENTS]
-    expense = element("p", f"{describe_expense(stopping)}.", class_="quiet")
+    expense = element("p", write_prose(f"{describe_expense(stopping)}."), class_="quiet")
     table = blocks.fold(table_stopping(stopping))
     figures = [_draw_course(pair, metric, margin, blocks) for pair in drawn]
     return section("stopping", "When it was known", expense, table, element("div", *figures, class_="figures"))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import random
 import statistics
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -42,6 +44,19 @@ def test_a_pilot_gives_the_variance_the_cost_and_what_it_could_itself_have_seen(
     assert pair.items == math.ceil(7.8489 * statistics.variance(differences) / 0.1**2)  # 7.8489 = (1.95996 + 0.84162)²
     assert pair.detectable == pytest.approx(0.1 * (pair.items / 100) ** 0.5, rel=0.01)
     assert pair.cost_per_item_usd == pytest.approx(0.00398, rel=0.01)
+
+
+def test_a_further_call_of_a_fusions_member_is_not_planned_for() -> None:
+    scores = {name: [0.0, 1.0, float(name == "a")] * 20 for name in ("a", "mix", "a (3)")}
+    measures = build_measures(scores)
+    same: dict[str, Any] = {"provider": "lab", "upstream_model": "a"}
+    rows = [same, {**same, "fusion": {"of": [0, 2], "prompt": "1"}}, {**same, "is_member": True}]
+    fingerprint = {f"{entry}: {name}": row for entry, (name, row) in enumerate(zip(scores, rows, strict=True))}
+    for entry, model in enumerate(measures.models):
+        model.entry = entry
+    plan = plan_from_pilot(replace(measures, job=replace(measures.job, fingerprint=fingerprint)), PlanOptions(0.1))
+
+    assert [(pair.a, pair.b) for pair in plan.pairs] == [("a", "mix")]
 
 
 def test_more_repeats_save_items_only_as_far_as_the_variance_is_within_them() -> None:

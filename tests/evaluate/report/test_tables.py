@@ -9,6 +9,7 @@ from typing import Any
 from fanout.evaluate.report.report import build_report
 from fanout.rendering.figures import format_cell
 from fanout.rendering.report import ReportJson, render_report
+from fanout.rendering.report_html.document import write_document
 from fanout.rendering.report_tables import list_tables, render_csv, render_markdown
 from tests.support.builders.measures import FAILED, build_measures
 
@@ -42,6 +43,21 @@ def test_markdown_has_the_verdict_first_and_takes_nothing_foreign_for_markup() -
     table = [line for line in lines if line.startswith("|")]
     assert all(line.replace(r"\|", "").count("|") == table[0].count("|") for line in table[:4])
     assert "1 calls failed" in text
+
+
+def test_names_and_commands_in_a_sentence_are_code_in_markdown_and_html() -> None:
+    report = make_report(HOSTILE)
+    report["notes"] = ["apply `fanout evaluate score` to a*b`", "<b>"]
+    lines = render_markdown(report).splitlines()
+    written: list[bytes] = []
+    write_document(written.append, report, ())
+    page = b"".join(written).decode()
+
+    assert r"- apply `fanout evaluate score` to a\*b\`" in lines
+    assert "- &lt;b&gt;" in lines
+    assert [line for line in lines if line.startswith("- failures: ") and "(`failed: score_zero`, fixed" in line]
+    assert "<li>apply <code>fanout evaluate score</code> to a*b`</li>" in page
+    assert "(<code>failed: score_zero</code>, fixed before the run)" in page
 
 
 def test_repeats_have_a_table_where_there_are_any() -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from fanout.rendering.report import ReportJson
 from fanout.rendering.scores import JobScoresJson
@@ -46,8 +49,8 @@ async def fetch_report(server: Server, path: str) -> dict[str, Any]:
     return found
 
 
-async def run_job(server: Server, count: int = 16, **fields: Any) -> str:
-    job = await create_job(server.session, [f"p{number}" for number in range(count)], MODELS, **fields)
+async def run_job(server: Server, count: int = 16, models: Sequence[Any] = MODELS, **fields: Any) -> str:
+    job = await create_job(server.session, [f"p{number}" for number in range(count)], models, **fields)
     path = f"/v1/jobs/{job['id']}"
     await wait_for_state(server.session, path)
     return path
@@ -60,7 +63,9 @@ async def test_a_judge_scores_answers_by_a_rubric_in_a_job_of_its_own(any_store_
     _, results = await read_answer(any_store_server.session.get(f"/v1/jobs/{judge_job}/results", params={"limit": 1}))
     report = await fetch_report(any_store_server, path)
     (metric,), (figures,) = report["metrics"], report["judges"]
+    _, plan = await read_answer(any_store_server.session.get(f"{path}/plan", params={"difference": 0.1}))
 
+    assert plan["pairs"][0]["note"].endswith(f"; {NOT_VALIDATED}")
     assert shown["judging"] == {"job": path.rpartition("/")[2], "scorer": "agreement", "round": "1"}
     assert "It agrees." in results["data"][0]["prompt"][0]["content"]
     assert results["data"][0]["text"].endswith("VERDICT: 5"), "the raw answer is kept"
@@ -95,6 +100,15 @@ async def test_a_judge_declared_in_a_job_compares_pairs_after_it_and_people_vali
     assert "two unlabelled items are needed" in corrected["corrected"]["note"]
 
 
+async def test_further_calls_of_a_member_are_not_judged(store_server: Server) -> None:
+    models = ["up/say-yes", {"fusion": {"of": ["up/say-yes"] * 3, "by": "up/say-no"}}]
+    path = await run_job(store_server, 4, models)
+    for task, questions in (("pair", 2), ("score", 2)):
+        *_, judge_job = await judge(store_server, path, model="up/prefers-yes", name=task, task=task, order="both", retest=0)
+        _, shown = await read_answer(store_server.session.get(f"/v1/jobs/{judge_job}"))
+        assert shown["items"] == 4 * questions, "both orders of one pair, or the answers of two models"
+
+
 async def test_a_judge_that_prefers_the_first_place_is_found_out(store_server: Server) -> None:
     path = await run_job(store_server)
     await judge(store_server, path, model="up/say-VERDICT: A", task="pair", order="both")
@@ -116,6 +130,17 @@ async def test_an_unreadable_verdict_is_asked_once_more_then_counted_and_never_g
     assert report["judges"][0]["unread"] == 32
     assert report["metrics"][0]["n"] == 0
     assert "judge: 32 of 32 verdicts could not be read; they are in no figure" in report["notes"]
+
+
+async def test_the_limit_on_a_judges_cost_is_one_over_all_of_its_rounds(store_server: Server) -> None:
+    path = await run_job(store_server, 2)
+    first, second = await judge(store_server, path, model="priced", retest=0, max_tokens=4, max_cost_usd=40)
+    _, before = await read_answer(store_server.session.get(f"/v1/jobs/{first}"))
+    _, after = await read_answer(store_server.session.get(f"/v1/jobs/{second}"))
+
+    assert before["max_cost_usd"] == 40
+    assert before["cost_usd"] > 0
+    assert after["max_cost_usd"] == pytest.approx(40 - before["cost_usd"])
 
 
 async def test_answers_that_come_by_a_retry_are_judged_and_no_other_one_is_asked_about_again(store_server: Server) -> None:

@@ -16,7 +16,7 @@ from tests.support.upstream.server import Upstream
 MODELS = ["up/say-yes", "up/say-no"]
 
 
-async def run(server: Server, count: int, models: list[str], reference: Any = "yes", **plan: Any) -> dict[str, Any]:
+async def run(server: Server, count: int, models: list[Any], reference: Any = "yes", **plan: Any) -> dict[str, Any]:
     items = [{"prompt": f"p{number}", "reference": reference} for number in range(count)]
     until = {"metric": "exact", **plan}
     body = {"items": items, "models": models, "scorers": ["exact"], "until_decided": until, "attempts": 1}
@@ -61,6 +61,25 @@ async def test_a_slow_model_and_a_fast_one_stay_in_step_and_a_loser_is_dropped(
     assert job["reason"].startswith("undecided by exact after 60 items: ") or "cannot decide" in job["reason"]
     assert len(upstream.requests_for("say-no")) <= 10 + 2 * 32
     assert len(upstream.requests_for("say-yes")) <= 60
+
+
+async def test_further_calls_of_a_member_are_no_contestants_and_end_with_their_fusion(
+    store_server: Server, upstream: Upstream
+) -> None:
+    itself = {"fusion": {"of": ["up/say-yes"] * 3, "by": "up/say-no"}}
+    job = await run(store_server, 200, ["up/say-yes", itself, "up/say-yes-sleep-0.001"], max_items=60)
+    _, report = await read_answer(store_server.session.get(f"/v1/jobs/{job['id']}/report"))
+    pairs = [(pair["a"], pair["b"], pair["state"]) for pair in report["stopping"]["pairs"]]
+    fusion = "fusion(up/say-yes*3 by up/say-no)"
+
+    assert len(job["labels"]) == 5, "two of them are further calls"
+    assert len(pairs) == 3
+    assert [pair for pair in pairs if fusion in pair] == [
+        ("up/say-yes", fusion, "difference"),
+        (fusion, "up/say-yes-sleep-0.001", "difference"),
+    ]
+    # The fusion lost after a few rows, and its members went on for nobody but it.
+    assert len(upstream.requests_for("say-yes")) <= 60 + 2 * (10 + 32)
 
 
 async def test_a_model_that_cannot_be_called_stops_the_job_instead_of_leaving_it_waiting(store_server: Server) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ async def vote(server: Server, ballot: dict[str, Any], **body: Any) -> dict[str,
     return found
 
 
-async def run_job(server: Server, prompts: list[str], models: list[str] = MODELS, **fields: Any) -> str:
+async def run_job(server: Server, prompts: list[str], models: Sequence[Any] = MODELS, **fields: Any) -> str:
     job = await create_job(server.session, prompts, models, **fields)
     path = f"/v1/jobs/{job['id']}"
     await wait_for_state(server.session, path)
@@ -63,6 +64,15 @@ async def test_every_pair_of_a_job_is_drawn_once_blind_and_revealed_by_its_vote(
     assert set(firsts) == set(MODELS), "each of the two is shown first now and then: by chance once in 500,000 runs not"
     status, answer = await read_answer(any_store_server.session.post(f"{path}/ballots", json={}))
     assert (status, answer["error"]["code"]) == (404, "ballots_exhausted")
+
+
+async def test_further_calls_of_a_member_are_on_no_ballot(store_server: Server) -> None:
+    path = await run_job(store_server, ["p0"], ["up/say-yes", {"fusion": {"of": ["up/say-yes"] * 3, "by": "up/say-no"}}])
+    voted = await vote(store_server, await draw(store_server, path), choice="a")
+    status, _ = await read_answer(store_server.session.post(f"{path}/ballots", json={}))
+
+    assert [answer["model"].startswith("fusion") for answer in voted["answers"]].count(True) == 1
+    assert status == 404, "one pair alone is to be had"
 
 
 async def test_an_open_ballot_is_shown_again_and_each_rater_has_their_own(store_server: Server) -> None:

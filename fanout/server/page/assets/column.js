@@ -9,6 +9,7 @@ import { cost, count, duration, rate } from "./formats.js";
 import { Markdown } from "./markdown.js";
 import { showsMarkdown } from "./store.js";
 import { StreamedText } from "./streamed_text.js";
+import { withCode } from "./with_code.js";
 
 const STATES = { waiting: "waiting", answering: "answering", done: "answered", failed: "failed", stopped: "stopped" };
 
@@ -56,9 +57,6 @@ function Notes({ end }) {
   // Its place is kept while it is empty, so that nothing moves when the answer ends.
   return html`<p class="notes" title=${notes.join(" · ")}>${notes.join(" · ")}</p>`;
 }
-
-/** Show what stands between backticks as code. */
-const withCode = (text) => text.split("`").map((part, number) => (number % 2 ? html`<code>${part}</code>` : part));
 
 function Failure({ column }) {
   const error = column.end.value?.error;

@@ -6,6 +6,7 @@ import { IntervalPlot, namePair } from "./interval_plot.js";
 import { Pending, useJson } from "../loader.js";
 import { CostPlot, RepeatPlot, WinMap } from "./report_figures.js";
 import { save } from "./save.js";
+import { withCode } from "../with_code.js";
 
 const interval = (estimate, format) => (estimate.value === null ? "–" : estimate.low === null ? format(estimate.value) : `${format(estimate.value)} (${format(estimate.low)} to ${format(estimate.high)})`);
 const score = (value) => decimal(value, 3);
@@ -19,7 +20,7 @@ function Card({ model, metric }) {
     <dl class="figures">
       <div><dt>answered</dt><dd>${count(model.answered)} of ${count(model.ended)}</dd></div>
       <div><dt>cost of 1,000 rows</dt><dd>${cost(model.cost_per_1000_items_usd.value)}</dd></div>
-      <div><dt>first token p50 / p95</dt><dd>${duration(model.ttft_ms.p50)} / ${duration(model.ttft_ms.p95)}</dd></div>
+      <div><dt>first token p50 / p95</dt><dd>${model.ttft_ms.n ? `${duration(model.ttft_ms.p50)} / ${duration(model.ttft_ms.p95)}` : "not measured"}</dd></div>
       <div><dt>total p50 / p95</dt><dd>${duration(model.total_ms.p50)} / ${duration(model.total_ms.p95)}</dd></div>
     </dl>
     ${failures.length > 0 && html`<p class="notes">${failures.join(" · ")}</p>`}
@@ -93,7 +94,7 @@ function Preferences({ one, file }) {
     <${IntervalPlot} title="${title}: rating with 95 % interval" rows=${one.ratings.map((row) => ({ label: row.model, value: row.rating, low: row.low, high: row.high }))} format=${(value) => decimal(value, 0)} />
     <${DataTable} title="${title}: ratings" file="${file}-${one.source}" columns=${columns} rows=${one.ratings} />
     <${DataTable} title="${title}: every two models" file="${file}-${one.source}-pairs" columns=${pairs} rows=${one.pairs} />
-    ${one.notes.map((note) => html`<p class="quiet" key=${note}>${note}</p>`)}</section>`;
+    ${one.notes.map((note) => html`<p class="quiet" key=${note}>${withCode(note)}</p>`)}</section>`;
 }
 
 const JUDGE_COLUMNS = [
@@ -139,18 +140,20 @@ export function Report({ id }) {
   return html`<div class="report"><h1>${data.job.name ?? "Report"}</h1>
     <p class="quiet">${count(data.job.ended)} of ${count(data.job.calls)} calls have ended; ${data.policy}.</p>
     <${Files} id=${id} />
+    ${data.stopping?.sentence && html`<p><b>${data.stopping.sentence}</b></p>`}
     ${data.metrics.length > 1 && html`<label class="switch">Cards by <select value=${chosen} onChange=${(event) => setChosen(Number(event.target.value))}>${data.metrics.map((metric, number) => html`<option key=${metric.name} value=${number}>${metric.name}</option>`)}</select></label>`}
     <div class="cards">${data.models.map((model) => html`<${Card} key=${model.model} model=${model} metric=${data.metrics[chosen]} />`)}</div>
     ${data.metrics.map((metric) => html`<${Metric} key=${metric.name} metric=${metric} models=${data.models} file=${id} />`)}
+    ${data.fusions.length > 0 && html`<section class="metric"><h2>Fusions</h2><ul>${data.fusions.map((one) => html`<li key=${one.sentence}>${withCode(one.sentence)}</li>`)}</ul></section>`}
     ${data.preferences.map((one) => html`<${Preferences} key=${one.source} one=${one} file=${id} />`)}
     ${data.judges.length > 0 && html`<${DataTable} title="Judges: how far they can be trusted" file="${id}-judges" columns=${JUDGE_COLUMNS} rows=${data.judges} />`}
     <section class="metric"><h2>Times</h2>
-      <${Times} models=${data.models} name="ttft_ms" title="Time to first token" file=${id} />
+      ${data.models.some((model) => model.ttft_ms.n) && html`<${Times} models=${data.models} name="ttft_ms" title="Time to first token" file=${id} />`}
       <${Times} models=${data.models} name="total_ms" title="Time of the whole answer" file=${id} /></section>
     <section class="metric"><h2>Cost</h2>
       <${IntervalPlot} title="Cost of 1,000 rows" rows=${data.models.map((model) => toRow(model.model, model.cost_per_1000_items_usd))} format=${cost} />
       <${DataTable} title="Cost of 1,000 rows, in US dollars" file="${id}-cost" columns=${COST_COLUMNS} rows=${data.models} /></section>
-    ${data.notes.length > 0 && html`<section class="metric"><h2>Before you trust a figure</h2><ul>${data.notes.map((note) => html`<li key=${note}>${note}</li>`)}</ul></section>`}
+    ${data.notes.length > 0 && html`<section class="metric"><h2>Before you trust a figure</h2><ul>${data.notes.map((note) => html`<li key=${note}>${withCode(note)}</li>`)}</ul></section>`}
     ${data.methods.length > 0 && html`<p class="quiet">Methods: ${data.methods.join("; ")}</p>`}
   </div>`;
 }
