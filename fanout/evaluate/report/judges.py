@@ -111,7 +111,7 @@ def assess_judge(
     # A first question may be missing where the judge's job was stopped.
     pairs = [(questions.get(question._replace(is_again=False)), verdict) for question, verdict in again.items()]
     retested = [(first[0], second[0]) for first, second in pairs if first and first[0] is not None and second[0] is not None]
-    by_judge, by_people = _match_pairs(judge, votes) if judge.task == "pair" else _match_scores(questions, labels)
+    by_judge, by_people = _match_labels(judge, votes, labels)
     orders = _list_orders(judge) if judge.task == "pair" else []
     return JudgeReport(
         name=judge.row.label,
@@ -137,7 +137,8 @@ def assess_judge(
 def list_validation_notes(measures: JobMeasures, scorer: ScorerRow) -> list[str]:
     """Return "judge not validated" where a metric is a judge's whom people have labelled too little; else nothing."""
     judges = [judge for judge in measures.judges if judge.row.label == scorer.label]
-    return [note for judge in judges if (note := assess_judge(judge, measures.votes, measures.labels, ()).note)]
+    labels = [len(_match_labels(judge, measures.votes, measures.labels)[1]) for judge in judges]
+    return [note for note in map(describe_validation, labels) if note]
 
 
 def _list_orders(judge: JudgeMeasures) -> list[tuple[Verdict, Verdict]]:
@@ -149,6 +150,13 @@ def _measure_bias(orders: Sequence[tuple[Verdict, Verdict]]) -> float | None:
     shown_first = sum(first == "a" for first, _ in orders) + sum(second == "b" for _, second in orders)
     shown_second = sum(first == "b" for first, _ in orders) + sum(second == "a" for _, second in orders)
     return position_bias(shown_first, shown_second)
+
+
+def _match_labels(
+    judge: JudgeMeasures, votes: Sequence[VoteRow], labels: Mapping[tuple[int, int, int], float]
+) -> tuple[list[Hashable], list[Hashable]]:
+    """Return the verdicts of the judge and of people, where both have judged the same."""
+    return _match_pairs(judge, votes) if judge.task == "pair" else _match_scores(judge, labels)
 
 
 def _match_pairs(judge: JudgeMeasures, votes: Sequence[VoteRow]) -> tuple[list[Hashable], list[Hashable]]:
@@ -171,12 +179,11 @@ def _find_winner(a: Hashable, b: Hashable, verdict: Verdict | None) -> Hashable:
     return a if verdict == "a" else b if verdict == "b" else "tie"
 
 
-def _match_scores(
-    questions: Mapping[Question, tuple[float | None, str | None]], labels: Mapping[tuple[int, int, int], float]
-) -> tuple[list[Hashable], list[Hashable]]:
+def _match_scores(judge: JudgeMeasures, labels: Mapping[tuple[int, int, int], float]) -> tuple[list[Hashable], list[Hashable]]:
     by_judge: list[Hashable] = []
     by_people: list[Hashable] = []
-    for question, (value, _) in questions.items():
+    for name, (value, _) in judge.verdicts.items():
+        question = Question.from_custom_id(name)
         label = labels.get((question.item, *question.answers[0]))
         if label is not None and value is not None and not question.is_again:
             # The five steps of the scale: people may give any share, and kappa needs categories.

@@ -64,7 +64,10 @@ async def test_a_judge_scores_answers_by_a_rubric_in_a_job_of_its_own(any_store_
     report = await fetch_report(any_store_server, path)
     (metric,), (figures,) = report["metrics"], report["judges"]
     _, plan = await read_answer(any_store_server.session.get(f"{path}/plan", params={"difference": 0.1}))
+    gate_query = {"model": MODELS[0], "baseline": MODELS[1], "margin": "0.1"}
+    _, gate = await read_answer(any_store_server.session.get(f"{path}/gate", params=gate_query))
 
+    assert gate["sentence"].endswith(f"; {NOT_VALIDATED}")
     assert plan["pairs"][0]["note"].endswith(f"; {NOT_VALIDATED}")
     assert shown["judging"] == {"job": path.rpartition("/")[2], "scorer": "agreement", "round": "1"}
     assert "It agrees." in results["data"][0]["prompt"][0]["content"]
@@ -139,8 +142,8 @@ async def test_the_limit_on_a_judges_cost_is_one_over_all_of_its_rounds(store_se
     _, after = await read_answer(store_server.session.get(f"/v1/jobs/{second}"))
 
     assert before["max_cost_usd"] == 40
-    assert before["cost_usd"] > 0
-    assert after["max_cost_usd"] == pytest.approx(40 - before["cost_usd"])
+    assert before["progress"]["cost_usd"] > 0
+    assert after["max_cost_usd"] == pytest.approx(40 - before["progress"]["cost_usd"])
 
 
 async def test_answers_that_come_by_a_retry_are_judged_and_no_other_one_is_asked_about_again(store_server: Server) -> None:
