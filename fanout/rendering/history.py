@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, NotRequired, cast
 from pydantic_core import from_json
 from typing_extensions import Doc, TypedDict
 
+from fanout.core.fusion import FusionJson
 from fanout.core.json_text import JsonObject
 from fanout.core.schema import FailureKind
 from fanout.core.units import to_rfc3339
@@ -96,6 +97,7 @@ class PastChoiceJson(PlaceJson, PastMessageJson):
     cost_usd: Annotated[float | None, Doc("US dollars; null: no price or no usage is known.")]
     cost_source: Annotated[str | None, Doc("Source of the price.")]
     error: Annotated[PastErrorJson | None, Doc("Reason why there is no answer.")]
+    fusion: Annotated[NotRequired[FusionJson | None], Doc("The members that a fused answer was made of, and the cost of all.")]
 
 
 class PastComparisonWholeJson(PastComparisonJson):
@@ -136,9 +138,9 @@ def render_past_choice(row: AnswerRow) -> PastChoiceJson:
     content: JsonObject = from_json(row.content) if row.content else {}
     # From the stored figures, so that old rows follow any change of the definition.
     rate = round(row.output_tokens * 1e3 / row.call_ms, 2) if row.output_tokens is not None and row.call_ms else None
-    return {
+    choice: PastChoiceJson = {
         **_render_place(row),
-        **_render_message(content),
+        **_render_message(content),  # type: ignore[typeddict-item]  # mypy: it could have a `fusion`
         "finish_reason": row.finish_reason,
         "usage": {**render_token_counts(row), "prediction_time_ms": row.call_ms},
         "provider": row.provider,
@@ -154,6 +156,9 @@ def render_past_choice(row: AnswerRow) -> PastChoiceJson:
         "cost_source": row.cost_source,
         "error": _render_error(row, content) if row.kind else None,
     }
+    if row.fusion:
+        choice["fusion"] = from_json(row.fusion)
+    return choice
 
 
 def render_request(text: str | None) -> object:
@@ -168,6 +173,8 @@ def _render_place(row: AnswerRow) -> PlaceJson:
     # Absent rather than null, as in the answer itself, so that clients can parse both alike.
     prompt: PromptIndexJson = {} if row.prompt is None else {"prompt_index": row.prompt}
     place = {"index": row.place, "entry": row.entry, "sample": row.sample, **prompt, "model": row.model, "label": row.label}
+    if row.is_member:
+        place["is_member"] = True
     return cast(PlaceJson, place)
 
 

@@ -309,6 +309,8 @@ answers = Table(
     # JSON: text, reasoning, tool calls, the failure's message; if long, in `history_texts`. Both NULL: not kept.
     Column("said", StorableText, key="content"),
     Column("said_digest", LargeBinary, key="content_digest"),
+    Column("is_member", Boolean),  # called for a fusion alone; NULL: not known, as in rows from before it was kept
+    Column("fusion", StorableText),  # JSON: the members that the answer was made of; NULL: it is none
     PrimaryKeyConstraint("comparison", "place", name="answers_key"),
     Index("answers_model", "model", "comparison"),
     Index("answers_label", "label", "comparison"),

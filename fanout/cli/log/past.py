@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fanout.cli.ask.question import AskQuestion, read_kept
-from fanout.core.errors import RequestError
-from fanout.core.fusion_syntax import is_fusion, list_fused
+from fanout.core.fusion_syntax import is_fusion
 from fanout.core.json_text import JsonObject
 from fanout.core.sampling import SAMPLING_NAMES
 
@@ -52,7 +51,7 @@ class PastQuestion:
         kept = read_kept(self.request)
         given = {**(self.request.get("model_parameters") or {}), **self.request}  # Scale's dialect has them apart
         parameters: JsonObject = {name: given[name] for name in SAMPLING_NAMES if given.get(name) is not None}
-        models = tuple(dict.fromkeys(name for choice in self.choices if (name := self._get_name(choice))))
+        models = tuple(dict.fromkeys(name for choice in self.choices if (name := _get_name(choice))))
         return AskQuestion(models, kept.content, kept.system, parameters, past=kept.build_past(models))
 
     def list_answers(self) -> Mapping[str, str]:
@@ -60,26 +59,16 @@ class PastQuestion:
         answers: dict[str, str] = {}
         for choice in self.choices:
             # A conversation goes on from one answer; which of several samples it was, nobody can see.
-            if choice["error"] is None and choice["sample"] == 0 and (name := self._get_name(choice)):
+            if choice["error"] is None and choice["sample"] == 0 and (name := _get_name(choice)):
                 answers.setdefault(name, choice["text"] or "")
         return answers
 
-    def _get_name(self, choice: PastChoiceJson) -> str | None:
-        """Return the name by which a conversation goes on with a model or a fusion; `None` for a member of one alone."""
-        if is_fusion(choice["label"]):
-            return choice["label"]
-        members = {name for other in self.choices if is_fusion(other["label"]) for name in _list_names(other["label"])}
-        wanted = self.request.get("model") if isinstance(self.request, dict) else None
-        entries = wanted if isinstance(wanted, list) else [wanted]
-        listed = [entry.get("model") if isinstance(entry, dict) else entry for entry in entries]
-        return None if choice["model"] in members and choice["model"] not in listed else choice["model"]
 
-
-def _list_names(label: str) -> Sequence[str]:
-    try:
-        return list_fused(label)
-    except RequestError:  # somebody's own label, that looks like a fusion
-        return ()
+def _get_name(choice: PastChoiceJson) -> str | None:
+    """Return the name by which a conversation goes on with a model or a fusion; `None` for a member of one alone."""
+    if is_fusion(choice["label"]):
+        return choice["label"]
+    return None if choice.get("is_member") else choice["model"]
 
 
 def _to_text(content: object) -> str:

@@ -151,7 +151,11 @@ async def draw_from_comparison(store: JobStore, stored: StoredComparison, voter:
         seen = await store.votes.list_seen_ballots(subject, voter, kind, 0, len(stored.answers))
         by_prompt: dict[int, list[VotedAnswer]] = {}
         for answer in stored.answers:
-            if answer.kind is None and stored.comparison.path != EMBEDDINGS_PATH:
+            # A further call of a member, for a fusion of it with itself, is no other model.
+            is_copy = answer.is_member and any(
+                other.label == answer.label and other.entry < answer.entry for other in stored.answers
+            )
+            if answer.kind is None and stored.comparison.path != EMBEDDINGS_PATH and not is_copy:
                 by_prompt.setdefault(answer.prompt or 0, []).append(VotedAnswer(answer.entry, answer.sample, answer.label))
         candidate = await run_in_thread("records", _choose_candidate, by_prompt.items(), seen, kind)
         if candidate is not None:

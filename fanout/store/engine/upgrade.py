@@ -8,7 +8,7 @@ from sqlalchemy import Connection, column, inspect, select, table
 
 from fanout.store.engine.database import Database
 
-HEAD = "0008"
+HEAD = "0009"
 """The newest of `migrations/versions`. Declared here so that Alembic, 0.1 s to import, is loaded only if there is work."""
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
 VERSION_TABLE = "alembic_version"

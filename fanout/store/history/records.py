@@ -10,6 +10,8 @@ from typing import NamedTuple
 from pydantic_core import PydanticSerializationError, to_json
 
 from fanout.core.answer_size import measure_answer
+from fanout.core.fusion import render_fusion
+from fanout.core.json_text import dump
 from fanout.core.merge import find_failure, get_finish_reason, list_choices
 from fanout.core.schema import Choice, Completion, Failure, Outcome
 from fanout.core.units import to_ms
@@ -20,6 +22,7 @@ DAY_S = 86_400
 RANDOM_BITS = 10
 """The low bits of a number. The bits above them count microseconds, so numbers last until the year 2255."""
 MAX_NUMBER = 2**63 - 1
+NOT_KEPT = "texts are not kept"
 
 
 class ComparisonRow(NamedTuple):
@@ -78,6 +81,8 @@ class AnswerRow(NamedTuple):
     attempts: int
     content: str | None
     content_digest: bytes | None
+    is_member: bool | None
+    fusion: str | None
 
 
 @dataclass(slots=True)
@@ -214,6 +219,7 @@ def _to_answer_rows(number: int, outcome: Outcome, texts: dict[bytes, str], *, f
     upstream_model = _clean_optional((completion.model if completion else None) or target.model)
     model = (clean_name(target.name), clean_name(target.label), target.provider, upstream_model)
     times = (to_ms(timing.queued_s), to_ms(timing.first_token_s), to_ms(timing.call_s), to_ms(timing.total_s), timing.attempts)
+    fusion = _dump_fusion(outcome, full=full) if call.fusion else None
     for nth, choice in enumerate(list_choices(outcome)):
         failure = find_failure(outcome, choice)
         content, digest = place_text(_dump_content(choice, failure, nth), texts) if full else (None, None)
@@ -221,8 +227,19 @@ def _to_answer_rows(number: int, outcome: Outcome, texts: dict[bytes, str], *, f
         place = (number, call.index + nth, call.entry, call.sample + nth, call.prompt_index)
         end = (get_finish_reason(choice, failure), *_describe_failure(failure))
         counts = (usage.input_tokens, usage.output_tokens, usage.cached_input_tokens, usd, source)
-        yield AnswerRow._make((*place, *model, *end, *counts, *times, content, digest))
+        yield AnswerRow._make((*place, *model, *end, *counts, *times, content, digest, call.is_member, fusion))
         usage, usd, source = NO_USAGE, None, None
+
+
+def _dump_fusion(outcome: Outcome, *, full: bool) -> str:
+    call, cost = outcome.call, outcome.cost
+    assert call.fusion
+    found = render_fusion(call.fusion, cost.usd if cost else None, is_answered=isinstance(outcome.result, Completion))
+    for member in found["members"]:
+        # A failure's message may quote a prompt, as that of an answer may.
+        if member["left_out"] is not None and not full:
+            member["left_out"] = NOT_KEPT
+    return dump(_clean_value(found)).decode()
 
 
 def _describe_failure(failure: Failure | None) -> tuple[str | None, str | None, int | None]:

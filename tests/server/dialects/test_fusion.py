@@ -68,6 +68,28 @@ async def test_unknown_costs_of_members_are_counted_and_not_taken_for_nothing(cl
     assert fused["fusion"]["cost_unknown"] == 2
 
 
+@pytest.mark.parametrize("history", ["full", "usage"])
+async def test_the_history_keeps_whose_answers_were_fused(history: str, upstream: Upstream, tmp_path: Path) -> None:
+    config = write_providers_file(upstream.url, tmp_path, more=MORE, api_key_env="UP_KEY")
+    async with serve(config, UP_KEY=UP_KEY, FANOUT_STORE=str(tmp_path / "fanout.db"), FANOUT_HISTORY=history) as server:
+        client = Client(server)
+        entry = {"fusion": {"of": ["a", "up/400-apple"], "by": "c"}}
+        body = (await client.complete(model=["free", entry, {"fusion": {"of": ["b"] * 2, "by": "c"}, "label": "twice"}])).json
+        past = (await client.send("GET", f"/v1/comparisons/{body['id']}")).json
+        ballots = [await client.send("POST", f"/v1/comparisons/{body['id']}/ballots", {"kind": "answer", "rater": "r"})]
+        while ballots[-1].status == 201:
+            await client.send("POST", "/v1/votes", {"ballot_id": ballots[-1].json["id"], "score": 1})
+            ballots.append(await client.send("POST", f"/v1/comparisons/{body['id']}/ballots", {"kind": "answer", "rater": "r"}))
+
+    assert [choice.get("is_member") for choice in past["choices"]] == [None, None, None, True, True, True, True]
+    left_out = body["choices"][1]["fusion"]["members"][1].pop("left_out")
+    assert left_out
+    kept = past["choices"][1]["fusion"]["members"][1].pop("left_out")
+    assert kept == (left_out if history == "full" else "texts are not kept")
+    assert [choice.get("fusion") for choice in past["choices"]] == [choice.get("fusion") for choice in body["choices"]]
+    assert len(ballots) == 6, "of the two equal members one is on ballots, and the one that failed is not"
+
+
 async def test_the_members_of_a_set_are_members_of_a_fusion_under_its_own_label(client: Client) -> None:
     entry = {"fusion": {"of": ["fruit"], "by": "c", "template": "{{count}} ANSWERS {{answers}}"}, "label": "mix", "seed": 4}
     (fused, *members) = (await client.complete(model=entry)).choices

@@ -252,10 +252,9 @@ export class Run {
     this.hasTexts = past.choices.every((choice) => choice.text !== null);
     part.isDone = true;
     const others = this.columns.value.filter((column) => !part.columns.includes(column));
-    const listed = request ? listPlaces(request).length : Infinity;
     part.columns = past.choices.map((choice) => {
       const samples = past.choices.filter((other) => other.entry === choice.entry).length;
-      return new Column({ ...choice, samples, is_member: choice.index >= listed }, request?.messages);
+      return new Column({ ...choice, samples }, request?.messages);
     });
     this.columns.value = [...others, ...part.columns];
     part.columns.forEach((column, index) => column.finish(past.choices[index]));
