@@ -68,7 +68,7 @@ def test_the_paired_bootstrap_of_a_median_covers_the_true_difference() -> None:
 
 def test_the_permutation_test_raises_false_alarms_at_its_level() -> None:
     generator = np.random.default_rng(7)
-    alarms = [resampling.sign_flip_p(generator.normal(0, 1, 13)) <= 0.05 for _ in range(RUNS)]
+    alarms = [resampling.sign_flip_p(generator.normal(0, 1, 10)) <= 0.05 for _ in range(RUNS)]
 
     assert np.mean(alarms) == pytest.approx(0.05, abs=ERROR)
 
