@@ -11,7 +11,7 @@ from fanout.jobs.worker import JobWorker
 from fanout.store.jobs.journal import AttemptStarted
 from fanout.store.jobs.records import Unit
 from fanout.store.usage import ANSWERED
-from tests.support.builders.jobs import open_jobs
+from tests.support.builders.jobs import list_attempts, open_jobs
 from tests.support.upstream.server import Upstream
 
 
@@ -70,6 +70,6 @@ async def test_attempts_of_a_killed_process_are_counted(upstream: Upstream, tmp_
         await kept.jobs.update(job.number, {"owner": None})
         await kept.manager.run(job.id)
         totals = (await kept.manager.read_progress(job.id)).counts[ResultGroup("up/fail-2-then-ok", ANSWERED)]
-        made = await kept.jobs.results.list_attempts(Unit(job.number, 0, 0, 0))
+        made = await list_attempts(kept, Unit(job.number, 0, 0, 0))
 
     assert totals.attempts == len(made) == 4

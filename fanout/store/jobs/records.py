@@ -208,16 +208,6 @@ class EndedUnit(NamedTuple):
     record: str
 
 
-class AttemptRow(NamedTuple):
-    """An attempt of a unit; the last three are `None` unless it failed."""
-
-    attempt: int
-    started: float
-    ended: float | None
-    kind: str | None
-    failure: str | None
-
-
 class CachedAnswer(NamedTuple):
     """An earlier answer to the same question, the job that it was given to, and the one that this job had it from."""
 

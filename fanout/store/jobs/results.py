@@ -1,18 +1,17 @@
-"""Results of jobs: their ended units, sums and attempts, and answers that other jobs can use."""
+"""Results of jobs: their ended units and sums, and answers that other jobs can use."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import JSON, ColumnElement, Text, and_, cast, func, select, tuple_
+from sqlalchemy import JSON, ColumnElement, Text, cast, func, select, tuple_
 
 from fanout.core.usage import WORK_SUMS, WorkTotals
 from fanout.store.engine.database import Database, Query, run_to_end
 from fanout.store.engine.text_columns import clean_name
 from fanout.store.jobs.inputs import ROWS_AT_ONCE, fetch_items, take_within
 from fanout.store.jobs.records import (
-    AttemptRow,
     CachedAnswer,
     EndedUnit,
     InputItem,
@@ -20,10 +19,9 @@ from fanout.store.jobs.records import (
     Place,
     ResultFilter,
     ResultRow,
-    Unit,
 )
 from fanout.store.jobs.scores import Scores
-from fanout.store.tables import attempts, failures, items, job_counts, jobs, texts, units
+from fanout.store.tables import items, job_counts, jobs, texts, units
 
 ItemResults = tuple[InputItem, Mapping[tuple[int, int], EndedUnit]]
 """An item, and its units that have ended, by entry and repeat."""
@@ -137,15 +135,6 @@ class Results:
             unit.job == number, unit.item == item, unit.repeat == repeat, unit.entry.in_(entries), unit.state != "open"
         )
         return dict(await self._database.fetch_all(query))
-
-    async def list_attempts(self, unit: Unit) -> Sequence[AttemptRow]:
-        """Return every attempt of a unit, with its failure if it has one."""
-        same = and_(*(column == failures.c[column.name] for column in attempts.primary_key))
-        joined = attempts.outerjoin(failures, same)
-        query = select(attempts.c.attempt, attempts.c.started, failures.c.ended, failures.c.kind, failures.c.failure)
-        of_unit = [attempts.c[name] == value for name, value in unit._asdict().items()]
-        rows = await self._database.fetch_all(query.select_from(joined).where(*of_unit).order_by(attempts.c.attempt))
-        return [AttemptRow(*row) for row in rows]
 
     async def find_cached_answer(self, key: bytes) -> CachedAnswer | None:
         """Return an earlier answer to the question with this cache key."""

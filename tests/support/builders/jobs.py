@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from sqlalchemy import and_, select
 
 from fanout.config.settings import load_settings
 from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher
@@ -15,7 +17,9 @@ from fanout.jobs.input_formats.rows import InputRow
 from fanout.jobs.job import Job, JobSpec
 from fanout.jobs.manager import JobManager, open_job_manager
 from fanout.store.jobs.job_store import JobStore
+from fanout.store.jobs.records import Unit
 from fanout.store.opening import Store, open_store
+from fanout.store.tables import attempts, failures
 from tests.support.builders.settings import write_providers_file
 
 
@@ -43,6 +47,15 @@ class OpenJobs:
 
 def make_rows(count: int) -> Iterator[InputRow]:
     return (InputRow(number + 1, {"prompt": f"q{number}"}) for number in range(count))
+
+
+async def list_attempts(kept: OpenJobs, unit: Unit) -> Sequence[tuple[int, str | None]]:
+    """Return every attempt of a unit in the store, with the kind of its failure if it has one."""
+    same = and_(*(column == failures.c[column.name] for column in attempts.primary_key))
+    query = select(attempts.c.attempt, failures.c.kind).select_from(attempts.outerjoin(failures, same))
+    of_unit = [attempts.c[name] == value for name, value in unit._asdict().items()]
+    rows = await kept.store.database.fetch_all(query.where(*of_unit).order_by(attempts.c.attempt))
+    return [(number, kind) for number, kind in rows]
 
 
 @asynccontextmanager
