@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fanout.jobs.job import Job, parse_entry_number
+from fanout.jobs.job import Fingerprint, parse_entry_number
 
 SEEDS = ("seed", "random_seed")
 
@@ -17,11 +17,11 @@ def describe_member(row: Mapping[str, Any]) -> tuple[object, ...]:
     return row["provider"], row["upstream_model"], sent
 
 
-def list_copies(job: Job) -> frozenset[int]:
+def list_copies(fingerprint: Fingerprint) -> frozenset[int]:
     """Return the entries that are further calls of another one: a second draw of a model is no other model."""
-    rows = {parse_entry_number(name): row for name, row in job.fingerprint.items()} if job.spec.kind == "rows" else {}
-    if not any(row.get("fusion") for row in rows.values()):
-        return frozenset()
+    if not any(row.get("fusion") for row in fingerprint.values()):
+        return frozenset()  # nor have requests, which name models of their own, any entries
+    rows = {parse_entry_number(name): row for name, row in fingerprint.items()}
     copies, seen = set(), list[tuple[object, ...]]()
     for entry, row in sorted(rows.items()):
         member = describe_member(row)

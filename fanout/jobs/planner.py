@@ -12,6 +12,7 @@ from fanout.core.schema import Call
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.dispatch.entries import Entry, add_self_fusions, parse_entries
 from fanout.dispatch.plan import Request
+from fanout.jobs.copies import list_copies
 from fanout.jobs.job import FINGERPRINT_JSON, Fingerprint, Job, JobKind, JobSpec, RequestBuilder, RequestBuilderFactory
 from fanout.jobs.row_request import RowRequestBuilder
 
@@ -54,7 +55,11 @@ class JobPlanner:
         providers = self.dispatcher.settings.providers
         # All repeats send the same, so one is enough.
         first = (call for call in calls if not call.sample)
-        return {f"{call.entry}: {call.target.label}": _describe_call(call, providers, parameters=True) for call in first}
+        found = {f"{call.entry}: {call.target.label}": _describe_call(call, providers, parameters=True) for call in first}
+        # Here, where sets are written out: as a stored job it would be refused by its first run, after it was accepted.
+        if spec.until_decided and len(found) - len(list_copies(found)) < 2:
+            raise RequestError([Fault("until_decided", f"needs two models to compare; the job has {len(found)}")])
+        return found
 
     def fingerprint_job(self, job: Job) -> Fingerprint:
         """Return the fingerprint that a job would have if it were made now."""

@@ -73,7 +73,7 @@ class JobWorker:
         )
         if watch := self._watch:
             self._scheduler.set_limit(lambda: watch.limit)
-            for entry in list_copies(job):
+            for entry in list_copies(job.fingerprint):
                 self._scheduler.drop_entry(entry)  # nobody waits for it but a fusion, which may be dropped
         self._in_flight: set[int] = set()
         """`id()` of each call: two rows can contain equal calls."""

@@ -10,6 +10,7 @@ from fanout.evaluate.decisions.job_decisions import gate_job, plan_job
 from fanout.evaluate.decisions.options import GateOptions, PlanOptions
 from fanout.evaluate.importing.imported_job import store_samples
 from fanout.evaluate.importing.samples import ImportedSamples
+from fanout.evaluate.judging.checks import check_judges
 from fanout.evaluate.judging.judging import Judging, summarize_scores
 from fanout.evaluate.report.job_report import report_job
 from fanout.evaluate.scoring.declarations import parse_scorers
@@ -35,7 +36,9 @@ class LocalEvaluation:
 
     async def score(self, job: JobJson, scorers: Sequence[JsonObject], on_progress: OnProgress | None = None) -> JobScoresJson:
         kept = await find_job(self._store, job["id"])
-        await score_results(self._store, kept.number, parse_scorers(scorers, allow_functions=True), on_progress)
+        parsed = parse_scorers(scorers, allow_functions=True)
+        check_judges(self._manager.planner.dispatcher, parsed)
+        await score_results(self._store, kept.number, parsed, on_progress)
         await Judging(self._store, self._manager).advance(kept)
         return render_scores(kept.id, *await summarize_scores(self._store, kept))
 

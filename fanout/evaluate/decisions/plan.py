@@ -86,7 +86,7 @@ def plan_from_pilot(measures: JobMeasures, options: PlanOptions) -> Plan:
     named = [(field, name) for field, name in (("model", options.model), ("baseline", options.baseline)) if name is not None]
     check_models(measures, named)
     scorer = find_metric(measures, options.metric)
-    copies = list_copies(measures.job)
+    copies = list_copies(measures.job.fingerprint)
     names = [name for _, name in named] or [model.name for model in measures.models if model.entry not in copies]
     matrix = build_matrix(measures, scorer, measures.job.spec.failed, names)
     # A variance needs two values, and a pair two models.

@@ -223,7 +223,7 @@ class _QuestionWriter:
     def __init__(self, job: Job, row: ScorerRow, judge: JudgeScorer, settled: set[str], spool: IO[bytes]) -> None:
         self._judge, self._settled, self._spool = judge, settled, spool
         self._seed = f"{job.id}\0{row.version}"
-        self._copies = list_copies(job)
+        self._copies = list_copies(job.fingerprint)
         self.count = 0
 
     def write(self, page: Sequence[ItemResults]) -> None:

@@ -87,7 +87,7 @@ def mark_fusion(report: FusionReport, note: str | None) -> FusionReport:
 
 def name_copies(measures: JobMeasures) -> Sequence[str]:
     """Return the names of a job's copies; see `fanout.jobs.copies`."""
-    copies = list_copies(measures.job)
+    copies = list_copies(measures.job.fingerprint)
     return [model.name for model in measures.models if model.entry in copies]
 
 

@@ -100,7 +100,7 @@ def build_matrix(
         names=[models[index].name for index in scored],
         scores=np.array([one.means[items] for one in kept]).reshape(len(kept), items.size),
         items=items,
-        dropped=_count_dropped(kept, valid, is_zero),
+        dropped=_count_dropped(kept or reduced, valid, is_zero),
         left_out=[model.name for index, model in enumerate(models) if index not in scored],
         failures_are_zero=is_zero,
         by_repeat=[_average_repeats(models[index], reduced[index], valid) for index in scored],
@@ -130,7 +130,7 @@ def _reduce(model: ModelMeasures, scorer: int, count: int, is_zero: bool) -> _Mo
 
 def _count_dropped(models: Sequence[_ModelScores], valid: NDArray[np.bool_], is_zero: bool) -> DroppedItems:
     if not models:
-        # No model has any score: there is nothing yet that could have failed.
+        # No call has ended: there is nothing yet that could have failed.
         return DroppedItems(unfinished=valid.size)
     unfinished = ~np.logical_and.reduce([one.has_unit for one in models])
     failed = ~np.logical_and.reduce([one.has_answer for one in models]) & ~unfinished & ~valid

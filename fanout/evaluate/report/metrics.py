@@ -163,7 +163,8 @@ def format_interval(interval: Interval | None) -> str:
 
 def format_difference(pair: PairComparison) -> str:
     """Return the size of a pair's difference, which way it goes being known, with interval and p-value."""
-    return format_lead(pair.test.difference, pair.adjusted_p)
+    # The interval that holds together with all others, as the ranks do: beside "tied" one without 0 would be a contradiction.
+    return format_lead(replace(pair.test.difference, interval=pair.simultaneous), pair.adjusted_p)
 
 
 def format_lead(estimate: Estimate, p_value: float | None) -> str:

@@ -86,7 +86,7 @@ def report_stopping(measures: JobMeasures) -> StoppingReport | None:
     plan = parse_plan(job.spec.until_decided)
     scorer = next((row.scorer for row in measures.scorers if row.label == plan.metric), None)
     models = {model.entry: model for model in measures.models if model.entry is not None}
-    copies = list_copies(job)
+    copies = list_copies(job.fingerprint)
     names = {entry: model.name for entry, model in models.items() if entry not in copies}
     if scorer is None or len(names) < 2:
         return None

@@ -44,7 +44,7 @@ def required_items(
 def binary_variance(better: float, worse: float) -> float:
     """Return the variance of a paired 0/1 difference, from the shares of items where A alone and B alone is right."""
     if min(better, worse) < 0 or better + worse > 1:
-        raise ValueError(f"shares {better} and {worse} are not negative and sum to at most 1")
+        raise ValueError(f"shares {better:g} and {worse:g} are not allowed: neither may be negative, nor their sum above 1")
     return better + worse - (better - worse) ** 2
 
 

@@ -63,7 +63,8 @@ async def open_watch(store: JobStore, job: Job) -> JobWatch | None:
     if not job.spec.until_decided:
         return None
     plan = parse_plan(job.spec.until_decided)
-    entries, copies = {parse_entry_number(name): name.partition(": ")[2] for name in job.fingerprint}, list_copies(job)
+    entries = {parse_entry_number(name): name.partition(": ")[2] for name in job.fingerprint}
+    copies = list_copies(job.fingerprint)
     models = {entry: name for entry, name in entries.items() if entry not in copies}
     if len(models) < 2 or job.items > MAX_WATCHED_ITEMS:
         sentence = f"needs two models and at most {MAX_WATCHED_ITEMS:,} rows; the job has {len(models)} and {job.items:,}"

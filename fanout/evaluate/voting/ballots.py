@@ -62,7 +62,7 @@ async def draw_from_job(store: JobStore, job: Job, voter: Voter, kind: BallotKin
     subject = Subject(job_id=job.id)
     if ballot := await _find_open_ballot(store, job, voter, kind):
         return ballot
-    start, copies = _RANDOM.randrange(max(job.items, 1)), list_copies(job)
+    start, copies = _RANDOM.randrange(max(job.items, 1)), list_copies(job.fingerprint)
     # From a random item to the end and then from the beginning: no item is preferred, and every one is reached.
     for first, past in ((start, job.items), (0, start)):
         after = first - 1

@@ -5,11 +5,12 @@ from __future__ import annotations
 from aiohttp import web
 
 from fanout.core.threads import run_in_thread
+from fanout.evaluate.judging.checks import check_judges
 from fanout.evaluate.judging.judging import summarize_scores
 from fanout.evaluate.scoring.declarations import parse_scorers
 from fanout.evaluate.scoring.scoring import score_results
 from fanout.rendering.scores import JobScoresJson, render_scores
-from fanout.server.lifecycle import JOB_MANAGER, JOB_STORE, JUDGING
+from fanout.server.lifecycle import DISPATCHER, JOB_MANAGER, JOB_STORE, JUDGING
 from fanout.server.openapi.endpoint import Endpoint, list_body_error_answers, list_store_answers
 from fanout.server.request_body import read_body
 from fanout.server.resources.job_bodies import ScoresBody
@@ -24,6 +25,7 @@ async def score_job(request: web.Request) -> web.StreamResponse:
     body = await read_body(request, ScoresBody)
     job = await find_own_job(request)
     scorers = await run_in_thread("bodies", parse_scorers, body.scorers, allow_functions=False)
+    check_judges(request.app[DISPATCHER], scorers)
     store = request.app[JOB_STORE]
     await score_results(store, job.number, scorers)
     if await request.app[JUDGING].advance(job):

@@ -192,7 +192,7 @@ def test_differences_outside_their_range_are_refused_by_value() -> None:
 def test_impossible_plans_are_refused() -> None:
     with pytest.raises(ValueError, match="the difference is not 0"):
         power.required_items(0.0, between_variance=1)
-    with pytest.raises(ValueError, match="sum to at most 1"):
+    with pytest.raises(ValueError, match="nor their sum above 1"):
         power.binary_variance(0.9, 0.2)
     with pytest.raises(ValueError, match="1 ≤ k ≤ n"):
         repeats.pass_at_k(3, 1, 4)

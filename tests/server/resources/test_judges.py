@@ -132,6 +132,7 @@ async def test_an_unreadable_verdict_is_asked_once_more_then_counted_and_never_g
     assert (ids, sizes) == (again, [32, 32])
     assert report["judges"][0]["unread"] == 32
     assert report["metrics"][0]["n"] == 0
+    assert report["metrics"][0]["dropped"] == {"unfinished": 0, "failed": 0, "unscored": 16}
     assert "judge: 32 of 32 verdicts could not be read; they are in no figure" in report["notes"]
 
 
@@ -178,7 +179,8 @@ async def test_a_judge_whose_model_nobody_knows_is_refused_by_name(store_server:
         status, answer = await read_answer(store_server.session.post(where, json=sent))
         assert status == 400
         assert "nobody" in answer["error"]["message"]
-    assert answer["error"]["param"] == "scorers[1].model"
+        assert answer["error"]["param"] == "scorers[1].model"
+    assert (await fetch_report(store_server, path))["judges"] == [], "it is no scorer of the job"
 
 
 async def test_a_judge_reads_a_refusal_as_people_do(tmp_path: Path) -> None:

@@ -95,6 +95,15 @@ async def test_failures_that_stay_are_decided_by_the_policy(store_server: Server
     assert job["reason"] == "decided by exact after 7 of 100 items: up/say-yes is better than every other model"
 
 
+async def test_a_job_with_nothing_to_compare_is_refused_and_not_stored(store_server: Server) -> None:
+    body = {"items": [{"prompt": "p"}], "scorers": ["exact"], "until_decided": {"metric": "exact"}, "models": ["up/say-yes"]}
+    status, answer = await read_answer(store_server.session.post("/v1/jobs", json=body))
+    _, listed = await read_answer(store_server.session.get("/v1/jobs"))
+
+    assert (status, answer["error"]["param"], listed["data"]) == (400, "until_decided", [])
+    assert answer["error"]["message"] == "`until_decided`: needs two models to compare; the job has 1"
+
+
 @pytest.mark.parametrize(
     ("until", "scorers", "param"),
     [
