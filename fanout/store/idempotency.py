@@ -9,8 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 
 from pydantic_core import from_json, to_json
-from sqlalchemy import bindparam, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, bindparam, select
 
 from fanout.core.errors import StoreError
 from fanout.store.engine.database import Database
@@ -71,13 +70,11 @@ class IdempotencyStore:
         answer = StoredAnswer(row.fingerprint, row.status, from_json(row.headers), row.body, row.created)
         return answer if answer.is_fresh else None
 
-    async def _write(
-        self, connection: AsyncConnection, answers: Sequence[tuple[bytes, StoredAnswer]]
-    ) -> Sequence[StoreError | None]:
+    def _write(self, connection: Connection, answers: Sequence[tuple[bytes, StoredAnswer]]) -> Sequence[StoreError | None]:
         # Sorted, so that two processes never wait for each other's rows.
         for scope, answer in sorted(answers, key=lambda each: each[0]):
             row = {**asdict(answer), "scope": scope, "headers": to_json(answer.headers).decode()}
-            await connection.execute(self._insert, {**row, "expired": answer.created - LIFETIME_S})
+            connection.execute(self._insert, {**row, "expired": answer.created - LIFETIME_S})
         return [None] * len(answers)
 
 

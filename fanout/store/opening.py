@@ -12,7 +12,8 @@ from fanout.core.schema import Outcome, Retry
 from fanout.core.threads import run_in_thread
 from fanout.store.call_times import CallTimes
 from fanout.store.engine.connections import LOCK_TIMEOUT_MS
-from fanout.store.engine.database import Database, describe_error
+from fanout.store.engine.database import Database
+from fanout.store.engine.errors import describe_error
 from fanout.store.engine.location import MEMORY, create_file
 from fanout.store.engine.upgrade import has_current_tables, upgrade
 from fanout.store.history.recorder import History, HistoryMode

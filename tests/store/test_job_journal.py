@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,8 @@ async def test_an_entry_being_written_at_the_end_is_still_written(upstream: Upst
     """The task that put it may have been cancelled."""
     written: list[int] = []
 
-    async def write_slowly(_: Any, records: Any) -> list[None]:
-        await asyncio.sleep(0.2)
+    def write_slowly(_: Any, records: Any) -> list[None]:
+        time.sleep(0.2)
         written.extend(records)
         return [None] * len(records)
 

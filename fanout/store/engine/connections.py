@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from sqlalchemy import URL, Connection, event
+from sqlalchemy import URL, Connection, Engine, event
+from sqlalchemy import create_engine as create_sync_engine
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
@@ -21,6 +22,8 @@ POOL_TIMEOUT_S = 10.0
 """The longest wait for another reader or writer of this process to free its connection."""
 STATEMENT_TIMEOUT_S = 10.0
 """The longest wait for PostgreSQL to answer a statement: a network that has fallen silent looks like a slow one."""
+BEGIN_WRITE = "BEGIN IMMEDIATE"
+"""Of SQLite: a transaction that reads before it writes would fail, instead of waiting, if another one wrote in between."""
 MIGRATION_TIMEOUT_S = 3600.0
 """The same for a migration, which may write a large table anew; keep-alive still finds out a silent network."""
 
@@ -41,9 +44,21 @@ def create_engine(url: URL, connections: int, statement_timeout_s: float | None 
         event.listen(engine.sync_engine, "connect", _prepare_postgres)
         return engine
     engine = create_async_engine(as_read_only(url), poolclass=AsyncAdaptedQueuePool, pool_size=connections, max_overflow=0)
-    event.listen(engine.sync_engine, "connect", _prepare_sqlite)
-    event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    _listen_sqlite(engine.sync_engine)
     return engine
+
+
+def create_blocking_engine(url: URL) -> Engine:
+    """Return an engine that writes a SQLite file in the thread that uses it."""
+    url = as_read_only(url).set(drivername="sqlite")
+    engine = create_sync_engine(url, pool_size=1, max_overflow=0, execution_options={"begin": BEGIN_WRITE})
+    _listen_sqlite(engine)
+    return engine
+
+
+def _listen_sqlite(engine: Engine) -> None:
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
 
 
 def _prepare_postgres(adapted: Any, _: ConnectionPoolEntry) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from weakref import WeakSet
@@ -24,32 +24,27 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from fanout.core.errors import ConfigError, StoreClosedError, StoreError, explain_missing_extra
 from fanout.observability.logs import log
-from fanout.store.engine.connections import MIGRATION_TIMEOUT_S, create_engine
-from fanout.store.engine.location import MEMORY, name_database, parse_location, to_config_error
+from fanout.store.engine.connections import BEGIN_WRITE, MIGRATION_TIMEOUT_S, create_engine
+from fanout.store.engine.errors import describe_error
+from fanout.store.engine.file_writer import FileWriter
+from fanout.store.engine.location import MEMORY, find_file, name_database, parse_location, to_config_error
 
 MAX_READERS = 4
 """Simultaneous read transactions; further ones wait."""
 CLOSE_TIMEOUT_S = 10.0
 """The longest wait for a database at the end; then what is under way is given up."""
-REFUSED_VALUE_PREFIX = "invalid input for query argument"
-"""The start of asyncpg's message about a value it cannot send; the value itself follows."""
 # In a `BEGIN` of its own SQLite reads from one snapshot; PostgreSQL does so only at this isolation level.
 READ_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "sqlite": {"begin": "BEGIN"},
     "postgresql": {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True},
 }
-WRITE_OPTIONS: Mapping[str, Mapping[str, Any]] = {
-    # IMMEDIATE: a transaction that reads before it writes would fail, instead of waiting, if another one wrote in between.
-    "sqlite": {"begin": "BEGIN IMMEDIATE"},
-    "postgresql": {},
-}
+WRITE_OPTIONS: Mapping[str, Mapping[str, Any]] = {"sqlite": {"begin": BEGIN_WRITE}, "postgresql": {}}
 Insert = sqlite.Insert | postgresql.Insert
 Query = Select[Any]
 Result = TypeVar("Result")
@@ -77,6 +72,9 @@ class Database:
             raise self.to_config_error(f"PostgreSQL needs {explain_missing_extra('asyncpg', 'postgresql')}") from error
         except (SQLAlchemyError, ValueError) as error:  # ValueError: an option of a SQLite URL
             raise self.to_config_error(str(error).partition("\n")[0]) from error
+        self._file_writer = FileWriter(url) if find_file(url) else None
+        self._turn = asyncio.Lock()
+        """Of writers: those of one process would else sleep until SQLite looks again whether its file is free."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._connections: WeakSet[Any] = WeakSet()
         """PostgreSQL's, of the driver."""
@@ -109,8 +107,21 @@ class Database:
     @asynccontextmanager
     async def write_transaction(self) -> AsyncGenerator[AsyncConnection]:
         """Open a transaction that is committed at the end."""
-        async with self._within_lifetime(), self._writing.begin() as connection, _abandon_on_timeout(connection):
+        async with (
+            self._within_lifetime(),
+            self._turn if self._file_writer else nullcontext(),
+            self._writing.begin() as connection,
+            _abandon_on_timeout(connection),
+        ):
             yield connection
+
+    async def write(self, write: Callable[[Connection], Result]) -> Result:
+        """Return what a function returns that writes in a transaction, which is committed unless it raises."""
+        if self._file_writer is None:
+            async with self.write_transaction() as connection:
+                return await connection.run_sync(write)
+        async with self._within_lifetime(), self._turn:
+            return await self._file_writer.run(write)
 
     @asynccontextmanager
     async def migration_transaction(self) -> AsyncGenerator[AsyncConnection]:
@@ -255,6 +266,8 @@ class Database:
             await asyncio.wait(self._tasks)
         await self._reading.dispose()
         await self._writing.dispose()
+        if self._file_writer:
+            await self._file_writer.close()
         if self._abort:
             self._abort.cancel()
 
@@ -286,15 +299,3 @@ async def _abandon_on_timeout(connection: AsyncConnection) -> AsyncGenerator[Non
             if terminate := getattr(raw.driver_connection, "terminate", None):  # not SQLite's, which is never silent
                 terminate()
         raise
-
-
-def describe_error(error: SQLAlchemyError | OSError) -> str:
-    """Return the database's own reason for a failure, without the statement and its values."""
-    if isinstance(error, DBAPIError):
-        reason = str(error.orig).partition("\n")[0]
-        return reason.partition(":")[0] if reason.startswith(REFUSED_VALUE_PREFIX) else reason
-    if isinstance(error, PoolTimeoutError):
-        return "all of its connections are busy"
-    if isinstance(error, TimeoutError) and not error.args:
-        return "it did not answer in time"
-    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error).partition("\n")[0]

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Generic, TypeVar
 
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection
 
 from fanout.core.errors import StoreClosedError, StoreError
 from fanout.observability.logs import log
@@ -27,8 +27,8 @@ FINAL_WRITE_TIMEOUT_S = 5.0
 """How long writing is retried at the end before what is left is given up."""
 
 Record = TypeVar("Record")
-Write = Callable[[AsyncConnection, Sequence[Record]], Awaitable[Sequence[StoreError | None]]]
-"""Writes records into an open transaction; returns for each `None`, or the reason why it must not be written."""
+Write = Callable[[Connection, Sequence[Record]], Sequence[StoreError | None]]
+"""Writes records into an open transaction, in a thread; returns for each `None`, or the reason why it must not be written."""
 
 
 class GroupCommit(Generic[Record]):
@@ -91,9 +91,8 @@ class GroupCommit(Generic[Record]):
         # The answer if the task is cancelled or a bug ends the write: every caller gets one, or would wait for ever.
         errors: Sequence[StoreError | None] = [StoreError("the write was interrupted")] * len(group)
         try:
-            async with self._database.write_transaction() as connection:
-                refusals = await self._write(connection, [record for record, _ in group])
-            errors = refusals  # only now: the commit itself can fail
+            records = [record for record, _ in group]
+            errors = await self._database.write(lambda connection: self._write(connection, records))
         except StoreError as failure:
             errors = [failure] * len(group)
         except Exception:  # or this task would end, and every later caller wait for ever

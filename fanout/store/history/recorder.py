@@ -8,11 +8,11 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Literal
 
-from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, select
 
 from fanout.core.errors import StoreError
 from fanout.core.threads import run_in_thread
@@ -131,8 +131,7 @@ class History:
             return
         while self._pending:
             some = await self._prepare_next()
-            async with self._database.write_transaction() as connection:
-                await self._write(connection, some)
+            await self._database.write(partial(self._write, some=some))
             # Only after the commit: what could not be written stays, and is tried again.
             for rows in some:
                 self._bytes -= self._pending.pop(rows.comparison.number).size_bytes
@@ -177,21 +176,21 @@ class History:
                 pending.size_bytes = size
         return pending.rows
 
-    async def _write(self, connection: AsyncConnection, some: Sequence[ComparisonRows]) -> None:
+    def _write(self, connection: Connection, some: Sequence[ComparisonRows]) -> None:
         texts = {digest: (digest, text, one.day) for one in some for digest, text in one.texts.items()}
         # Sorted, so that two processes never wait for each other's rows.
-        await self._insert(connection, self._insert_text, [texts[digest] for digest in sorted(texts)])
+        self._insert(connection, self._insert_text, [texts[digest] for digest in sorted(texts)])
         tables: tuple[Sequence[tuple[object, ...]], ...] = (
             [one.comparison for one in some],
             [answer for one in some for answer in one.answers],
             [(one.comparison.number, *pair) for one in some for pair in one.metadata.items()],
         )
         for statement, rows in zip(self._inserts, tables, strict=True):
-            await self._insert(connection, statement, rows)
+            self._insert(connection, statement, rows)
 
-    async def _insert(self, connection: AsyncConnection, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
+    def _insert(self, connection: Connection, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
         for start in range(0, len(rows), ROWS_AT_ONCE):
-            await connection.exec_driver_sql(statement, [tuple(row) for row in rows[start : start + ROWS_AT_ONCE]])
+            connection.exec_driver_sql(statement, [tuple(row) for row in rows[start : start + ROWS_AT_ONCE]])
 
     async def list_comparisons(self, filter_: ComparisonFilter) -> list[StoredComparison]:
         """Return the matching comparisons, newest first, without their answers; also those that are not written yet."""

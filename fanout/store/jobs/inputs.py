@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from sqlalchemy import BigInteger, ColumnElement, func, literal, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fanout.core.errors import LeaseLostError
@@ -35,7 +35,7 @@ class Inputs:
         inserted = [_to_row(number, row, long) for row in rows]
         async with self._database.write_transaction() as connection:
             await _require_epoch(connection, number, epoch)
-            await add_texts(connection, self._add_text, long)
+            await connection.run_sync(add_texts, self._add_text, long)
             for start in range(0, len(inserted), ROWS_AT_ONCE):
                 await connection.execute(items.insert(), inserted[start : start + ROWS_AT_ONCE])
 
@@ -85,7 +85,7 @@ class Inputs:
 
 
 async def _require_epoch(connection: AsyncConnection, number: int, epoch: int) -> None:
-    if (await lock_epochs(connection, [number])).get(number) != epoch:
+    if (await connection.run_sync(lock_epochs, [number])).get(number) != epoch:
         raise LeaseLostError
 
 
@@ -141,7 +141,7 @@ def take_within(measured: Iterable[tuple[Key, int]]) -> list[Key]:
     return taken
 
 
-async def add_texts(connection: AsyncConnection, statement: Insert, long: Mapping[bytes, str]) -> None:
+def add_texts(connection: Connection, statement: Insert, long: Mapping[bytes, str]) -> None:
     """Add long texts by digest with an insert into `texts` that ignores those that exist."""
     if long:  # sorted, so that two processes never wait for each other's rows
-        await connection.execute(statement, [{"digest": digest, "text": long[digest]} for digest in sorted(long)])
+        connection.execute(statement, [{"digest": digest, "text": long[digest]} for digest in sorted(long)])

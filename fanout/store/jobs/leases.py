@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from sqlalchemy import ColumnElement, bindparam, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import ColumnElement, Connection, bindparam, select, update
 
 from fanout.store.engine.database import Database
 from fanout.store.jobs.records import JobState
@@ -17,9 +16,9 @@ from fanout.store.tables import jobs
 
 LEASE_S = 15.0
 """How long a lease lasts unless it is renewed."""
-SELECT_EPOCHS = (
-    select(jobs.c.number, jobs.c.epoch)
-    .where(jobs.c.number.in_(bindparam("numbers", expanding=True)))
+SELECT_EPOCH = (
+    select(jobs.c.epoch)
+    .where(jobs.c.number == bindparam("number"))
     .with_for_update(read=True)  # nobody takes the job before the records are written; SQLite has only one writer anyway
 )
 
@@ -75,6 +74,8 @@ def end_of_lease(database: Database) -> ColumnElement[float]:
     return database.lease_clock() + LEASE_S
 
 
-async def lock_epochs(connection: AsyncConnection, numbers: Iterable[int]) -> Mapping[int, int]:
+def lock_epochs(connection: Connection, numbers: Iterable[int]) -> Mapping[int, int]:
     """Return the epochs of jobs, which do not change before the transaction ends."""
-    return {row[0]: row[1] for row in await connection.execute(SELECT_EPOCHS, {"numbers": list(numbers)})}
+    # One by one, for nearly always it is one; sorted, so that two processes never wait for each other's.
+    found = {number: connection.scalar(SELECT_EPOCH, {"number": number}) for number in sorted(numbers)}
+    return {number: epoch for number, epoch in found.items() if epoch is not None}

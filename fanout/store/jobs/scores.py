@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import delete, func, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, delete, func, select, update
 
 from fanout.store.engine.database import Database, run_to_end
 from fanout.store.engine.text_columns import clean_name, clean_text
@@ -99,11 +98,11 @@ def compile_add(database: Database) -> str:
     return database.compile_insert(database.insert_or_ignore(scores))
 
 
-async def add_scores(connection: AsyncConnection, statement: str, found: Sequence[tuple[Unit, Sequence[UnitScore]]]) -> None:
+def add_scores(connection: Connection, statement: str, found: Sequence[tuple[Unit, Sequence[UnitScore]]]) -> None:
     """Add the scores of units that end, with the statement of `compile_add`, in the open transaction."""
     rows = [_to_row(unit, score) for unit, of_unit in found for score in of_unit]
     if rows:
-        await connection.exec_driver_sql(statement, rows)
+        connection.exec_driver_sql(statement, rows)
 
 
 def _to_row(unit: Unit, score: UnitScore) -> tuple[object, ...]:
