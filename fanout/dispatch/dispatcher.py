@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 import aiohttp
 
@@ -27,7 +28,7 @@ from fanout.core.schema import (
 )
 from fanout.core.usage import Cost, Usage
 from fanout.dispatch import no_tokens, pricing, retries
-from fanout.dispatch.in_flight import STOPPED, CallTask, Inbox, InFlightCall, Piece, Race, connect, join_members
+from fanout.dispatch.in_flight import CANCELLED, STOPPED, CallTask, Inbox, InFlightCall, Piece, Race, connect, join_members
 from fanout.dispatch.plan import Request, plan
 from fanout.dispatch.retries import Result
 from fanout.dispatch.upstreams import Upstreams
@@ -63,7 +64,7 @@ class Dispatcher:
         self.upstreams = Upstreams(settings, session, self.limiters)
         self._observers, self._is_serving = tuple(observers), is_serving
         # Strong references, unlike asyncio's. Removed by who awaits it: a callback would cost each call a turn of the loop.
-        self._running: dict[InFlightCall, asyncio.Task[Outcome]] = {}
+        self._running: dict[InFlightCall, asyncio.Task[Any]] = {}
         self._is_stopping = False
 
     async def prepare(self, calls: Iterable[Call] | None = None) -> None:
@@ -80,16 +81,20 @@ class Dispatcher:
         return self.upstreams.find_provider(target, query.task).fit(target, query)
 
     async def attempt(self, call: Call, *, deadline_s: float) -> Outcome:
-        """Make one attempt for a job, with batch priority: all interactive calls go first. The caller decides about retries."""
+        """Make one attempt for a job, with batch priority: all interactive calls go first. The caller decides about retries.
+
+        It is made in the caller's task, which must await nothing else meanwhile: a task for each took 10 µs of a unit's 230.
+        """
         running = InFlightCall(call, time.monotonic() + deadline_s, Priority.BATCH)
-        task = self._running[running] = asyncio.create_task(self._run_call(running, self.upstreams.attempt))
+        task = asyncio.current_task()
+        assert task
+        self._running[running] = task
         try:
-            return await task
+            return await self._run_call(running, self.upstreams.attempt)
         except asyncio.CancelledError:
-            awaiting = asyncio.current_task()
-            if awaiting is None or awaiting.cancelling():
-                raise
-            return self._finish(running, running.cancelled_as)  # by `stop`
+            if running.cancelled_as is CANCELLED or task.uncancel():
+                raise  # the task itself was cancelled, not only its call
+            return self._finish(running, running.cancelled_as)
         finally:
             del self._running[running]
 
@@ -186,7 +191,7 @@ class Dispatcher:
         self._running.pop(running, None)
         return running.outcome or self._finish(running, running.cancelled_as)
 
-    def _list_unfinished(self) -> list[tuple[InFlightCall, asyncio.Task[Outcome]]]:
+    def _list_unfinished(self) -> list[tuple[InFlightCall, asyncio.Task[Any]]]:
         return [(running, task) for running, task in self._running.items() if not task.done()]
 
     async def _run_call(self, running: InFlightCall, attempt: Callable[[InFlightCall], Awaitable[Result]]) -> Outcome:

@@ -131,15 +131,16 @@ class UnitJournal:
         return (StoredOutcome.from_json(found.record), found.cached_from or found.job) if found else None
 
     async def _put(self, entry: JournalEntry) -> None:
-        tried = False
-
-        async def put() -> None:
-            nonlocal tried
-            repeated, tried = tried, True
+        try:
+            await self._store.journal.put(entry)
+            self.store_error = None
+        except (LeaseLostError, StoreClosedError):
+            raise
+        except StoreError as error:
+            await self._note_store_error(error)
             # The first try may have been committed although it failed here: a unit's end must not be counted twice.
-            await self._store.journal.put(replace(entry, again=True) if repeated and isinstance(entry, UnitEnded) else entry)
-
-        await self._wait_for_store(put)
+            again = replace(entry, again=True) if isinstance(entry, UnitEnded) else entry
+            await self._wait_for_store(lambda: self._store.journal.put(again))
 
     async def _wait_for_store(self, transaction: Callable[[], Awaitable[Found]]) -> Found:
         """Return the result of a transaction, retried while the database cannot be used, for `PATIENCE_S`."""
@@ -152,13 +153,17 @@ class UnitJournal:
             except StoreError as error:
                 if time.monotonic() - began > PATIENCE_S:
                     raise
-                if self.store_error is None:  # once, not twice a second
-                    log.error("job.write_failed", job=self._job.id, reason=str(error))
-                self.store_error = str(error)
-                await asyncio.sleep(RETRY_INTERVAL_S)
+                await self._note_store_error(error)
             else:
                 self.store_error = None
                 return found
+
+    async def _note_store_error(self, error: StoreError) -> None:
+        """Log that the database cannot be used, and return when it is to be tried again."""
+        if self.store_error is None:  # once, not twice a second
+            log.error("job.write_failed", job=self._job.id, reason=str(error))
+        self.store_error = str(error)
+        await asyncio.sleep(RETRY_INTERVAL_S)
 
 
 class Throughput:

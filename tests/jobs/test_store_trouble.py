@@ -7,6 +7,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection
 
 from fanout.core.errors import StoreError
 from fanout.jobs import unit_journal
@@ -22,10 +23,13 @@ def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def limit_growth(kept: OpenJobs, pages: int) -> None:
-    """The database may not grow beyond so many pages more, as on a full disk. (All writing goes through one connection.)"""
-    async with kept.store.database.write_transaction() as connection:
-        count = (await connection.exec_driver_sql("PRAGMA page_count")).scalar_one()
-        await connection.exec_driver_sql(f"PRAGMA max_page_count = {count + pages}")
+    """The database may not grow beyond so many pages more, as on a full disk. (All records go through one connection.)"""
+
+    def limit(connection: Connection) -> None:
+        count = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {count + pages}")
+
+    await kept.store.database.write(limit)
 
 
 @pytest.mark.usefixtures("short_patience")

@@ -44,9 +44,9 @@ async def test_an_entry_being_written_at_the_end_is_still_written(upstream: Upst
     async with open_jobs(upstream.url, tmp_path) as kept:
         journal: GroupCommit[int] = GroupCommit(kept.store.database, write_slowly)
         async with journal.run():
-            putting = asyncio.create_task(journal.put(1))
+            putting = journal.put(1)
             await asyncio.sleep(0.1)
-            putting.cancel()
+            putting.cancel()  # as the cancellation of a task does that awaits it
 
     assert written == [1]
 

@@ -43,8 +43,8 @@ class GroupCommit(Generic[Record]):
         self._has_records = asyncio.Event()
         self._is_closing = False
 
-    async def put(self, record: Record) -> None:
-        """Return once the record is committed. It is written even if the caller is cancelled.
+    def put(self, record: Record) -> asyncio.Future[None]:
+        """Return what ends once the record is committed. It is written even if who awaits it is cancelled.
 
         Raises:
             StoreError: it is not written.
@@ -52,11 +52,7 @@ class GroupCommit(Generic[Record]):
         written = asyncio.get_running_loop().create_future()
         self._waiting.append((record, written))
         self._has_records.set()
-        try:
-            await asyncio.shield(written)
-        except asyncio.CancelledError:
-            written.add_done_callback(lambda future: future.cancelled() or future.exception())  # nobody else will look
-            raise
+        return written
 
     @asynccontextmanager
     async def run(self) -> AsyncGenerator[None]:
@@ -99,6 +95,8 @@ class GroupCommit(Generic[Record]):
             log.exception("store.write_crashed")
         finally:
             for (_, written), error in zip(group, errors, strict=True):
+                if written.done():  # cancelled: nobody waits for it any more
+                    continue
                 if error:
                     written.set_exception(error)
                 else:

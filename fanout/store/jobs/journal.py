@@ -6,6 +6,7 @@ been paid for. Entries go through group commit, and count only for the process t
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -90,14 +91,14 @@ class Journal:
         """Write in the background; entries put before the end are written before the end."""
         return self._commit.run()
 
-    async def put(self, entry: JournalEntry) -> None:
-        """Return once an entry is on disk. It is written even if the caller is cancelled.
+    def put(self, entry: JournalEntry) -> asyncio.Future[None]:
+        """Return what ends once an entry is on disk. It is written even if who awaits it is cancelled.
 
         Raises:
             LeaseLostError: another process has the job.
             StoreError: it is not written, or it is not known whether it was.
         """
-        await self._commit.put(entry)
+        return self._commit.put(entry)
 
     def _write(self, connection: Connection, entries: Sequence[JournalEntry]) -> Sequence[StoreError | None]:
         # Only for jobs whose lease the writer still has: another process may have sent the same units again meanwhile.
