@@ -52,6 +52,8 @@ class JobOptions(SamplingOptions, total=False):
     scorers: Sequence[Mapping[str, Any]]
     """Declarations of scorers, as `POST /v1/jobs` takes them."""
     strict: bool
+    stream: bool
+    """Whether providers stream the answers, so that the time to first token is measured."""
     self_fusions: bool
     """Whether every fusion's members are also fused with themselves, for the report."""
     max_cost_usd: float | None
@@ -251,7 +253,18 @@ def _build_spec(models: Models | None, settings: Settings, options: JobOptions) 
     entries = parse_entries(choose_default_models(settings).names if models is None else models, faults)
     if faults:
         raise RequestError(faults)
-    named = ("template", "system", "repeats", "strict", "max_cost_usd", "attempts", "concurrency", "name", "self_fusions")
+    named = (
+        "template",
+        "system",
+        "repeats",
+        "strict",
+        "max_cost_usd",
+        "attempts",
+        "concurrency",
+        "name",
+        "stream",
+        "self_fusions",
+    )
     fields = {name: options[name] for name in named if name in options}  # type: ignore[literal-required]
     others = {name: value for name, value in options.items() if name not in (*named, "scorers") and value is not None}
     rows = [entry.to_mapping() for entry in entries]

@@ -124,6 +124,16 @@ class Inbox:
                 running.room = None
 
 
+class Sink(Inbox):
+    """An inbox that keeps nothing, for a stream of which only the times and the whole answer at its end are wanted."""
+
+    async def deliver(self, running: InFlightCall, delta: Delta) -> None:
+        """Drop a piece."""
+
+
+SINK = Sink()
+
+
 class Race:
     """A race between entries: once enough of them have answered, the calls that still run are cancelled.
 

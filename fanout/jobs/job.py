@@ -44,6 +44,8 @@ class JobSpec:
     """Maximum concurrent calls of each account; `None`: as many as the account accepts."""
     self_fusions: bool = False
     """Each member of a fusion is also fused with itself, so that a report can tell what the others are worth."""
+    stream: bool = False
+    """Providers stream the answers, so that the time to first token is measured."""
     cache: bool = False
     """Reuse stored answers to equal requests."""
     scorers: tuple[Mapping[str, Any], ...] = ()

@@ -191,7 +191,8 @@ class JobWorker:
             return None
         row = self._dispatcher.settings.providers[unit.call.target.provider or ""].row
         began = time.monotonic()
-        outcome = await self._dispatcher.attempt(unit.call, deadline_s=MAX_QUEUED_S + row.timeout_s)
+        deadline_s, stream = MAX_QUEUED_S + row.timeout_s, self.job.spec.stream
+        outcome = await self._dispatcher.attempt(unit.call, deadline_s=deadline_s, stream=stream)
         now = time.monotonic()
         unit.tries += 1
         _adapt_concurrency(queue, outcome, now - (outcome.timing.call_s or now - began), now)

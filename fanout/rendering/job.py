@@ -79,6 +79,7 @@ class JobJson(TypedDict):
     deadline: Annotated[str | None, Doc("When unfinished calls expire: RFC 3339, UTC.")]
     attempts: Annotated[int | None, Doc("Most attempts of a call; null: as in the provider's row.")]
     concurrency: Annotated[int | None, Doc("Most calls in flight for each account; null: as many as it bears.")]
+    stream: Annotated[bool, Doc("Providers stream the answers, so that the time to first token is measured.")]
     cache: Annotated[bool, Doc("Answers that other jobs received to the same requests are reused.")]
     scorers: Annotated[Sequence[JsonObject], Doc("Scorers that score its answers as they end.")]
     failed: Annotated[FailurePolicy, Doc("What a failed call counts in its report.")]
@@ -155,6 +156,7 @@ def render_job(progress: Progress) -> JobJson:
         "deadline": to_rfc3339(spec.deadline, "seconds"),
         "attempts": spec.attempts,
         "concurrency": spec.concurrency,
+        "stream": spec.stream,
         "cache": spec.cache,
         "scorers": [dict(scorer) for scorer in spec.scorers],
         "failed": spec.failed,

@@ -55,6 +55,7 @@ class ReportModelJson(TypedDict):
     cost_per_1000_items_usd: Annotated[EstimateJson, Doc("US dollars for 1,000 items, one answer each.")]
     queued_ms: Annotated[DurationJson, Doc("Waiting for the limits set here; never the model's own time.")]
     ttft_ms: Annotated[DurationJson, Doc("Time to first token of the successful attempt.")]
+    tpot_ms: Annotated[DurationJson, Doc("Time for each output token after the first, of streamed answers of two or more.")]
     call_ms: Annotated[DurationJson, Doc("Time of the successful attempt alone.")]
     total_ms: Annotated[DurationJson, Doc("Everything, queue and retries included.")]
     tokens_per_second: Annotated[float | None, Doc("Output tokens by the time of the successful attempts.")]
@@ -216,6 +217,7 @@ def _render_model(model: ModelReport) -> ReportModelJson:
         "cost_per_1000_items_usd": render_statistic(operations.cost_per_1000),
         "queued_ms": _render_duration(operations.queued),
         "ttft_ms": _render_duration(operations.ttft),
+        "tpot_ms": _render_duration(operations.tpot),
         "call_ms": _render_duration(operations.call),
         "total_ms": _render_duration(operations.total),
         "tokens_per_second": operations.tokens_per_second,

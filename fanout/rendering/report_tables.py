@@ -122,10 +122,11 @@ def table_repeats(metric: MetricJson) -> ReportTable:
 
 
 def table_models(report: ReportJson) -> ReportTable:
-    """Return each model's calls, cost and times; without the time to first token where no model has one."""
-    times: list[tuple[str, Literal["ttft_ms", "call_ms", "total_ms"]]] = [("attempt", "call_ms"), ("total", "total_ms")]
+    """Return each model's calls, cost and times; without those of streams where no answer was streamed."""
+    times: list[tuple[str, Literal["ttft_ms", "tpot_ms", "call_ms", "total_ms"]]] = []
     if any(model["ttft_ms"]["n"] for model in report["models"]):
-        times.insert(0, ("ttft", "ttft_ms"))
+        times = [("ttft", "ttft_ms"), ("tpot", "tpot_ms")]
+    times += [("attempt", "call_ms"), ("total", "total_ms")]
     columns: dict[str, Kind] = {
         "model": "text",
         "attempted": "count",

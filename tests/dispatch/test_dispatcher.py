@@ -223,6 +223,22 @@ async def test_attempt_makes_one_attempt_only(upstream: Upstream, tmp_path: Path
     assert opened.events == [outcome, refused]
 
 
+async def test_a_streamed_attempt_gives_the_whole_answer_and_the_time_of_its_first_token(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    async with open_observed_dispatcher(upstream.url, tmp_path) as opened:
+        (call,) = opened.plan("up/chunks-300-gap-0.0001")
+        whole = await opened.dispatcher.attempt(call, deadline_s=5)
+        streamed = await opened.dispatcher.attempt(call, deadline_s=5, stream=True)
+
+    assert read_text(streamed) == read_text(whole)
+    assert expect_completion(streamed).usage == expect_completion(whole).usage
+    assert whole.timing.first_token_s is None
+    assert streamed.timing.first_token_s
+    assert streamed.timing.call_s
+    assert streamed.timing.first_token_s < streamed.timing.call_s
+
+
 async def test_batch_attempts_wait_behind_interactive_calls(upstream: Upstream, tmp_path: Path) -> None:
     async with open_observed_dispatcher(upstream.url, tmp_path, concurrency=1) as opened:
         first, batch, interactive = opened.plan("up/sleep-0.1", "up/say-batch", "up/say-interactive")

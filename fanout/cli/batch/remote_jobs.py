@@ -236,7 +236,10 @@ class RemoteJobs:
 
 def _to_job_body(spec: JobSpec) -> JsonObject:
     """Return the body of `POST /v1/jobs` without its rows."""
-    names = ("repeats", "template", "system", "parameters", "cache", "scorers", "failed", "name", "metadata", "self_fusions")
+    names = (
+        *("repeats", "template", "system", "parameters", "stream", "cache", "self_fusions"),
+        *("scorers", "failed", "name", "metadata"),
+    )
     body = {name: value for name in names if (value := getattr(spec, name)) not in (None, {}, ())}
     models = [row["model"] for row in spec.models]
     if spec.until_decided:  # the server draws an order of its own

@@ -10,7 +10,7 @@ import numpy as np
 
 from fanout.evaluate.report.measures import ModelMeasures
 from fanout.evaluate.statistics.estimates import Estimate, Floats
-from fanout.evaluate.statistics.latency import compare_latency, percentiles
+from fanout.evaluate.statistics.latency import compare_latency, percentiles, time_per_token
 from fanout.evaluate.statistics.means import estimate_continuous_mean
 
 BOX = (5.0, 25.0, 50.0, 75.0, 95.0)
@@ -47,6 +47,8 @@ class ModelOperations:
     queued: Duration
     """Waiting for the limits set here: never the model's own time."""
     ttft: Duration
+    tpot: Duration
+    """Time for each output token after the first, by answer."""
     call: Duration
     """The successful attempt alone."""
     total: Duration
@@ -84,6 +86,7 @@ def measure_operations(model: ModelMeasures) -> ModelOperations:
         # Of answers, as the other times are: failures often end at once, and would make a model look fast.
         queued=_measure(np.asarray(model.queued_s)[answered]),
         ttft=_measure(np.asarray(model.ttft_s)),
+        tpot=_measure(time_per_token(np.asarray(model.ttft_s), calls, tokens)),
         call=_measure(calls),
         total=_measure(np.asarray(model.total_s)),
         # Sum by sum, not the mean of rates: short answers would count as much as long ones.

@@ -231,7 +231,7 @@ def _list_notes(
     if not metrics and not preferences:
         yield "no scores: declare scorers in the job, or apply them with `fanout evaluate score`"
     if not any(model.operations.ttft.n for model in models):
-        yield "time to first token: not measured, because answers of a job are not streamed"
+        yield "time to first token: not measured, because the job did not stream its answers (`--stream`, `stream` over HTTP)"
     if reused := sum(model.operations.reused for model in models):
         yield f"{reused:,} answers came from other jobs: they cost nothing here, and their times are those of then"
 

@@ -19,7 +19,12 @@ MAX_AGREEMENTS = 6
 """Pairs drawn score against score; of more models, those of the best ones."""
 MAX_DRAWN = 40
 """Rows of a figure; the table has all of them."""
-TIMES: Mapping[str, str] = {"ttft_ms": "Time to first token", "call_ms": "Time of the attempt", "total_ms": "Total time"}
+TIMES: Mapping[str, str] = {
+    "ttft_ms": "Time to first token",
+    "tpot_ms": "Time for each token after the first",
+    "call_ms": "Time of the attempt",
+    "total_ms": "Total time",
+}
 Tones = Mapping[str, str]
 
 

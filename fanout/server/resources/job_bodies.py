@@ -168,6 +168,8 @@ class JobBody(JobChanges):
     """A parameter that a model does not support fails its call instead of being ignored or adjusted."""
     self_fusions: bool = False
     """Fuses every fusion's members with themselves, too, each: its report then compares it with that of its best member."""
+    stream: bool = False
+    """Providers stream the answers, so that results and report have the time to first token."""
     cache: bool = False
     """Answers that other jobs received to the same requests are reused."""
     scorers: ScorerList | None = None
@@ -214,6 +216,7 @@ class JobBody(JobChanges):
             deadline=self.deadline,
             attempts=self.attempts,
             concurrency=self.concurrency,
+            stream=self.stream,
             cache=self.cache,
             self_fusions=self.self_fusions,
             scorers=tuple(scorers),

@@ -108,13 +108,10 @@ def test_percentiles_are_interpolated() -> None:
     assert found == pytest.approx({50: 50.5, 90: 90.1, 95: 95.05, 99: 99.01})
 
 
-def test_a_streams_time_has_its_published_parts() -> None:
-    timing = latency.measure_stream([100, 150, 210], 3)
+def test_each_token_after_the_first_has_the_published_time() -> None:
+    ttft, e2e, tokens = np.array([[100, 210, 3], [100, 210, 1], [100, 210, 0], [np.nan, 210, 3], [100, 210, np.nan]]).T
 
-    assert (timing.ttft, timing.e2e, timing.tpot, timing.itl) == (100, 210, 55, (50, 60))
-    assert latency.measure_stream([100], 1).tpot is None
-    with pytest.raises(ValueError, match="no chunk arrived"):
-        latency.measure_stream([], 0)
+    assert latency.time_per_token(ttft, e2e, tokens) == pytest.approx([55, *[np.nan] * 4], nan_ok=True)
 
 
 def test_a_uniform_prior_changes_the_mixture_e_value() -> None:

@@ -110,7 +110,13 @@ def test_every_figure_has_its_table_and_every_table_its_csv() -> None:
         *("good − other", "good − poor", "other − poor"),
         *("Score", "Rank", "Paired differences", "Score by repeat", "Score against score", "Ratings", "Win rates", "Agreement"),
         "helpful, corrected by people&#x27;s labels",
-        *("Cost against exact", "Time to first token", "Time of the attempt", "Total time"),
+        *(
+            "Cost against exact",
+            "Time to first token",
+            "Time for each token after the first",
+            "Time of the attempt",
+            "Total time",
+        ),
     ]
     assert all(figure.count("<svg") >= 1 and figure.count("<table>") == 1 for figure in figures)
     assert [int(number) for number in re.findall(r'data-csv="(\d+)"', document)] == list(range(len(files)))

@@ -81,7 +81,7 @@ async def test_the_file_is_accessible_and_fits_every_width(
         assert await visitor.check_accessibility() == []
         assert await visitor.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         shown = await visitor.page.eval_on_selector_all("svg", "all => all.filter(one => one.checkVisibility()).length")
-        assert shown == 18  # sixteen figures, of which one has three drawings
+        assert shown == 19  # seventeen figures, of which one has three drawings
         await visitor.page.click(".open")
         await visitor.page.wait_for_selector("dialog[open] article")
         assert await visitor.check_accessibility() == []

@@ -9,6 +9,7 @@ from fanout.rendering.report import ReportJson
 from tests.support.batches import create_job, read_answer, wait_for_state
 from tests.support.server import Server
 from tests.support.shapes import check_shape
+from tests.support.upstream.server import Upstream
 
 
 async def test_a_job_is_reported_with_its_scores_failures_and_costs(any_store_server: Server) -> None:
@@ -33,6 +34,33 @@ async def test_a_job_is_reported_with_its_scores_failures_and_costs(any_store_se
     assert any("20 calls failed" in note for note in report["notes"])
     status, clustered = await read_answer(session.get(f"/v1/jobs/{job['id']}/report", params={"cluster": "topic"}))
     assert (status, clustered["clusters"], clustered["cluster_column"]) == (200, 4, "topic")
+
+
+async def test_a_job_that_streams_has_the_times_of_first_and_further_tokens(store_server: Server, upstream: Upstream) -> None:
+    session = store_server.session
+    scorers = [{"type": "latency", "until": "first_token", "name": "start"}]
+    models = ["up/chunks-8-gap-0.01", "up/fail-1-then-ok"]
+    reports = []
+    for stream in (True, False):
+        job = await create_job(session, ["p0", "p1"], models, stream=stream, scorers=scorers)
+        await wait_for_state(session, f"/v1/jobs/{job['id']}")
+        _, page = await read_answer(session.get(f"/v1/jobs/{job['id']}/results"))
+        _, report = await read_answer(session.get(f"/v1/jobs/{job['id']}/report"))
+        check_shape(report, ReportJson)
+        reports.append(report)
+        assert job["stream"] is stream
+        assert [result["error_kind"] for result in page["data"]] == [None] * 4
+        assert [result["ttft_ms"] is not None for result in page["data"]] == [stream] * 4
+        assert [result["scores"]["start"]["value"] is not None for result in page["data"]] == [stream] * 4
+    streamed, whole = ({model["model"]: model for model in report["models"]} for report in reports)
+
+    assert {request.body.get("stream", False) for request in upstream.requests} == {True, False}
+    chunked = streamed[models[0]]
+    assert chunked["ttft_ms"]["n"] == chunked["tpot_ms"]["n"] == 2
+    assert 0 < chunked["ttft_ms"]["p50"] < chunked["call_ms"]["p50"]
+    assert [model["ttft_ms"]["n"] for model in whole.values()] == [0, 0]
+    notes = [[note for note in report["notes"] if note.startswith("time to first token: not measured")] for report in reports]
+    assert [len(found) for found in notes] == [0, 1]
 
 
 async def test_the_report_comes_as_a_page_a_table_or_markdown_as_its_reader_likes_best(any_store_server: Server) -> None:

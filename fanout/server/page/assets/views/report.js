@@ -148,7 +148,7 @@ export function Report({ id }) {
     ${data.preferences.map((one) => html`<${Preferences} key=${one.source} one=${one} file=${id} />`)}
     ${data.judges.length > 0 && html`<${DataTable} title="Judges: how far they can be trusted" file="${id}-judges" columns=${JUDGE_COLUMNS} rows=${data.judges} />`}
     <section class="metric"><h2>Times</h2>
-      ${data.models.some((model) => model.ttft_ms.n) && html`<${Times} models=${data.models} name="ttft_ms" title="Time to first token" file=${id} />`}
+      ${data.models.some((model) => model.ttft_ms.n) && html`<${Times} models=${data.models} name="ttft_ms" title="Time to first token" file=${id} /><${Times} models=${data.models} name="tpot_ms" title="Time for each token after the first" file=${id} />`}
       <${Times} models=${data.models} name="total_ms" title="Time of the whole answer" file=${id} /></section>
     <section class="metric"><h2>Cost</h2>
       <${IntervalPlot} title="Cost of 1,000 rows" rows=${data.models.map((model) => toRow(model.model, model.cost_per_1000_items_usd))} format=${cost} />
