@@ -144,7 +144,8 @@ def _import(
             echo(to_single_line(f"not taken: {what} ({count:,} samples)"), err=True)
         models = len({sample.model for sample in imported.samples})
         items = len({sample.item for sample in imported.samples})
-        echo(f"{job_id}: {models:,} models, {items:,} items; `fanout report {job_id}` compares them")
+        command = location.format_command("report", job_id)
+        echo(f"{job_id}: {models:,} model{'' if models == 1 else 's'}, {items:,} items; `{command}` compares them")
         return ALL_ANSWERED
 
     run_with_jobs(work, location)

@@ -179,7 +179,7 @@ async def _compare(jobs: JobBackend, spec: JobSpec, source: JobInput, location: 
         verdicts.append(verdict)
         _print(console, report, old, candidate, gates, verdict)
     print_line(console, "")
-    print_line(console, f"`fanout report {job['id']}` has every figure, and the methods")
+    print_line(console, f"`{location.format_command('report', job['id'])}` has every figure, and the methods")
     sys.stdout.flush()
     return EXIT_CODES[min(verdicts, key=ORDER.index)]
 

@@ -83,6 +83,7 @@ def table_pairs(metric: MetricJson) -> ReportTable:
         "high": "score",
         "p": "p",
         "p (Holm)": "p",
+        "smallest p": "p",
         "A better": "count",
         "equal": "count",
         "B better": "count",
@@ -95,7 +96,7 @@ def table_pairs(metric: MetricJson) -> ReportTable:
             pair["a"],
             pair["b"],
             *(pair["difference"]["value"], pair["difference"]["low"], pair["difference"]["high"]),
-            *(pair["p_value"], pair["p_adjusted"]),
+            *(pair["p_value"], pair["p_adjusted"], pair["smallest_p"]),
             *(pair["wins"], pair["ties"], pair["losses"]),
             *(pair["difference"]["n"], dropped),
         )

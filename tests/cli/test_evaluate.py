@@ -125,6 +125,7 @@ async def test_pairs_are_labelled_blind_with_one_key_each_here_and_through_a_ser
     assert "up/say" not in first.out + rest.out + scores.out
     assert "2 votes; `fanout report job_" in first.out
     assert "no pair of answers to the same prompt is left that this rater has not had\n2 votes" in rest.out
+    assert f" --server {address} --config {workspace.config}` shows what they say" in rest.out, "the command finds the job"
     (votes,) = report["preferences"]
     assert (votes["n"], votes["pairs"][0]["ties"], votes["pairs"][0]["both_bad"]) == (4, 3, 2)
     assert [metric["name"] for metric in report["metrics"]] == ["people"]

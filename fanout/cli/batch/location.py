@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import shlex
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -33,6 +34,10 @@ class JobsLocation:
         """Options that name this place to another command."""
         options = {"--server": self.server, "--config": self.config_file, "--env-file": self.env_file}
         return [text for name, value in options.items() if value is not None for text in (name, str(value))]
+
+    def format_command(self, *words: str) -> str:
+        """Return a command of `fanout` at this place, as it is typed."""
+        return shlex.join(["fanout", *words, *self.options])
 
 
 def with_location(command: Callable[..., None]) -> Callable[..., None]:

@@ -79,7 +79,7 @@ def judge(location: JobsLocation, job: str, pairs: bool, **options: str | float 
         if found["state"] != "done":
             raise click.ClickException(f"{found['id']} is {found['state']}: a job is judged when it is done")
         code = await run_judges(jobs, found, [declared], location)
-        echo(f"judged; `fanout report {found['id']}` shows the verdicts")
+        echo(f"judged; `{location.format_command('report', found['id'])}` shows the verdicts")
         return code
 
     run_with_jobs(work, location)

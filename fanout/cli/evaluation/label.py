@@ -60,7 +60,8 @@ def label(location: JobsLocation, job: str, is_score: bool, rater: str | None) -
             # Counted once it is stored, so that the line at the end is true after an interruption, too.
             votes[key] += 1
         total = votes.total()
-        print_line(console, f"{total} vote{'' if total == 1 else 's'}; `fanout report {found['id']}` shows what they say")
+        command = location.format_command("report", found["id"])
+        print_line(console, f"{total} vote{'' if total == 1 else 's'}; `{command}` shows what they say")
         return ALL_ANSWERED
 
     run_with_jobs(work, location)

@@ -14,6 +14,7 @@ from fanout.evaluate.report.measures import JudgeMeasures
 from fanout.evaluate.report.metrics import MetricReport, compare_models
 from fanout.evaluate.report.report import Report, build_report
 from fanout.rendering.report import ReportJson, render_report
+from fanout.rendering.report_tables import table_pairs
 from tests.support.builders.measures import ABSENT, COST, EXACT, FAILED, build_measures
 from tests.support.shapes import check_shape
 
@@ -184,6 +185,8 @@ def test_with_few_discordant_items_the_smallest_possible_p_value_is_stated() -> 
 
     assert report.metrics[0].pairs[0].test.smallest_p == 0.25
     assert "exact: so few items differ that no p-value below 0.25 could be reached for some pair" in report.notes
+    table = table_pairs(render_report(report)["metrics"][0])
+    assert dict(zip(table.columns, table.rows[0], strict=True))["smallest p"] == 0.25
 
 
 def test_over_the_tests_of_several_scorers_chance_is_counted_once_more() -> None:
