@@ -30,7 +30,7 @@ from fanout.core.usage import Cost, Usage
 from fanout.dispatch import no_tokens, pricing, retries
 from fanout.dispatch.in_flight import (
     CANCELLED,
-    SINK,
+    DISCARDED,
     STOPPED,
     CallTask,
     Inbox,
@@ -101,7 +101,7 @@ class Dispatcher:
             deadline_s: from now.
             stream: whether the provider streams the answer, so that its first token has a time.
         """
-        running = InFlightCall(call, time.monotonic() + deadline_s, Priority.BATCH, SINK if stream else None)
+        running = InFlightCall(call, time.monotonic() + deadline_s, Priority.BATCH, DISCARDED if stream else None)
         task = asyncio.current_task()
         assert task
         self._running[running] = task

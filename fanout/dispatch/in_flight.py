@@ -124,14 +124,14 @@ class Inbox:
                 running.room = None
 
 
-class Sink(Inbox):
+class DiscardingInbox(Inbox):
     """An inbox that keeps nothing, for a stream of which only the times and the whole answer at its end are wanted."""
 
     async def deliver(self, running: InFlightCall, delta: Delta) -> None:
         """Drop a piece."""
 
 
-SINK = Sink()
+DISCARDED = DiscardingInbox()
 
 
 class Race:

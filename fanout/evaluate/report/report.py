@@ -202,8 +202,8 @@ def _list_notes(
         )
     if job.spec.until_decided:
         yield (
-            "the job stops as soon as it is decided: that verdict holds at whichever moment, for all items of which these are a "
-            "random sample; means, intervals and p-values of what it had run by then are those of a fixed plan, and too sure"
+            "the job stops as soon as it is decided: that verdict holds at whichever moment, for all items of which these are "
+            "a random sample; means, intervals and p-values of what it had run by then are those of a fixed plan, and too sure"
         )
     failures: Counter[str] = Counter()
     for model in models:
