@@ -95,11 +95,7 @@ class Dispatcher:
         """Make one attempt for a job, with batch priority: all interactive calls go first. The caller decides about retries.
 
         It is made in the caller's task, which must await nothing else meanwhile: a task for each took 10 µs of a unit's 230.
-
-        Args:
-            call: the call.
-            deadline_s: from now.
-            stream: whether the provider streams the answer, so that its first token has a time.
+        With `stream`, the provider streams its answer, so that the first token has a time.
         """
         running = InFlightCall(call, time.monotonic() + deadline_s, Priority.BATCH, DISCARDED if stream else None)
         task = asyncio.current_task()
@@ -172,10 +168,7 @@ class Dispatcher:
         self.cancel(lambda _: True, STOPPED)
 
     def cancel(self, matches: Callable[[Call], bool], failure: Failure, *, waiting_only: bool = False) -> list[Call]:
-        """End the matching calls, which get `failure`, and return them.
-
-        With `waiting_only`, end only those that still wait for their account's limits: they are never sent.
-        """
+        """End the matching calls, which get `failure`, and return them; `waiting_only`: those that are not sent yet."""
         found = []
         for running, task in self._list_unfinished():
             # An attempt is counted before it is sent: a call that may cost money does not only wait.

@@ -294,8 +294,7 @@ def _refuse_bad_rows(error: RequestError) -> None:
         place, _, field = fault.path.partition(": ")
         rows.append((place.removeprefix("line "), to_single_line(field), to_single_line(fault.message)))
     print_table(SafeConsole(stderr=True), ("line", "field", "what is wrong"), rows, right=("line",))
-    # Rows, not faults: a row may have several.
-    bad = len({fault.path.partition(":")[0] for fault in placed})
+    bad = len({fault.path.partition(":")[0] for fault in placed})  # rows, not faults: a row may have several
     more = f"; {len(placed) - MAX_SHOWN_FAULTS} more faults" if len(placed) > MAX_SHOWN_FAULTS else ""
     others = "".join(f"; {fault}" for fault in error.faults if fault not in placed)
     raise click.ClickException(f"{bad} bad row{'' if bad == 1 else 's'}{more}{others}; nothing was sent")
