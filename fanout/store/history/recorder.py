@@ -104,8 +104,13 @@ class History:
                 log.error("history.overflowed", database=self._database.name, waiting=len(self._pending))
             self._dropped += 1
             return
-        self._bytes += size
-        self._pending[record.number] = _Pending(record.number, record.id, size, record)
+        pending = _Pending(record.number, record.id, size, record)
+        if size <= THREAD_BYTES:
+            # At once, while all that it is made of is still in the processor's caches: a moment later it takes several times
+            # as long, and the answers would be kept for as long.
+            self._keep_rows(pending, to_rows(record, full=self.mode == "full"))
+        self._bytes += pending.size_bytes
+        self._pending[record.number] = pending
         self._writer.notify()
 
     def _make_room(self, size_bytes: int) -> None:
@@ -161,20 +166,20 @@ class History:
     async def _prepare(self, pending: _Pending) -> ComparisonRows:
         if pending.rows is not None:
             return pending.rows
-        record, full = pending.record, self.mode == "full"
+        record = pending.record
         assert record is not None
-        if pending.size_bytes > THREAD_BYTES:
-            rows = await run_in_thread("records", to_rows, record, full=full)
-        else:
-            rows = to_rows(record, full=full)
+        rows = await run_in_thread("records", to_rows, record, full=self.mode == "full")
         if pending.rows is None:  # else a reader has prepared it meanwhile
-            pending.rows, pending.record = rows, None
-            if not full:  # without its texts it is small: others may wait in the memory that was counted for them
-                size = 1024 * len(rows.answers)
-                if pending.number in self._pending:
-                    self._bytes -= pending.size_bytes - size
-                pending.size_bytes = size
-        return pending.rows
+            size = pending.size_bytes
+            self._keep_rows(pending, rows)
+            if pending.number in self._pending:
+                self._bytes += pending.size_bytes - size
+        return pending.rows or rows
+
+    def _keep_rows(self, pending: _Pending, rows: ComparisonRows) -> None:
+        pending.rows, pending.record = rows, None
+        if self.mode != "full":  # without its texts it is small: others may wait in the memory that was counted for them
+            pending.size_bytes = 1024 * len(rows.answers)
 
     def _write(self, connection: Connection, some: Sequence[ComparisonRows]) -> None:
         texts = {digest: (digest, text, one.day) for one in some for digest, text in one.texts.items()}
