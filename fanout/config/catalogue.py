@@ -8,7 +8,7 @@ from datetime import date
 
 from fanout.config.providers_file import ModelRow
 from fanout.config.settings import ProviderSettings, Settings
-from fanout.core.schema import Failure, Kind
+from fanout.core.schema import Failure, Kind, Target
 from fanout.core.suggestions import did_you_mean, find_near
 
 
@@ -56,12 +56,16 @@ class Catalogue:
         """Entries named like a `<provider>/<id>`; a user's own file may put another model there, or give it a price."""
         self._spellings = (*settings.models, *aliases, *settings.sets)
         self._entries = {spelling.lower(): spelling for spelling in (*settings.models, *aliases)}
+        self._targets: dict[str, tuple[Model, Target]] = {}
+        """Those of the entries that have been called by their own name, as nearly all are: a call finds its model twice."""
 
     def __iter__(self) -> Iterator[Model]:
         return iter(self._models.values())
 
     def find(self, name: str) -> Model | None:
         """Return the model of a name: `<provider>/<id>` literally, else an entry or alias, case aside; none of a set's."""
+        if known := self._targets.get(name):
+            return known[0]
         if name.lower() in self._sets:
             return None
         # Literal names come before aliases, except where an entry has just that name: as spelt, for ids have a case.
@@ -72,6 +76,17 @@ class Catalogue:
         return self._by_id.get(literal) or Model(
             name=name, provider=provider, id=upstream_id, kind=self._providers[provider].row.default_kind, row=None
         )
+
+    def make_target(self, model: Model, name: str, label: str) -> Target:
+        """Return the target of a call to the model that `find` gives for a name."""
+        known = self._targets.get(name)
+        if known and label == name:
+            return known[1]
+        group = model.row.limit_group if model.row else None
+        target = Target(label, name, model.provider, model.id, model.kind, limit_group=group, listed_as=self.spell(name))
+        if label == name == model.name and model.row is not None:  # no other spelling, of which callers choose any number
+            self._targets[name] = (model, target)
+        return target
 
     def _split_literal(self, name: str) -> tuple[str, str] | None:
         provider, _, upstream_id = name.partition("/")

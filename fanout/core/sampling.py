@@ -7,7 +7,7 @@ Bodies that take some of them are made of `Sampling` by `core.sampling_fields`, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from operator import attrgetter
 from typing import Annotated, Any, get_args, get_type_hints
 
@@ -17,6 +17,7 @@ from typing_extensions import Doc, TypedDict
 
 from fanout.core.json_text import JsonObject
 from fanout.core.long_lists import IN_STEPS
+from fanout.core.value_type import value_type
 
 INT64 = 2**63
 """Bound of the integers that every server can parse."""
@@ -61,7 +62,7 @@ _BiasDict = Annotated[dict[str, Bias], IN_STEPS, at_most(2048, "tokens")]
 Biases = Annotated[Mapping[str, float], GetPydanticSchema(lambda _, handler: handler(_BiasDict))]
 
 
-@dataclass(frozen=True, slots=True)
+@value_type(frozen=True, slots=True)
 class Sampling:
     """Every sampling parameter of the contracts, in the widest range of any; `None`: the caller did not set it."""
 
@@ -112,7 +113,10 @@ class Sampling:
 
     def as_dict(self) -> JsonObject:
         """Return the parameters that the caller set, by name."""
-        return {name: value for name, value in zip(SAMPLING_NAMES, _READ_ALL(self), strict=True) if value is not None}
+        values = _READ_ALL(self)
+        if values == _NONE_SET:  # half of all requests, once for each of their models
+            return {}
+        return {name: value for name, value in zip(SAMPLING_NAMES, values, strict=True) if value is not None}
 
 
 class SamplingOptions(TypedDict, total=False):
@@ -138,6 +142,7 @@ class SamplingOptions(TypedDict, total=False):
 
 SAMPLING_NAMES = tuple(item.name for item in fields(Sampling))
 _READ_ALL = attrgetter(*SAMPLING_NAMES)
+_NONE_SET = (None,) * len(SAMPLING_NAMES)
 _ANNOTATIONS: Mapping[str, Any] = get_type_hints(Sampling, include_extras=True)
 _TYPES = {name: get_args(annotation)[0] for name, annotation in _ANNOTATIONS.items()}
 _FIELDS: Mapping[str, FieldInfo] = {name: annotation.__metadata__[-1] for name, annotation in _ANNOTATIONS.items()}

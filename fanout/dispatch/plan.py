@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import date
 
 from fanout.config.catalogue import Catalogue, Model
@@ -29,7 +29,7 @@ TOKEN_ID_ADAPTERS = frozenset({"ngram", "openai"})
 """Adapters whose text models take a prompt as token ids."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_type(frozen=True, slots=True)
 class Request:
     """A caller's request, whatever its dialect. It has `prompts`, `messages` or `inputs`."""
 
@@ -142,9 +142,7 @@ class _ResolvedEntry:
         if model is None:
             target, refusal = Target(label, entry.model, None, None), catalogue.refuse_unknown(entry.model)
         else:
-            group = model.row.limit_group if model.row else None
-            listed_as = catalogue.spell(entry.model)
-            target = Target(label, entry.model, model.provider, model.id, model.kind, limit_group=group, listed_as=listed_as)
+            target = catalogue.make_target(model, entry.model, label)
             refusal = catalogue.refuse_after_shutdown(model, today) or _find_refusal(model, catalogue, request, earlier)
         if entry.fusion is None:
             resolved = cls(target, sampling, defaults, passthrough, earlier, samples, refusal, credential)

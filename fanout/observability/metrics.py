@@ -53,11 +53,11 @@ class _Metric:
 
     def add(self, labels: Labels, value: float = 1.0) -> None:
         """Add to a counter."""
-        self._find_series(labels)[0] += value
+        (self.series.get(labels) or self._start_series(labels))[0] += value
 
     def observe(self, labels: Labels, value: float) -> None:
         """Count a value in its bucket."""
-        series = self._find_series(labels)
+        series = self.series.get(labels) or self._start_series(labels)
         series[bisect_left(self.buckets, value)] += 1
         series[-1] += value
 
@@ -82,13 +82,10 @@ class _Metric:
 
     def start(self, labels: Labels) -> None:
         """Show a series before anything is counted in it."""
-        self._find_series(labels)
+        self._start_series(labels)
 
-    def _find_series(self, labels: Labels) -> list[float]:
-        series = self.series.get(labels)
-        if series is None:
-            series = self.series[labels] = [0.0] * (len(self.buckets) + 2 if self.buckets else 1)
-        return series
+    def _start_series(self, labels: Labels) -> list[float]:
+        return self.series.setdefault(labels, [0.0] * (len(self.buckets) + 2 if self.buckets else 1))
 
 
 def _gauge(name: str, text: str, labels: Labels, values: Mapping[Labels, float]) -> _Metric:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -28,6 +29,9 @@ STEP_RATIO = 1.15
 """Steps of the scale: a quantile is at most 7 % off."""
 LAST_STEP = 120
 """Five hours: longer calls are counted with it."""
+
+_STEP_STARTS_S = tuple(STEP_RATIO**step / 1e3 for step in range(LAST_STEP))
+"""Where each step but the first begins."""
 
 Figure = Literal["answer", "first_token", "wait", "rate_limit"]
 """Attempts that were answered, their first content, waits for limits; attempts that were refused for a limit, and repeated."""
@@ -60,8 +64,7 @@ class CallCount:
 
 def find_step(seconds: float) -> int:
     """Return the step of a duration; 0 is under a millisecond."""
-    ms = seconds * 1e3
-    return 0 if ms < 1 else min(int(math.log(ms) / math.log(STEP_RATIO)) + 1, LAST_STEP)
+    return bisect_right(_STEP_STARTS_S, seconds)
 
 
 def find_quantile(steps: Mapping[int, int], share: float) -> float | None:

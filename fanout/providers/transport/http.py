@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import ClassVar
@@ -142,15 +142,15 @@ class HttpProvider(ConfiguredProvider, ABC):
             on_headers(response.headers)
         return response
 
-    async def _send(self, request: HttpRequest) -> Response:
+    def _send(self, request: HttpRequest) -> Awaitable[Response]:
         body = request.body
         if self._own_client is not None and isinstance(body, bytes) and len(body) <= MAX_BODY_BYTES:
             is_shared = request.headers is self._shared_headers
             prepared = self._own_client.prepare(request.url, request.headers, is_shared=is_shared)
             if prepared is not None:
-                return await self._own_client.post(prepared, body)
+                return self._own_client.post(prepared, body)
         # Redirects are not followed: the key would go to another host.
-        return await self._session.post(
+        return self._session.post(
             request.url,
             data=body if isinstance(body, bytes) else PiecewisePayload(body),
             headers=request.headers,
@@ -180,7 +180,7 @@ class HttpProvider(ConfiguredProvider, ABC):
             with self._named_errors:
                 most, is_known = min(max_bytes, MAX_INLINE_PARSE_BYTES), hdrs.CONTENT_ENCODING not in response.headers
                 # All at once where the size is known: answers that grow side by side could wait for each other's rest for ever.
-                if length is not None and length <= max_bytes and is_known:
+                if length is not None and length <= max_bytes and is_known and not held.grow_now(length):
                     await held.grow(length)
                 if not head and length is not None and length <= most and is_known:
                     # Nearly every body has come with its head, and needs no turn of the event loop.
