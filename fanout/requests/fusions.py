@@ -63,7 +63,7 @@ MemberCount = Field(min_length=1, max_length=MAX_MEMBERS)
 class FusionFields(BoundedObject):
     """One answer made of the answers of several models."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     of: Any
     """Members: 2 to 16 models with sets written out. An object gives one parameters of its own."""
@@ -77,8 +77,6 @@ class FusibleEntry(BoundedObject):
     """An entry of `model` written out: a model, or a fusion."""
 
     form = "a model's name, or a JSON object with `model` or `fusion`, and parameters of its own"
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     fusion: Any = None
     """One answer made of the answers of several models; instead of `model`."""

@@ -20,11 +20,13 @@ from sqlalchemy import (
     Table,
     UniqueConstraint,
 )
-from sqlalchemy.sql.expression import text
+from sqlalchemy.sql.expression import TextClause, text
 
 from fanout.store.engine.text_columns import StorableText
 
 metadata = MetaData()
+PARTIAL_INDEXES: dict[str, TextClause] = {}
+"""Conditions by the index's name. Not options of the index yet: for these SQLAlchemy imports every dialect named in one."""
 
 
 def _unit_columns() -> list[Column[int]]:
@@ -43,7 +45,8 @@ def _usage_columns() -> list[Column[int] | Column[float]]:
 
 def _partial_index(name: str, column: str, condition: str) -> Index:
     # Over some rows only: it stays small, and costs the others nothing when they are written.
-    return Index(name, column, sqlite_where=text(condition), postgresql_where=text(condition))
+    PARTIAL_INDEXES[name] = text(condition)
+    return Index(name, column)
 
 
 usage = Table(

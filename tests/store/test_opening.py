@@ -241,7 +241,10 @@ async def test_a_version_that_is_not_fanouts_is_refused(bare_location: str) -> N
     assert "its tables have version `5f3c`, which is not one of Fanout's" in await read_refusal(bare_location)
 
 
-async def test_migrations_create_the_tables_that_the_code_declares(bare_location: str) -> None:
+@pytest.mark.parametrize("way", ["created", "migrated"])
+async def test_the_tables_are_those_that_the_code_declares(way: str, bare_location: str) -> None:
+    if way == "migrated":
+        await migrate(bare_location, HEAD)
     async with open_store(bare_location):
         pass
 

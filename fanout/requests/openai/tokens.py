@@ -22,7 +22,7 @@ from fanout.requests.bodies import EntryCount, ReturnWhen, entries_schema, to_en
 class TokenizeEntry(BoundedObject):
     """One entry of `model` written out."""
 
-    model_config = ConfigDict(extra="allow", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="allow", strict=True)
 
     model: str = Field(min_length=1, max_length=256)
     """Name of a model, an alias, or `<provider>/<id>`."""
@@ -37,7 +37,7 @@ class TokenizeEntry(BoundedObject):
 class TokenizeBody(BoundedObject):
     """A request for the tokens of a prompt. Fields not named here go on to vLLM and llama.cpp as they are."""
 
-    model_config = ConfigDict(extra="allow", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="allow", strict=True)
 
     model: Annotated[list[TokenizeEntry], IN_STEPS, to_entry_list(TokenizeEntry), EntryCount, entries_schema("TokenizeEntry")]
     """A model, an object with a model and a label, or a list of either."""

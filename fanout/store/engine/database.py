@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
 from functools import wraps
@@ -11,19 +10,11 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from weakref import WeakSet
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
-    Double,
     Executable,
     Select,
-    Table,
-    bindparam,
     event,
-    func,
-    literal_column,
-    text,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -31,6 +22,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from fanout.core.errors import ConfigError, StoreClosedError, StoreError, explain_missing_extra
 from fanout.observability.logs import log
 from fanout.store.engine.connections import BEGIN_WRITE, MIGRATION_TIMEOUT_S, create_engine
+from fanout.store.engine.dialects import DialectStatements
 from fanout.store.engine.errors import describe_error
 from fanout.store.engine.file_writer import FileWriter
 from fanout.store.engine.location import MEMORY, find_file, name_database, parse_location, to_config_error
@@ -45,7 +37,6 @@ READ_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "postgresql": {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True},
 }
 WRITE_OPTIONS: Mapping[str, Mapping[str, Any]] = {"sqlite": {"begin": BEGIN_WRITE}, "postgresql": {}}
-Insert = sqlite.Insert | postgresql.Insert
 Query = Select[Any]
 Result = TypeVar("Result")
 Parameters = ParamSpec("Parameters")
@@ -53,7 +44,7 @@ Owner = TypeVar("Owner", bound="HasDatabase")
 Method = Callable[Concatenate[Owner, Parameters], Coroutine[Any, Any, Result]]
 
 
-class Database:
+class Database(DialectStatements):
     """The connections to one database, to be closed after use.
 
     Transactions and statements raise `StoreError` if the database cannot be read or written.
@@ -88,6 +79,7 @@ class Database:
         self._url = url
         self._reading = reading.execution_options(**READ_OPTIONS[self.dialect])
         self._writing = writing.execution_options(**WRITE_OPTIONS[self.dialect])
+        self.sql_dialect = writing.dialect
 
     def to_config_error(self, reason: str) -> ConfigError:
         """Return the error that says why this database cannot be used, and what may be set instead."""
@@ -201,49 +193,6 @@ class Database:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # retrieved, or asyncio complains when no caller waits for it any more
-
-    def insert(self, table: Table) -> Insert:
-        """Return an insert that can say what becomes of a row whose key exists."""
-        return sqlite.insert(table) if self.dialect == "sqlite" else postgresql.insert(table)
-
-    def insert_or_ignore(self, table: Table) -> Insert:
-        """Return an insert that leaves an existing row as it is."""
-        return self.insert(table).on_conflict_do_nothing()
-
-    def insert_or_add(self, table: Table) -> Insert:
-        """Return an insert into a table of sums: every figure is added to that of an existing row."""
-        insert = self.insert(table)
-        key = list(table.primary_key)
-        sums: dict[str, ColumnElement[Any]] = {
-            # NULL is unknown, and NULL plus a figure is NULL in SQL: then the figure that is known counts.
-            column.name: func.coalesce(column + insert.excluded[column.name], column, insert.excluded[column.name])
-            for column in table.columns
-            if column not in key
-        }
-        return insert.on_conflict_do_update(index_elements=key, set_=sums)
-
-    def insert_or_replace(self, table: Table, *, where: ColumnElement[bool]) -> Insert:
-        """Return an insert that replaces an existing row for which `where` holds, and leaves any other as it is."""
-        insert = self.insert(table)
-        key = list(table.primary_key)
-        values = {column.name: insert.excluded[column.name] for column in table.columns if column not in key}
-        return insert.on_conflict_do_update(index_elements=[*key], set_=values, where=where)
-
-    def compile_insert(self, insert: Insert) -> str:
-        """Return the SQL of an insert of whole rows, as the driver takes it."""
-        return str(insert.compile(dialect=self._writing.dialect))
-
-    def lease_clock(self) -> ColumnElement[float]:
-        """Return the seconds of a clock that all processes share, and that setting this machine's time does not change."""
-        # A file belongs to one machine (its WAL is shared memory), whose time since its start is the same for all processes.
-        if self.dialect == "sqlite":
-            return bindparam("now", callable_=time.monotonic, type_=Double, unique=True)
-        return literal_column("extract(epoch from clock_timestamp())::double precision", Double)
-
-    def lock_schema(self, connection: Connection) -> None:
-        """Let only one process at a time change the tables; SQLite has only one writer anyway."""
-        if self.dialect == "postgresql":
-            connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('fanout schema'))"))
 
     def give_up_after(self, seconds: float = CLOSE_TIMEOUT_S) -> None:
         """Fail all work that has not ended then, so that nothing waits for a database that does not answer."""

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sqlalchemy import Connection, column, inspect, select, table
+from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, String, Table, inspect, select
 
 from fanout.store.engine.database import Database
+from fanout.store.tables import PARTIAL_INDEXES, metadata
 
 HEAD = "0009"
 """The newest of `migrations/versions`. Declared here so that Alembic, 0.1 s to import, is loaded only if there is work."""
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
-VERSION_TABLE = "alembic_version"
+VERSION = Table(
+    "alembic_version",
+    MetaData(),
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+)
+"""As Alembic makes it."""
 
 
 def has_current_tables(connection: Connection, database: Database) -> bool:
@@ -25,16 +32,31 @@ def has_current_tables(connection: Connection, database: Database) -> bool:
 
 
 def upgrade(connection: Connection, database: Database) -> None:
-    """Apply the missing migrations, in the open transaction; raise `ConfigError` if the tables are not Fanout's."""
+    """Make the tables, or apply the missing migrations; raise `ConfigError` if the tables are not Fanout's."""
     database.lock_schema(connection)
-    if not has_current_tables(connection, database):  # else another process has just brought them up to date
-        _migrate(connection, database, _read_version(connection))
+    if has_current_tables(connection, database):  # another process has just brought them up to date
+        return
+    version = _read_version(connection)
+    if version is None and metadata.tables.keys().isdisjoint(inspect(connection).get_table_names()):
+        _create(connection)
+    else:
+        _migrate(connection, database, version)
+
+
+def _create(connection: Connection) -> None:
+    """Make all tables as they are declared, which takes a tenth of the time of making them by migrations."""
+    for index in (index for table in metadata.tables.values() for index in table.indexes):
+        if index.name in PARTIAL_INDEXES:
+            index.dialect_kwargs[f"{connection.dialect.name}_where"] = PARTIAL_INDEXES[str(index.name)]
+    metadata.create_all(connection, checkfirst=False)
+    VERSION.create(connection)
+    connection.execute(VERSION.insert().values(version_num=HEAD))
 
 
 def _read_version(connection: Connection) -> str | None:
-    if not inspect(connection).has_table(VERSION_TABLE):
+    if not inspect(connection).has_table(VERSION.name):
         return None
-    version: str | None = connection.scalar(select(column("version_num")).select_from(table(VERSION_TABLE)))
+    version: str | None = connection.scalar(select(VERSION.c.version_num))
     return version
 
 

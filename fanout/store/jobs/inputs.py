@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, func, literal, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, Executable, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fanout.core.errors import LeaseLostError
-from fanout.store.engine.database import Database, Insert, run_to_end
+from fanout.store.engine.database import Database, run_to_end
 from fanout.store.engine.text_columns import clean_text, place_text
 from fanout.store.jobs.leases import lock_epochs
 from fanout.store.jobs.records import InputChunk, InputItem
@@ -141,7 +141,7 @@ def take_within(measured: Iterable[tuple[Key, int]]) -> list[Key]:
     return taken
 
 
-def add_texts(connection: Connection, statement: Insert, long: Mapping[bytes, str]) -> None:
+def add_texts(connection: Connection, statement: Executable, long: Mapping[bytes, str]) -> None:
     """Add long texts by digest with an insert into `texts` that ignores those that exist."""
     if long:  # sorted, so that two processes never wait for each other's rows
         connection.execute(statement, [{"digest": digest, "text": long[digest]} for digest in sorted(long)])
