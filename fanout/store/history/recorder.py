@@ -106,8 +106,7 @@ class History:
             return
         pending = _Pending(record.number, record.id, size, record)
         if size <= THREAD_BYTES:
-            # At once, while all that it is made of is still in the processor's caches: a moment later it takes several times
-            # as long, and the answers would be kept for as long.
+            # At once, not when it is written: its answers would be kept until then, half a second of all that were given.
             self._keep_rows(pending, to_rows(record, full=self.mode == "full"))
         self._bytes += pending.size_bytes
         self._pending[record.number] = pending
