@@ -25,7 +25,7 @@ from fanout.limits.answer_memory import count_answer, is_counted
 from fanout.limits.limiter import Limiter
 from fanout.limits.queue import Permit
 from fanout.limits.registry import LimiterRegistry
-from fanout.providers import ClosedProvider, OnHeaders, PreparableProvider, Provider
+from fanout.providers import ADAPTERS, ClosedProvider, OnHeaders, PreparableProvider, Provider
 from fanout.providers.mapping.rate_headers import parse_rate_headers
 from fanout.providers.mapping.redact import hide_secrets, spell_secrets
 from fanout.providers.transport.configured import list_secrets
@@ -43,7 +43,12 @@ class Upstreams:
         keys = [key.secret for key in settings.environment.api_keys]
         self._secrets = (*spell_secrets(keys), *list_secrets(settings.providers.values()))
         self._session = session
-        self._providers = {name: providers.create(row, session) for name, row in settings.providers.items()}
+        # Forty shipped providers wait for a key that few users have: each is made at its first call, by a caller's own key.
+        self._providers = {
+            name: providers.create(row, session)
+            for name, row in settings.providers.items()
+            if not row.lacks() or row.adapter not in ADAPTERS  # a module of the user's own: at once, for it may have faults
+        }
         self._loading_prices: asyncio.Task[None] | None = None
         self._others: dict[tuple[str, Task], Provider] = {}
         """Providers of what models do beside answering, made at their first call."""
@@ -54,14 +59,20 @@ class Upstreams:
         row = self._settings.providers[name]
         # One object where one adapter does it all: the embedded models are trained once.
         if task == "answer" or providers.find_adapter(row.row, task) == providers.find_adapter(row.row, "answer"):
-            return self._providers[name]
+            return self._find(name)
         if (name, task) not in self._others:
             self._others[name, task] = providers.create(row, self._session, task)
         return self._others[name, task]
 
+    def _find(self, name: str) -> Provider:
+        provider = self._providers.get(name)
+        if provider is None:
+            provider = self._providers[name] = providers.create(self._settings.providers[name], self._session)
+        return provider
+
     def knows(self, model: Model) -> bool:
         """Return whether a provider has a model, as far as is known without a call."""
-        provider = self._providers[model.provider]
+        provider = self._find(model.provider)
         return not isinstance(provider, ClosedProvider) or provider.knows(model.id)
 
     def find_row(self, call: Call) -> ProviderSettings:
@@ -72,7 +83,7 @@ class Upstreams:
         """Prepare providers; one that cannot be prepared fails in its calls, which report the reason."""
         sent = {call.target.provider for call in calls if call.refusal is None} if calls is not None else set(self._providers)
         names = [name for name in sent if name is not None]
-        work = [provider.prepare() for name in names if isinstance(provider := self._providers[name], PreparableProvider)]
+        work = [provider.prepare() for name in names if isinstance(provider := self._find(name), PreparableProvider)]
         # A provider that cannot be prepared must not stop the others.
         await asyncio.gather(*work, return_exceptions=True)
 
