@@ -109,11 +109,12 @@ async def serve_fault(
             assert all(limiter.is_idle for limiter in server.dispatcher.limiters)
         await upstream.wait_until_closed(NOTHING_LEFT_S)
     await wait_until(lambda: asyncio.all_tasks() <= before, f"tasks are left: {asyncio.all_tasks() - before}")
+    # After the answer, and by a thread of its own.
+    await wait_until(lambda: sum('"event":"request.answered"' in line for line in log_lines) == 1, "the request has no line")
     for line in log_lines:
         assert UP_KEY not in line
         assert "127.0.0.1" not in line
         assert '"level":"error"' not in line
-    assert sum('"event":"request.answered"' in line for line in log_lines) == 1
     # asyncio warns when the upstream writes to who has left
     assert {record.message for record in caplog.records if record.levelno >= logging.WARNING} <= {UPSTREAM_WROTE_ON}
 
