@@ -170,7 +170,7 @@ async def test_a_slow_reader_slows_its_own_upstream_and_costs_bounded_memory(ups
     assert BUFFER_BYTES / 2 < held < BUFFER_BYTES + 70_000
     assert len(read_text(large)) == len(join_text(pieces, 0)) == 20_000_000
     assert (large.timing.reader_limited, small.timing.reader_limited) == (True, False)
-    assert small.timing.total_s < 0.9
+    assert small.timing.total_s < large.timing.total_s
 
 
 @pytest.mark.parametrize("model", ["thinking", "calling", "certain"])
