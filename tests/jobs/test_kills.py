@@ -14,7 +14,7 @@ from tests.support.builders.job_process import kill, start_process
 from tests.support.builders.jobs import open_jobs
 from tests.support.upstream.server import Upstream
 
-KILLS = {"sqlite": (25, 170), "postgresql": (10, 80)}
+KILLS = {"sqlite": (20, 140), "postgresql": (10, 80)}
 """How often, and the items: with two models, their fusion and two repeats six units each."""
 MODELS = ("up/sleep-0.01", "up/sleep-0.02", "fusion(up/sleep-0.01, up/sleep-0.02 by up/ok)")
 

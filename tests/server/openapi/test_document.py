@@ -217,7 +217,7 @@ def run_schemathesis(address: str, folder: Path) -> subprocess.CompletedProcess[
             operation["responses"].pop("500", None)
     (folder / "openapi.json").write_text(json.dumps(known))
     run = [sys.executable, "-m", "schemathesis.cli", "run", "openapi.json", "--url", address, "--checks", CHECKS, "--seed", "1"]
-    bounds = ["--phases", "examples,coverage,fuzzing", "--max-examples", "5", "--continue-on-failure", "--warnings", "off"]
+    bounds = ["--phases", "examples,coverage,fuzzing", "--max-examples", "4", "--continue-on-failure", "--warnings", "off"]
     # Paths of the same handler and body as another one.
     twins = ("/v2/completions", "/v3/completions", "/tokenize", "/openai/deployments/{model}/embeddings")
     aside = [*(word for path in twins for word in ("--exclude-path", path)), "--generation-database", "none"]
