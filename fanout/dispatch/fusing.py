@@ -1,4 +1,4 @@
-"""The prompt of a fusion: the question, and the answers of its members between marks that none of them can guess. Pure."""
+"""The prompt of a fusion: the question, and the answers of its members between marks that none of them can guess."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fanout.core.fusion import FusedMembers, FusionMember
+from fanout.core.long_json import STEP_BYTES
 from fanout.core.messages import Message, TextPart
 from fanout.core.query_size import measure
 from fanout.core.schema import Call, Completion, Failure, Outcome, Query
+from fanout.core.threads import run_in_thread
 from fanout.core.usage import Cost, sum_known
 
 TEMPLATE = """---
@@ -73,7 +75,7 @@ class MemberAnswer:
         return cls(call.entry, call.index, call.target.label, outcome.result, outcome.cost)
 
 
-def fuse(call: Call, ended: Sequence[MemberAnswer]) -> Call:
+async def fuse(call: Call, ended: Sequence[MemberAnswer]) -> Call:
     """Return the call of a fusion with its members' answers in its question; with a refusal if there is none to fuse."""
     fusion = call.fusion
     assert fusion is not None
@@ -91,8 +93,15 @@ def fuse(call: Call, ended: Sequence[MemberAnswer]) -> Call:
     answers = [text for text, _ in texts if text]
     if not answers:
         return replace(call, fusion=fusion, refusal=_refuse_without_answers(fusion.members, ended))
-    query = _add_answers(call.query, render_answers(answers, fusion.template))
-    return replace(call, fusion=fusion, query=query, refusal=_refuse_length(call, fusion, sum(map(len, answers)), query))
+    # Counted before anything is written: what is too long is not worth the work.
+    if (length := sum(map(len, answers))) > MAX_ANSWERS_CHARS:
+        return replace(call, fusion=fusion, refusal=_refuse_answers(length))
+    if length > STEP_BYTES:
+        block = await run_in_thread("calls", render_answers, answers, fusion.template)
+    else:
+        block = render_answers(answers, fusion.template)
+    query = _add_answers(call.query, block)
+    return replace(call, fusion=fusion, query=query, refusal=_refuse_length(call, fusion, query))
 
 
 def preview(call: Call) -> Query:
@@ -108,14 +117,21 @@ def render_answers(answers: Sequence[str], template: str | None) -> str:
     The mark is a digest of all answers, so no answer can contain it, however much its author knows of the others, and the
     same answers make the same prompt.
     """
-    mark = _digest("\0".join(answers))[:MARK_CHARS]
+    mark = _digest(*answers)[:MARK_CHARS]
     fenced = [f"--- {mark} answer {number} ---\n{text}\n--- {mark} end ---" for number, text in enumerate(answers, 1)]
     values = {"answers": "\n\n".join(fenced), "count": str(len(answers)), "mark": mark}
     return _VARIABLE.sub(lambda found: values[found[1]], TEMPLATE if template is None else template)
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode(errors="replace")).hexdigest()
+def _digest(*texts: str) -> str:
+    """Return the digest of texts, a zero between two. In pieces: to encode a long one at once holds the interpreter."""
+    whole = hashlib.sha256()
+    for number, text in enumerate(texts):
+        if number:
+            whole.update(b"\0")
+        for start in range(0, len(text), STEP_BYTES):
+            whole.update(text[start : start + STEP_BYTES].encode(errors="replace"))
+    return whole.hexdigest()
 
 
 def _read_answer(result: Completion | Failure) -> tuple[str, str | None]:
@@ -151,11 +167,13 @@ def _refuse_without_answers(members: Sequence[FusionMember], ended: Sequence[Mem
     return Failure(kind, f"none of its {len(members)} members gave an answer: {reasons}", code="no_member_answered")
 
 
-def _refuse_length(call: Call, fusion: FusedMembers, length: int, query: Query) -> Failure | None:
+def _refuse_answers(length: int) -> Failure:
+    sentence = f"its members' answers have {length:,} characters: at most {MAX_ANSWERS_CHARS:,} are fused"
+    return Failure("bad_request", sentence, code="answers_too_long")
+
+
+def _refuse_length(call: Call, fusion: FusedMembers, query: Query) -> Failure | None:
     """Return the failure of a call that cannot hold its members' answers, else what the call had before."""
-    if length > MAX_ANSWERS_CHARS:
-        sentence = f"its members' answers have {length:,} characters: at most {MAX_ANSWERS_CHARS:,} are fused"
-        return Failure("bad_request", sentence, code="answers_too_long")
     size = measure(query.messages if query.messages is not None else query.prompt or "", {}).text
     if fusion.context_tokens and size > fusion.context_tokens * MIN_TOKEN_CHARS:
         sentence = (

@@ -201,7 +201,7 @@ async def join_members(running: InFlightCall, end: End) -> None:
     """Wait until the members of a fusion have ended, and put their answers into its question."""
     members = running.members or {}
     await asyncio.wait(members)
-    running.call = fuse(running.call, [MemberAnswer.from_outcome(end(member)) for member in members.values()])
+    running.call = await fuse(running.call, [MemberAnswer.from_outcome(end(member)) for member in members.values()])
 
 
 async def relay(running: InFlightCall, pieces: AsyncGenerator[Delta | Completion]) -> Completion:

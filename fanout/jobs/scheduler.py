@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
 from fanout.core.schema import Call
+from fanout.core.threads import run_in_thread
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.dispatch.fusing import MemberAnswer, fuse
 from fanout.jobs.budget import Budget
@@ -178,8 +179,8 @@ class UnitScheduler:
             return None
         if unit.call.fusion and not unit.call.fusion.members:
             # Not when it was planned: what waits in a queue holds its question alone.
-            unit.call = fuse(unit.call, await self._read_members(unit, unit.call.fusion.of))
-            unit.cache_key = self._planner.make_cache_key(unit.call)
+            unit.call = await fuse(unit.call, await self._read_members(unit, unit.call.fusion.of))
+            unit.cache_key = await run_in_thread("calls", self._planner.make_cache_key, unit.call)
         reserved = self._budget.reserve(unit.call)
         if reserved is not None:
             return unit, reserved

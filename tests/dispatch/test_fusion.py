@@ -11,10 +11,12 @@ import pytest
 
 from fanout.core.errors import RequestError
 from fanout.core.fusion_syntax import parse_fusion, write_fusion
+from fanout.core.long_json import STEP_BYTES
 from fanout.core.sampling import Sampling
-from fanout.core.schema import Delta, Outcome
+from fanout.core.schema import Answer, Call, Choice, Completion, Delta, Outcome
+from fanout.dispatch import fusing
 from fanout.dispatch.entries import Entry, FusionEntry
-from fanout.dispatch.fusing import render_answers
+from fanout.dispatch.fusing import MAX_ANSWERS_CHARS, MemberAnswer, render_answers
 from tests.support.builders.dispatcher import (
     expect_failure,
     name_outcome,
@@ -233,6 +235,34 @@ async def test_answers_that_no_context_can_hold_are_not_sent(upstream: Upstream,
 
     assert expect_failure(fused).code == "context_length_exceeded"
     assert "(10 tokens)" in expect_failure(fused).message
+
+
+def answer_both(text: str) -> tuple[Call, list[MemberAnswer]]:
+    """Return the call of a fusion, and the answers of its two members."""
+    (call,) = (call for call in plan_calls("fusion(chat, both by text)") if call.fusion)
+    completion = Completion((Choice(Answer(text), "stop"),))
+    return call, [MemberAnswer(entry, entry, "chat", completion, None) for entry in (1, 2)]
+
+
+async def test_answers_beyond_the_bound_are_refused_before_a_prompt_is_made_of_them() -> None:
+    call, members = answer_both("x" * (MAX_ANSWERS_CHARS // 2))
+    fits = await fusing.fuse(call, members)
+    call, members = answer_both("x" * (MAX_ANSWERS_CHARS // 2 + 1))
+    fused = await fusing.fuse(call, members)
+
+    assert fits.refusal is None
+    assert fused.refusal
+    assert fused.refusal.code == "answers_too_long"
+    assert fused.query is call.query
+
+
+@pytest.mark.parametrize(("length", "ran"), [(STEP_BYTES // 2, []), (STEP_BYTES, ["loop"])])
+async def test_a_long_prompt_of_answers_is_made_in_a_thread(length: int, ran: list[str]) -> None:
+    order: list[str] = []
+    asyncio.get_running_loop().call_soon(order.append, "loop")
+    await fusing.fuse(*answer_both("x" * length))
+
+    assert order == ran
 
 
 async def test_the_deadline_covers_members_and_fusion_together(upstream: Upstream, tmp_path: Path) -> None:
