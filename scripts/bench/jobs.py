@@ -146,8 +146,15 @@ def measure_job(bench: Bench) -> list[Row]:
     errors = sum(run["errors"] for of in samples.values() for run in of)
     rest: dict[str, Any] = {"errors": errors, "rss_mb": last["rss_mb"]}
     return [
-        Row.from_samples(f"job of {units:,} units: CPU per unit", "µs", cpu_us, against="ratio", **rest),
-        Row("job: units a second", "1/s", last["calls"] / last["wall_s"], samples=samples, **rest),
+        Row.from_samples(*(f"job of {units:,} units: CPU per unit", "µs", cpu_us), against="ratio", must=2.0, aim=1.5, **rest),
+        Row(
+            *("job: units a second", "1/s", last["calls"] / last["wall_s"]),
+            must=None if bench.quick else 3_000,
+            aim=5_000,
+            is_lower_bound=True,
+            samples=samples,
+            **rest,
+        ),
         Row(
             "job: RSS at its end, over that after a tenth", "MB", last["rss_mb"], last["rss_early_mb"], against="added", **rest
         ),
