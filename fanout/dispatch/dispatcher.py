@@ -94,7 +94,7 @@ class Dispatcher:
     async def attempt(self, call: Call, *, deadline_s: float, stream: bool = False) -> Outcome:
         """Make one attempt for a job, with batch priority: all interactive calls go first. The caller decides about retries.
 
-        It is made in the caller's task, which must await nothing else meanwhile: a task for each took 10 µs of a unit's 230.
+        It is made in the caller's task, which must await nothing else meanwhile.
         With `stream`, the provider streams its answer, so that the first token has a time.
         """
         running = InFlightCall(call, time.monotonic() + deadline_s, Priority.BATCH, DISCARDED if stream else None)

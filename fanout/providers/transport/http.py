@@ -179,7 +179,7 @@ class HttpProvider(ConfiguredProvider, ABC):
         try:
             with self._named_errors:
                 most, is_known = min(max_bytes, MAX_INLINE_PARSE_BYTES), hdrs.CONTENT_ENCODING not in response.headers
-                # All at once where the size is known: answers that grow side by side could wait for each other's rest for ever.
+                # All at once where the size is known: answers that grow side by side wait for each other until they fail.
                 if length is not None and length <= max_bytes and is_known and not held.grow_now(length):
                     await held.grow(length)
                 if not head and length is not None and length <= most and is_known:

@@ -28,7 +28,10 @@ FINAL_WRITE_TIMEOUT_S = 5.0
 
 Record = TypeVar("Record")
 Write = Callable[[Connection, Sequence[Record]], Sequence[StoreError | None]]
-"""Writes records into an open transaction, in a thread; returns for each `None`, or the reason why it must not be written."""
+"""Writes records into an open transaction; returns for each `None`, or the reason why it must not be written.
+
+Of a SQLite file it runs in a thread, beside the event loop.
+"""
 
 
 class GroupCommit(Generic[Record]):
