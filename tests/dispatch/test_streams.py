@@ -159,6 +159,9 @@ async def test_a_slow_reader_slows_its_own_upstream_and_costs_bounded_memory(ups
         bursts = aiter(opened.dispatcher.stream_bursts(calls, deadline_s=10))
         pieces = list(await anext(bursts))
         await asyncio.sleep(1)  # the reader is busy
+        async with asyncio.timeout(5):
+            while len(opened.outcomes) < 1:  # the short answer has ended meanwhile
+                await asyncio.sleep(0.01)
         assert [request.ended_s is None for request in upstream.requests_for("mb-20")] == [True]
         burst = await anext(bursts)
         held = sum(len(piece.text) for piece in burst if isinstance(piece, Delta))
@@ -170,7 +173,6 @@ async def test_a_slow_reader_slows_its_own_upstream_and_costs_bounded_memory(ups
     assert BUFFER_BYTES / 2 < held < BUFFER_BYTES + 70_000
     assert len(read_text(large)) == len(join_text(pieces, 0)) == 20_000_000
     assert (large.timing.reader_limited, small.timing.reader_limited) == (True, False)
-    assert small.timing.total_s < large.timing.total_s
 
 
 @pytest.mark.parametrize("model", ["thinking", "calling", "certain"])

@@ -21,9 +21,9 @@ from fanout.core.usage import UsageTotals
 from fanout.store.engine import connections
 from fanout.store.engine.connections import LOCK_TIMEOUT_MS
 from fanout.store.engine.database import Database
-from fanout.store.engine.upgrade import HEAD, MIGRATIONS
+from fanout.store.engine.upgrade import HEAD, MIGRATIONS, VERSION
 from fanout.store.opening import MEMORY, open_store
-from fanout.store.tables import metadata
+from fanout.store.tables import PARTIAL_INDEXES, metadata
 from fanout.store.usage import UsageFilter
 from tests.support.builders.outcomes import make_answer
 from tests.support.cli import run_command, run_fanout
@@ -133,11 +133,15 @@ async def test_every_sqlite_connection_survives_a_crash_and_waits_for_other_writ
     database = Database(str(tmp_path / "a.db"))
     expected = {"journal_mode": "wal", "synchronous": 2, "busy_timeout": 2000, "foreign_keys": 1}
 
-    async with database.read_transaction() as one, database.read_transaction() as other:
-        found = [{name: await on.scalar(text(f"PRAGMA {name}")) for name in expected} for on in (one, other)]
+    def read_settings(connection: Connection) -> dict[str, object]:
+        return {name: connection.scalar(text(f"PRAGMA {name}")) for name in expected}
+
+    async with database.read_transaction() as one, database.read_transaction() as other, database.write_transaction() as third:
+        found = [await each.run_sync(read_settings) for each in (one, other, third)]
+    found.append(await database.write(read_settings))
     await database.close()
 
-    assert found == [expected, expected]
+    assert found == [expected] * 4
 
 
 async def test_a_read_transaction_keeps_seeing_what_it_saw_first(location: str) -> None:
@@ -258,6 +262,27 @@ async def test_the_tables_are_those_that_the_code_declares(way: str, bare_locati
         if database.dialect == "sqlite":
             assert "WITHOUT ROWID" in str(await connection.scalar(text("SELECT sql FROM sqlite_master WHERE name = 'usage'")))
     await database.close()
+
+
+async def test_a_new_store_has_the_indexes_that_migrations_make(bare_location: str) -> None:
+    """With their conditions, which the comparison above does not see."""
+    sql = "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'"
+    if "://" not in bare_location:
+        sql = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
+    assert await try_to_open(bare_location) == "open"
+    created = sorted(query(bare_location, sql))
+
+    def drop(connection: Connection) -> None:
+        metadata.drop_all(connection)
+        VERSION.drop(connection)
+
+    database = Database(bare_location)
+    await database.write(drop)
+    await database.close()
+    await migrate(bare_location, HEAD)
+
+    assert created == sorted(query(bare_location, sql))
+    assert sum(" WHERE " in definition for _, definition in created) == len(PARTIAL_INDEXES)
 
 
 async def test_an_old_store_is_brought_up_to_date_and_keeps_its_rows(bare_location: str) -> None:
