@@ -5,6 +5,9 @@ Applied where text leaves: the console and `echo` of the command line, the rende
 
 from __future__ import annotations
 
+import re
+
+CODE = re.compile(r"`([^`]+)`")
 # Each control character is shown as its picture. Lone surrogates cannot be encoded.
 SAFE_CHARACTERS = str.maketrans(
     {chr(code): chr(0x2400 + code) for code in range(32)}
@@ -23,6 +26,11 @@ def to_safe_text(text: str) -> str:
 def to_single_line(text: str) -> str:
     """Return foreign text as one line that cannot steer the terminal."""
     return " ".join(to_safe_text(text).split())
+
+
+def split_code(text: str) -> list[str]:
+    """Return the parts of a sentence of ours; every second one stood between backticks, and is a command or a name."""
+    return CODE.split(text)
 
 
 def to_safe_json(text: str) -> str:

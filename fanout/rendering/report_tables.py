@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Literal
 
+from fanout.core.shown_text import split_code
 from fanout.rendering.figures import Kind, ReportTable, format_band
 from fanout.rendering.fusions import table_fusions
 from fanout.rendering.judges import table_corrected, table_judges
@@ -17,7 +18,6 @@ from fanout.rendering.preferences import list_preference_tables
 from fanout.rendering.report import MetricJson, ReportJson, ReportModelJson
 from fanout.rendering.stopping import describe_expense, table_path, table_stopping
 
-CODE = re.compile(r"`([^`]+)`")
 MARKDOWN_SPECIAL = re.compile(r"([\\`*_{}\[\]|~])")
 
 
@@ -255,9 +255,9 @@ def _to_markdown_table(table: ReportTable) -> Iterator[str]:
 
 def _write_prose(text: str) -> str:
     """Return a sentence whose parts between backticks, which are commands and names, are code; nothing else is markup."""
-    parts = CODE.split(_to_line(text))
-    # A backslash escapes nothing within code.
-    return "".join(f"`{html.escape(part, quote=False)}`" if n % 2 else _escape(part) for n, part in enumerate(parts))
+    parts = split_code(_to_line(text))
+    # Within code Markdown reads neither backslashes nor entities nor tags.
+    return "".join(f"`{part}`" if n % 2 else _escape(part) for n, part in enumerate(parts))
 
 
 def escape_markdown(text: str) -> str:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import html
-import re
 
-from fanout.core.shown_text import to_safe_text
+from fanout.core.shown_text import split_code, to_safe_text
 
 # They reorder the text around them, and could make a name read as another.
 UNSAFE = {10: " ", 9: " "} | dict.fromkeys(
     map(ord, "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"), "\ufffd"
 )
-CODE = re.compile(r"`([^`]+)`")
 VOID = frozenset(("link", "meta", "circle", "line", "path", "rect"))
 Attribute = str | int | float | bool | None
 
@@ -34,7 +32,7 @@ def join(*parts: str | None) -> Markup:
 
 def write_prose(text: str) -> Markup:
     """Return a sentence whose parts between backticks, which are commands and names, are set as code."""
-    return join(*(element("code", part) if place % 2 else part for place, part in enumerate(CODE.split(text))))
+    return join(*(element("code", part) if place % 2 else part for place, part in enumerate(split_code(text))))
 
 
 def element(name: str, /, *children: str | None, **attributes: Attribute) -> Markup:

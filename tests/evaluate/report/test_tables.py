@@ -6,6 +6,8 @@ import csv
 import io
 from typing import Any
 
+from markdown_it import MarkdownIt
+
 from fanout.evaluate.report.report import build_report
 from fanout.rendering.figures import format_cell
 from fanout.rendering.report import ReportJson, render_report
@@ -47,7 +49,7 @@ def test_markdown_has_the_verdict_first_and_takes_nothing_foreign_for_markup() -
 
 def test_names_and_commands_in_a_sentence_are_code_in_markdown_and_html() -> None:
     report = make_report(HOSTILE)
-    report["notes"] = ["apply `fanout evaluate score` to a*b`", "<b>"]
+    report["notes"] = ["apply `fanout evaluate score` to a*b`", "<b>", "the job `a<img src=x>&lt;` is one"]
     lines = render_markdown(report).splitlines()
     written: list[bytes] = []
     write_document(written.append, report, ())
@@ -55,6 +57,7 @@ def test_names_and_commands_in_a_sentence_are_code_in_markdown_and_html() -> Non
 
     assert r"- apply `fanout evaluate score` to a\*b\`" in lines
     assert "- &lt;b&gt;" in lines
+    assert "<li>the job <code>a&lt;img src=x&gt;&amp;lt;</code> is one</li>" in MarkdownIt().render("\n".join(lines))
     assert [line for line in lines if line.startswith("- failures: ") and "(`failed: score_zero`, fixed" in line]
     assert "<li>apply <code>fanout evaluate score</code> to a*b`</li>" in page
     assert "(<code>failed: score_zero</code>, fixed before the run)" in page
