@@ -121,6 +121,12 @@ def find_adapter(row: ProviderRow, task: Task) -> str | None:
     return ADAPTERS.get(row.adapter, f"{row.adapter}:create")
 
 
+def import_adapters() -> None:
+    """Import all that providers are made of. Run it in a thread, else the first call of a format does it on the event loop."""
+    for place in (*ADAPTERS.values(), *EMBEDDERS.values(), *TOKENIZERS.values()):
+        import_module(place.partition(":")[0])
+
+
 def create(settings: ProviderSettings, session: aiohttp.ClientSession, task: Task = "answer") -> Provider:
     """Create the provider of one row: its adapter is one of `ADAPTERS` or the dotted name of a module outside the package.
 

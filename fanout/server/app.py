@@ -14,6 +14,7 @@ from aiohttp import HttpVersion11, web
 
 from fanout.config.settings import Settings
 from fanout.core.errors import ConfigError, Fault, ListenError
+from fanout.core.threads import run_in_thread
 from fanout.dispatch.dispatcher import open_dispatcher, raise_file_limit
 from fanout.evaluate.judging.judging import open_judging
 from fanout.evaluate.scoring.scoring import make_scorer_factory
@@ -23,6 +24,7 @@ from fanout.jobs.openai_batches import open_batch_worker
 from fanout.observability.account_health import RecentCalls
 from fanout.observability.logs import log
 from fanout.observability.metrics import Metrics
+from fanout.providers import import_adapters
 from fanout.requests.openai.batch_lines import LineRequestBuilder
 from fanout.server.connections import WAIT_LIMITS, BoundedRunner, WaitLimits, count_connections, log_accept_errors
 from fanout.server.dialects.openai.batch_files import measure_files
@@ -214,7 +216,9 @@ async def serve(settings: Settings, host: str, port: int, on_started: Callable[[
             reason = (error.strerror or str(error)).rpartition(": ")[2]
             raise ListenError(f"cannot listen on {host}:{port}: {reason}; `--port` takes another, 0 a free one") from error
         on_started(_address(runner, host))
-        app[DISPATCHER].upstreams.load_prices()  # only now: nothing of the start waits for them
+        # Only now: nothing of the start waits for them.
+        app[DISPATCHER].upstreams.load_prices()
+        await run_in_thread("setup", import_adapters)
         await stop.wait()
         stop.clear()
         app[LIFECYCLE].is_draining = True

@@ -11,6 +11,7 @@ import pytest
 
 from fanout.cli.serve import compose_greeting
 from fanout.config.settings import load_settings
+from fanout.providers import ADAPTERS, EMBEDDERS, TOKENIZERS
 from tests.support.cli import run_command
 
 ADDRESS = "http://127.0.0.1:1234"
@@ -68,8 +69,9 @@ def print_modules(address):
     os.kill(os.getpid(), signal.SIGINT)
 
 asyncio.run(app.serve(load_settings(None, None), "127.0.0.1", 0, print_modules))
+print(json.dumps(list(sys.modules)))
 """
-"""A server that writes the modules it has imported by the time it listens, and ends."""
+"""A server that writes the modules it has imported by the time it listens, ends, and writes them again."""
 
 
 async def test_a_server_listens_before_it_has_imported_what_only_some_requests_need() -> None:
@@ -79,3 +81,11 @@ async def test_a_server_listens_before_it_has_imported_what_only_some_requests_n
     imported = set(json.loads(result.out.splitlines()[0]))
     assert "fanout.server.app" in imported
     assert imported & {"alembic", "genai_prices", "jsonschema", "numpy", "pyarrow", "scipy", "yaml"} == set()
+
+
+async def test_a_running_server_has_imported_every_format_before_a_call_needs_it() -> None:
+    """Providers without a key are made at their first call, by a caller's own: no import then holds up other calls."""
+    result = await run_command([sys.executable, "-c", PRINT_MODULES], FANOUT_STORE="off")
+
+    places = (*ADAPTERS.values(), *EMBEDDERS.values(), *TOKENIZERS.values())
+    assert {place.partition(":")[0] for place in places} - set(json.loads(result.out.splitlines()[-1])) == set()
