@@ -14,6 +14,13 @@ from fanout.core.shown_text import to_safe_text
 
 FENCE = re.compile(r"^(?P<fence>`{3,}|~{3,})[^\n]*\n(?P<code>.*?)(?:^(?P=fence)[`~]*[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
 """A fenced code block; one that is not closed goes on to the end."""
+NEXT_STEPS = {
+    "auth": "`fanout check --live` tells what to do",
+    "quota": "add credit there, or ask another model",
+    "rate_limit": "try again later",
+    "server": "try again later",
+}
+"""What to do about a failure that only time or the account's owner mends, by its kind; other failures say it themselves."""
 
 
 @dataclass(slots=True)
@@ -115,8 +122,13 @@ def _format_error(choice: JsonObject) -> str:
     attempts = choice["timing"]["attempts"] if "timing" in choice else 0
     after = f" after {attempts} attempts" if attempts > 1 else ""
     status = f" {error['upstream_status']}" if error.get("upstream_status") else ""
-    wait = f"; try again in {error['retry_after_s']:.0f} s" if error.get("retry_after_s") else ""
-    return to_safe_text(f"{error['kind'].replace('_', ' ')}{status}{after}: {error['message'] or error['code']}{wait}")
+    sentence = str(error["message"] or error["code"])
+    if error.get("retry_after_s"):
+        step = f"try again in {error['retry_after_s']:.0f} s"
+    else:
+        step = "" if "try again" in sentence.lower() else NEXT_STEPS.get(error["kind"], "")
+    shown = f"{sentence.rstrip('.')}; {step}" if step else sentence
+    return to_safe_text(f"{error['kind'].replace('_', ' ')}{status}{after}: {shown}")
 
 
 def format_totals(answers: Sequence[ShownAnswer]) -> str:

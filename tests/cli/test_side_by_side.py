@@ -109,8 +109,22 @@ def test_figures_name_what_the_text_does_not_hold() -> None:
 def test_figures_of_a_failure_are_its_kind_and_message() -> None:
     tried = make_failure(upstream_status=429) | {"timing": {"attempts": 3}}
 
-    assert format_figures(make_failure()) == "rate limit: too many"
-    assert format_figures(tried) == "rate limit 429 after 3 attempts: too many"
+    assert format_figures(make_failure()) == "rate limit: too many; try again later"
+    assert format_figures(tried) == "rate limit 429 after 3 attempts: too many; try again later"
+
+
+@pytest.mark.parametrize(
+    ("kind", "message", "shown"),
+    [
+        ("auth", "`up` refused the API key.", "auth: `up` refused the API key; `fanout check --live` tells what to do"),
+        ("quota", "no credit", "quota: no credit; add credit there, or ask another model"),
+        ("server", "Overloaded.", "server: Overloaded; try again later"),
+        ("server", "Busy. Please try again soon.", "server: Busy. Please try again soon."),
+        ("bad_request", "`x` is too long.", "bad request: `x` is too long."),
+    ],
+)
+def test_a_failure_tells_what_to_do_next_once(kind: str, message: str, shown: str) -> None:
+    assert format_figures(make_failure(kind=kind, message=message)) == shown
 
 
 def test_samples_of_one_entry_are_numbered() -> None:
@@ -209,7 +223,7 @@ def test_text_in_a_pipe_is_never_wrapped() -> None:
     lines = render_answers({"m": (long, make_choice()), "f": ("", make_failure())}, is_terminal=False).splitlines()
 
     assert lines[:3] == ["== m", long, "-- 4 tokens · 1.23 s · $0.00012 · first after 20 ms · 3 tokens/s"]
-    assert lines[3:] == ["", "== f", "-- rate limit: too many"]
+    assert lines[3:] == ["", "== f", "-- rate limit: too many; try again later"]
 
 
 def test_the_live_view_shows_the_last_lines_of_each_answer_and_fits() -> None:

@@ -106,7 +106,7 @@ async def _go_on(given: GivenOptions, words: Sequence[str], content: Content) ->
     from fanout.cli.log.sources import find_past_questions, open_questions
 
     async with open_questions(given.location) as source:
-        pasts = await find_past_questions(source, given.past_id or LAST)
+        pasts = await find_past_questions(source, given.past_id or LAST, answered=True)
     parts = [past.to_question() for past in pasts]
     before = replace(
         parts[0],

@@ -16,11 +16,14 @@ from fanout.cli.options import load_settings, read_server_key
 if TYPE_CHECKING:
     from fanout.cli.ask.location import AskLocation
     from fanout.cli.client import ServerClient
+    from fanout.store.history.records import ComparisonRow
     from fanout.store.opening import Store
 
 MAX_PREFIX_MATCHES = 5
 MAX_PAGE = 100
 """Most comparisons that a server lists at once."""
+MAX_UNANSWERED = 20
+"""Questions among which the last one with an answer is looked for: a mistyped model or a missing key ends no conversation."""
 MAX_READS = 10
 """Questions that are read from it at the same time."""
 
@@ -34,8 +37,11 @@ class QuestionSource(Protocol):
     async def find_ids(self, prefix: str, limit: int) -> Sequence[str]:
         """Return some of the questions whose ids begin with a prefix."""
 
-    async def find_last_ids(self) -> Sequence[str]:
-        """Return the last question of the command line; several where each model was sent one of its own."""
+    async def find_last_ids(self, *, answered: bool = False) -> Sequence[str]:
+        """Return the last question of the command line, or the last one that a model answered.
+
+        They are several where each model was sent one of its own.
+        """
 
     async def read(self, id_: str) -> PastQuestion:
         """Return a question with its answers."""
@@ -53,17 +59,22 @@ class LocalQuestions:
     async def find_ids(self, prefix: str, limit: int) -> Sequence[str]:
         return await self._list(id_prefix=prefix, limit=limit)
 
-    async def find_last_ids(self) -> Sequence[str]:
+    async def find_last_ids(self, *, answered: bool = False) -> Sequence[str]:
         from fanout.cli.log.record import ASK_PATH
 
         # Of the command line alone: a server on the same store has questions of other people.
-        return await self._list(path=ASK_PATH, limit=1)
+        found = await self._read_rows(path=ASK_PATH, limit=MAX_UNANSWERED if answered else 1)
+        ids = [row.id for row in found if row.answered or not answered]
+        return (ids or [row.id for row in found])[:1]
 
     async def _list(self, **chosen: object) -> list[str]:
+        return [row.id for row in await self._read_rows(**chosen)]
+
+    async def _read_rows(self, **chosen: object) -> list[ComparisonRow]:
         from fanout.store.history.queries import ComparisonFilter
 
         found = await self._store.history.list_comparisons(ComparisonFilter(**chosen))  # type: ignore[arg-type]
-        return [one.comparison.id for one in found]
+        return [one.comparison for one in found]
 
     async def read(self, id_: str) -> PastQuestion:
         from fanout.rendering.history import render_past_choice, render_past_comparison, render_request
@@ -97,7 +108,7 @@ class RemoteQuestions:
         page = await self._client.get("/v1/comparisons", id_prefix=prefix, limit=limit)
         return [row["id"] for row in page["data"]]
 
-    async def find_last_ids(self) -> Sequence[str]:
+    async def find_last_ids(self, *, answered: bool = False) -> Sequence[str]:
         # Those that this command received last: the newest may be of other people.
         return read_last_ids(self._client.address) or await self.list_ids((), None, 1)
 
@@ -138,13 +149,21 @@ async def list_questions(
     return found
 
 
-async def find_past_questions(source: QuestionSource, name: str) -> list[PastQuestion]:
+async def find_past_questions(source: QuestionSource, name: str, *, answered: bool = False) -> list[PastQuestion]:
     """Return the question with this id, or whose id begins so, or the last one; several: one for each of its models.
+
+    Args:
+        source: the place that keeps them.
+        name: the id, its beginning, or `last`.
+        answered: the last one that a model answered.
 
     Raises:
         ClickException: there is none, or there are several.
     """
-    ids = await source.find_last_ids() if name == LAST else await source.find_ids(name, MAX_PREFIX_MATCHES)
+    if name == LAST:
+        ids = await source.find_last_ids(answered=answered)
+    else:
+        ids = await source.find_ids(name, MAX_PREFIX_MATCHES)
     if not ids:
         what = "there is no question yet" if name == LAST else f"no question has an id that begins with `{name}`"
         raise click.ClickException(f"{what}; `fanout log` lists them")

@@ -66,6 +66,7 @@ TYPE_KINDS: Mapping[str, FailureKind] = {
 
 MESSAGES: Mapping[str, str] = {
     "invalid_api_key": "`{name}` refused the API key",
+    "no_api_key": "`{name}` wants an API key, and none is set",
     "permission_denied": "`{name}` does not permit this call",
     "cancelled": "`{name}` cancelled the call",
     "bad_request": "`{name}` refused the request",
@@ -103,14 +104,16 @@ class Origin:
     """Of the response; none before there is one."""
     status: int | None = None
     """HTTP's, of a refusal; `None` within an answer of status 200, where the error's own number stands for it."""
+    is_keyless: bool = False
+    """No key was sent, for the provider may do without one."""
 
     def with_secret(self, secret: str) -> Origin:
         """Return this origin with one more secret to hide."""
-        return replace(self, secrets=(*self.secrets, secret))
+        return replace(self, secrets=(*self.secrets, secret), is_keyless=False)
 
     def with_response(self, headers: Mapping[str, str], status: int | None = None) -> Origin:
         """Return this origin with the response that a call got."""
-        return Origin(self.name, self.secrets, headers, status)
+        return Origin(self.name, self.secrets, headers, status, self.is_keyless)
 
     @property
     def request_id(self) -> str | None:
@@ -209,7 +212,8 @@ def _write_message(origin: Origin, cause: str, status: int | None, message: str)
     if status is not None and 300 <= status < 400:
         sentence = f"`{origin.name}` redirects elsewhere, where no key is sent; set its `base_url` to the final address"
     else:
-        sentence = MESSAGES.get(cause, MESSAGES["server"]).format(name=origin.name)
+        is_missing = cause == "invalid_api_key" and origin.is_keyless
+        sentence = MESSAGES.get("no_api_key" if is_missing else cause, MESSAGES["server"]).format(name=origin.name)
     sentence = f"{sentence} (HTTP {status})" if status else sentence
     return shorten(f"{sentence}: {shown}") if shown else sentence
 

@@ -150,7 +150,7 @@ class NgramProvider:
 
     async def stream(self, call: Call, on_headers: OnHeaders | None = None) -> AsyncGenerator[Delta | Completion]:
         if call.target.model not in ORDERS:
-            raise _build_unknown_model_error(call.target.model)
+            raise _build_unknown_model_error(call.target.provider, call.target.model)
         trained = await self._train_or_wait()
         is_long = self._effort.begin(call, len(trained.model.tokens))
         work = _begin(trained, call)
@@ -189,8 +189,11 @@ def _yield_interpreter() -> None:
     sleep(1e-5)  # not 0, after which the thread would mostly take the interpreter back before the event loop has woken
 
 
-def _build_unknown_model_error(name: str | None) -> ProviderError:
-    message = f"unknown model `{name}`; known models: {', '.join(ORDERS)}{did_you_mean(name or '', ORDERS)}"
+def _build_unknown_model_error(provider: str | None, name: str | None) -> ProviderError:
+    prefix = f"{provider}/"
+    known = [f"{prefix}{model}" for model in ORDERS]
+    hint = did_you_mean(f"{prefix}{name}", known, prefix=prefix)
+    message = f"unknown model `{prefix}{name}`; known models: {', '.join(known)}{hint}"
     return ProviderError(Failure("not_found", message, code="model_not_found", param="model"))
 
 

@@ -123,7 +123,8 @@ def find_proxy(settings: ProviderSettings, url: URL) -> str | None:
 
 def build_origin(settings: ProviderSettings) -> Origin:
     """Return the origin of a provider's failures, with the secrets that they must not show."""
-    return Origin(settings.name, spell_secrets((settings.key, *settings.headers.values())))
+    secrets = spell_secrets((settings.key, *settings.headers.values()))
+    return Origin(settings.name, secrets, is_keyless=settings.row.key_optional and not (settings.key or settings.headers))
 
 
 def list_secrets(settings: Iterable[ProviderSettings]) -> tuple[str, ...]:

@@ -227,3 +227,20 @@ async def test_failures_tell_what_the_provider_wrote_and_how_long_to_wait(provid
     assert "GET /v1/models" not in result.out
     assert "-- auth 401: " in result.out
     assert "-- rate limit 429 after 2 attempts: " in result.out
+
+
+@pytest.mark.parametrize(
+    ("key", "shown"),
+    [("", "`lab` wants an API key, and none is set (HTTP 401)"), ("a-key", "`lab` refused the API key (HTTP 401)")],
+)
+async def test_a_provider_that_wants_a_key_after_all_has_refused_none(
+    upstream: Upstream, tmp_path: Path, key: str, shown: str
+) -> None:
+    row = {"adapter": "openai", "base_url": upstream.url, "api_key_env": "LAB_KEY", "key_optional": True}
+    config = tmp_path / "providers.json"
+    config.write_text(json.dumps({"providers": {"lab": row}}))
+
+    result = await run_fanout("ask", "hi", "--config", str(config), "-m", "lab/401", LAB_KEY=key)
+
+    assert result.err.startswith(f"auth 401: {shown}")
+    assert result.err.endswith("; `fanout check --live` tells what to do\n")

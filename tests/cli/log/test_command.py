@@ -49,6 +49,22 @@ async def test_a_question_is_kept_searched_shown_and_gone_on_with(
     assert [row["id"] for row in json.loads(found.out)["data"]] == [row["id"] for row in rows], "the past holds the words, too"
 
 
+async def test_a_question_that_no_model_answered_ends_no_conversation(providers_json: str, tmp_path: Path) -> None:
+    """A mistyped model, for example; `fanout log show` shows it all the same."""
+    options: list[str] = ["--config", providers_json]
+    store: dict[str, Any] = {"FANOUT_STORE": str(tmp_path / "fanout.db")}
+    alone = await run_fanout("ask", "Lost", "-m", "nope", *options, **store)
+    nothing = await run_fanout("ask", "Go on", "-c", *options, **store)
+    await run_fanout("ask", "First", "-m", "ok", *options, **store)
+    await run_fanout("ask", "Mistyped", "-m", "nope", *options, **store)
+    shown = await run_fanout("log", "show", *options, **store)
+    went = await run_fanout("ask", "Go on", "-c", *options, **store)
+
+    assert (alone.code, nothing.code, went.code) == (1, 2, 0)
+    assert nothing.err.endswith("cannot be gone on with: no model answered\n")
+    assert shown.out.startswith("Mistyped\n")
+
+
 async def test_servers_and_the_command_line_share_one_store(providers_json: str, tmp_path: Path) -> None:
     store: dict[str, Any] = {"FANOUT_STORE": str(tmp_path / "fanout.db"), "FANOUT_HISTORY": "full"}
     body = {"model": ["ok", "up/say-two"], "prompt": "From a page"}

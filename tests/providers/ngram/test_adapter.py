@@ -384,7 +384,7 @@ async def test_an_answer_names_its_model_its_training_text_and_its_tokens() -> N
 
 @pytest.mark.parametrize("name", ["ngram-4", None])
 async def test_an_unknown_model_is_not_found(name: str | None) -> None:
-    with pytest.raises(ProviderError, match="known models: ngram-2, ngram-3, ngram-5") as error:
+    with pytest.raises(ProviderError, match="known models: local/ngram-2, local/ngram-3, local/ngram-5") as error:
         await NgramProvider().complete(build_call(model=name))
     failure = error.value.failure
     assert (failure.kind, failure.code, failure.param) == ("not_found", "model_not_found", "model")
