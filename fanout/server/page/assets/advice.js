@@ -1,6 +1,6 @@
 // The next step after a failure, by its kind.
 const BY_KIND = {
-  auth: "The provider refuses the server's key. `fanout check --live` tells which, and what to do.",
+  auth: "`fanout check --live`, where the server runs, tells what to do.",
   rate_limit: "The provider's limit is reached. Wait a little, then run again.",
   quota: "The account has no credit left. Add some with the provider, or choose another model.",
   bad_request: "The provider refuses this request. Change the parameters, or remove them for this model.",
