@@ -55,7 +55,7 @@ async def test_one_prompt_is_sent_to_many_models_and_failures_keep_their_places(
 
 
 async def test_without_models_the_embedded_ones_answer() -> None:
-    comparison = await fanout.ask("The return statement", settings=load_settings(None, {}), max_tokens=4)
+    comparison = await fanout.ask("The return statement", settings=load_settings(None, {}), max_tokens=4, seed=1)
     assert [choice.outcome.call.target.name for choice in comparison.choices] == [
         "local/ngram-2",
         "local/ngram-3",

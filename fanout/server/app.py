@@ -218,7 +218,10 @@ async def serve(settings: Settings, host: str, port: int, on_started: Callable[[
         on_started(_address(runner, host))
         # Only now: nothing of the start waits for them.
         app[DISPATCHER].upstreams.load_prices()
-        await run_in_thread("setup", import_adapters)
+        try:
+            await run_in_thread("setup", import_adapters)
+        except (OSError, ImportError) as error:  # no file may be opened just now: the first call of a format tries again
+            log.warning("adapters.not_imported", error=str(error))
         await stop.wait()
         stop.clear()
         app[LIFECYCLE].is_draining = True

@@ -11,6 +11,7 @@ import resource
 import time
 import zlib
 from collections.abc import AsyncIterator
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -398,9 +399,18 @@ async def test_a_probe_without_a_host_is_answered(config: Path) -> None:
             assert parse_response(answer)[0] == (403 if version == "1.0" else 400)
 
 
+async def wait_until_idle(pid: int) -> None:
+    """Wait until a process has computed nothing for a while: its start is over, and its files are those that stay open."""
+    before = None
+    while (now := Path(f"/proc/{pid}/stat").read_text().split()[13:15]) != before:
+        before = now
+        await asyncio.sleep(0.3)
+
+
 def leave_files(pid: int, number: int) -> None:
     """Let a process open so many more files."""
-    soft = max(int(path.name) for path in Path(f"/proc/{pid}/fd").iterdir()) + 1 + number
+    taken = {int(path.name) for path in Path(f"/proc/{pid}/fd").iterdir()}
+    soft = next(islice((at for at in count() if at not in taken), number, None))  # numbers between those in use count too
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, resource.prlimit(pid, resource.RLIMIT_NOFILE)[1]))
 
 
@@ -410,6 +420,7 @@ async def test_out_of_files_is_fanouts_own_failure_and_logged_once(upstream: Ups
     async with start_server(config, FANOUT_STORE="off") as program, aiohttp.ClientSession(program.url) as session:
         async with session.get("/livez") as response:
             assert response.status == 200
+        await wait_until_idle(program.process.pid)
         leave_files(program.process.pid, 0)
         async with session.post("/v1/completion", json={**body, "model": ["up/ok"] * 2}) as response:
             alone = response.status, response.headers.get("Retry-After"), await response.json()
