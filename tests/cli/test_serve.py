@@ -89,3 +89,26 @@ async def test_a_running_server_has_imported_every_format_before_a_call_needs_it
 
     places = (*ADAPTERS.values(), *EMBEDDERS.values(), *TOKENIZERS.values())
     assert {place.partition(":")[0] for place in places} - set(json.loads(result.out.splitlines()[-1])) == set()
+
+
+OPEN_NO_MORE = """
+import asyncio, os, resource, signal
+from fanout.config.settings import load_settings
+from fanout.server import app
+
+def open_no_more(address):
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    os.kill(os.getpid(), signal.SIGINT)
+
+asyncio.run(app.serve(load_settings(None, None), "127.0.0.1", 0, open_no_more))
+"""
+"""A server that may open no file from the moment it listens, and ends."""
+
+
+async def test_a_server_that_may_open_no_file_says_so_and_ends_well() -> None:
+    result = await run_command([sys.executable, "-c", OPEN_NO_MORE], FANOUT_STORE="off")
+
+    assert result.code == 0, result.err
+    assert "adapters.not_imported" in result.out
