@@ -13,6 +13,7 @@ from itertools import islice
 from fanout.core.errors import Fault, LeaseLostError, RequestError, StoppingError, StoreError
 from fanout.core.schema import Call
 from fanout.core.usage import Usage
+from fanout.dispatch.plan import Request
 from fanout.jobs.estimate import JobEstimate
 from fanout.jobs.input_formats.rows import BadRow, InputRow
 from fanout.jobs.job import FINGERPRINT_JSON, Fingerprint, Job, JobSpec, build_state_error
@@ -162,6 +163,8 @@ class Intake:
         self._has_more_faults = False
         self._stored_bytes = self._chunk_bytes = 0
         self._priced: set[str] = set()
+        self._planned: tuple[Request, list[Call]] | None = None
+        """The last request, without its prompt, and its calls."""
 
     def read_chunk(self) -> list[InputItem] | None:
         """Return the items of the next rows, fewer where they are long; `None` at the end."""
@@ -199,7 +202,7 @@ class Intake:
         """Add the item of a row, or return the faults of the row."""
         try:
             custom_id, body = self._builder.parse_row(row.values)
-            calls = self._dispatcher.plan(self._builder.build_request(body))
+            calls = self._plan(self._builder.build_request(body))
         except RequestError as error:
             return error.faults
         refused = {call.target.label: call.refusal for call in calls if is_refused(call, is_estimate=bool(self._estimate))}
@@ -218,6 +221,18 @@ class Intake:
         self.items += 1
         self.units += len(calls)
         return []
+
+    def _plan(self, request: Request) -> list[Call]:
+        """Return the calls of a request, or those of the row before it that differs in the text of its prompt alone.
+
+        What models stand for, and whether they can be called, does not depend on that text; only an estimate counts it.
+        """
+        if self._estimate or request.messages is not None or not all(isinstance(prompt, str) for prompt in request.prompts):
+            return self._dispatcher.plan(request)
+        shape = replace(request, prompts=("",) * len(request.prompts))
+        if self._planned is None or self._planned[0] != shape:
+            self._planned = shape, self._dispatcher.plan(shape)
+        return self._planned[1]
 
     def _count_row(self, length: int) -> None:
         """Raise `RequestError` if the job would become too large: templates and compressed files expand a small upload."""
