@@ -23,6 +23,7 @@ from fanout.core.schema import Answer, Call, Choice, Completion, Failure, Fitted
 from fanout.dispatch.entries import Entry
 from fanout.providers import OnHeaders
 from tests.support.builders.settings import write_providers_file
+from tests.support.timing import timed
 from tests.support.upstream.server import Upstream
 
 
@@ -117,6 +118,7 @@ async def test_strict_refuses_what_would_be_ignored(settings: Settings, upstream
     assert upstream.requests == []
 
 
+@timed
 async def test_the_deadline_is_the_callers_or_else_that_of_the_settings(settings: Settings) -> None:
     start_s = time.monotonic()
     assert read_failures(await fanout.ask("Hello", "up/hang", settings=settings, timeout_s=0.2)) == ["deadline_exceeded"]
@@ -177,6 +179,7 @@ def slow(tmp_path: Path) -> Settings:
     return load_settings(tmp_path / "slow.json", {})
 
 
+@timed
 async def test_preparation_is_not_counted_as_the_models_time(slow: Settings) -> None:
     comparison = await fanout.ask("Hello", "slow/m", settings=slow)
     assert read_texts(comparison) == ["ready"]

@@ -15,6 +15,7 @@ import pytest
 from fanout.cli.main import COMMANDS
 from tests.support.builders.settings import write_providers_file
 from tests.support.cli import FANOUT, PATIENCE_S, read_address, run_command, run_fanout, start_fanout
+from tests.support.timing import timed
 from tests.support.upstream.server import Upstream
 
 PRINT_HELPS = """
@@ -55,6 +56,7 @@ async def test_the_embedded_models_answer_without_any_configuration() -> None:
     assert result.out.splitlines()[-1].startswith("-- total cost $0 · fastest: local/ngram-")
 
 
+@timed
 async def test_training_the_embedded_models_is_not_part_of_an_answers_time() -> None:
     """Training takes at least 0.1 s, a token a few milliseconds. The best of three runs counts: machines are noisy."""
     result = [await run_fanout("ask", "hi", "-m", "local/ngram-2", "--max-tokens", "1", "--json") for _ in range(3)]

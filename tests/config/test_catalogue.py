@@ -13,6 +13,7 @@ import pytest
 from fanout.config.catalogue import Catalogue
 from fanout.config.settings import Settings, load_settings
 from tests.support.builders.settings import load_own_settings
+from tests.support.timing import timed
 
 TODAY = date(2026, 6, 1)
 
@@ -106,6 +107,7 @@ def test_the_failure_for_an_unknown_name_suggests_the_names_near_it(catalogue: C
     assert (failure.kind, failure.code, failure.param) == ("not_found", "model_not_found", "model")
 
 
+@timed
 def test_suggestions_for_an_unknown_name_take_less_than_a_millisecond() -> None:
     """Processor time with the shipped file, because the search runs on the event loop. Typically 0.1 ms (2026-11)."""
     catalogue = Catalogue(load_settings(None, {}))

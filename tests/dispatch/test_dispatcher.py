@@ -16,6 +16,7 @@ from tests.support.builders.dispatcher import (
     open_observed_dispatcher,
     read_text,
 )
+from tests.support.timing import timed
 from tests.support.upstream.server import Upstream
 
 
@@ -40,6 +41,7 @@ async def test_a_refused_call_is_answered_without_being_sent(upstream: Upstream,
 # The deadline
 
 
+@timed
 async def test_the_deadline_covers_the_answer(upstream: Upstream, tmp_path: Path) -> None:
     async with open_observed_dispatcher(upstream.url, tmp_path) as opened:
         hung, good = await opened.run("hang", "ok", deadline_s=0.2)
@@ -51,6 +53,7 @@ async def test_the_deadline_covers_the_answer(upstream: Upstream, tmp_path: Path
     assert [request.model for request in upstream.abandoned] == ["hang"]
 
 
+@timed
 async def test_the_deadline_covers_the_queue(upstream: Upstream, tmp_path: Path) -> None:
     """The second call has 0.15 s left of 0.45 s when the first ends after 0.3 s."""
     async with open_observed_dispatcher(upstream.url, tmp_path, concurrency=1) as opened:
@@ -62,6 +65,7 @@ async def test_the_deadline_covers_the_queue(upstream: Upstream, tmp_path: Path)
     assert second.timing.total_s == pytest.approx(0.45, abs=0.1)
 
 
+@timed
 async def test_the_deadline_covers_the_retries(upstream: Upstream, tmp_path: Path) -> None:
     """Only two and a half attempts of 0.2 s fit into 0.5 s."""
     async with open_observed_dispatcher(
@@ -73,6 +77,7 @@ async def test_the_deadline_covers_the_retries(upstream: Upstream, tmp_path: Pat
     assert outcome.timing.total_s == pytest.approx(0.5, abs=0.15)
 
 
+@timed
 async def test_a_retry_that_would_cross_the_deadline_is_not_waited_for(upstream: Upstream, tmp_path: Path) -> None:
     async with open_observed_dispatcher(upstream.url, tmp_path) as opened:
         (outcome,) = await opened.run("up/503-s-5", deadline_s=2)
@@ -81,6 +86,7 @@ async def test_a_retry_that_would_cross_the_deadline_is_not_waited_for(upstream:
     assert outcome.timing.total_s < 1
 
 
+@timed
 async def test_a_wait_for_limits_beyond_the_deadline_fails_at_once_with_its_length(upstream: Upstream, tmp_path: Path) -> None:
     async with open_observed_dispatcher(upstream.url, tmp_path, requests_per_minute=1) as opened:
         first, second = await opened.run("ok", "ok", deadline_s=20)
@@ -127,6 +133,7 @@ async def test_attempts_are_counted_and_observers_notified(upstream: Upstream, t
     assert opened.events[-1] is outcome
 
 
+@timed
 @pytest.mark.parametrize(
     ("model", "at_least_s", "below_s"),
     [
@@ -255,6 +262,7 @@ async def test_batch_attempts_wait_behind_interactive_calls(upstream: Upstream, 
 # Times
 
 
+@timed
 async def test_waiting_for_our_limits_is_not_the_models_time(upstream: Upstream, tmp_path: Path) -> None:
     async with open_observed_dispatcher(upstream.url, tmp_path, concurrency=1) as opened:
         first, second = await opened.run("up/sleep-0.2", "up/sleep-0.2")
@@ -266,6 +274,7 @@ async def test_waiting_for_our_limits_is_not_the_models_time(upstream: Upstream,
     assert second.timing.first_token_s is None
 
 
+@timed
 async def test_the_models_time_is_the_successful_attempts_alone(upstream: Upstream, tmp_path: Path) -> None:
     async with open_observed_dispatcher(upstream.url, tmp_path) as opened:
         start = time.monotonic()

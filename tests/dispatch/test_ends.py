@@ -17,6 +17,7 @@ from tests.support.builders.dispatcher import (
     open_observed_dispatcher,
     read_text,
 )
+from tests.support.timing import timed
 from tests.support.upstream.server import Upstream
 
 ODD: dict[str, Any] = {
@@ -35,6 +36,7 @@ def was_notified_once_each(opened: ObservedDispatcher) -> bool:
 # return_when
 
 
+@timed
 async def test_the_rest_is_cancelled_upstream_once_enough_have_answered(upstream: Upstream, tmp_path: Path) -> None:
     async with open_observed_dispatcher(upstream.url, tmp_path) as opened:
         outcomes = await opened.run("hang", "400", "up/sleep-0.1", "up/429-s-3", "hang_body", return_when=1)
@@ -46,6 +48,7 @@ async def test_the_rest_is_cancelled_upstream_once_enough_have_answered(upstream
     assert was_notified_once_each(opened)
 
 
+@timed
 async def test_an_entry_has_answered_only_when_all_its_samples_have_ended(upstream: Upstream, tmp_path: Path) -> None:
     """The first entry's second sample decides when two have answered; the failing one never counts."""
     slow = {"model": "up/ok-then-sleep-0.3", "n": 2}
@@ -192,6 +195,7 @@ class RejectingList(list[Any]):
         super().append(event)
 
 
+@timed
 async def test_an_account_wide_delay_holds_every_model_of_the_account(upstream: Upstream, tmp_path: Path) -> None:
     async with open_observed_dispatcher(upstream.url, tmp_path, more=ODD) as opened:
         account, after = opened.plan("odd/account", "odd/fine")

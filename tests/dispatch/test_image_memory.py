@@ -29,6 +29,7 @@ from fanout.providers.transport.json_provider import InliningProvider
 from fanout.providers.transport.resolver import MAX_LOOKUPS
 from tests.support.builders.dispatcher import open_observed_dispatcher
 from tests.support.builders.settings import write_providers_file
+from tests.support.timing import timed
 from tests.support.upstream.canned import CannedServer, serve_answers
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -174,6 +175,7 @@ async def test_fetching_can_be_switched_off(tmp_path: Path) -> None:
         assert not list_failures(await dispatcher.run(plan(dispatcher, "up/m", data), deadline_s=10))
 
 
+@timed
 async def test_names_that_do_not_resolve_hold_up_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the threads that read files, nor the look-ups of the providers' own names."""
     release, running, most = threading.Event(), 0, 0

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from fanout.api import build_request
 from fanout.core.schema import Credential, Outcome
 from tests.support.builders.dispatcher import ObservedDispatcher, expect_failure, name_outcome, open_observed_dispatcher
+from tests.support.timing import timed
 from tests.support.upstream.server import Upstream
 
 
@@ -40,6 +41,7 @@ def add_second_account(upstream: Upstream) -> dict[str, Any]:
     return {"providers": {"other": {"adapter": "openai", "base_url": upstream.url}}}
 
 
+@timed
 async def test_a_call_that_sleeps_before_its_retry_holds_no_place(upstream: Upstream, tmp_path: Path) -> None:
     async with open_observed_dispatcher(upstream.url, tmp_path, concurrency=1) as opened:
         failing, good = await opened.run("up/503-s-0.4-then-ok", "ok")
@@ -50,6 +52,7 @@ async def test_a_call_that_sleeps_before_its_retry_holds_no_place(upstream: Upst
     assert upstream.peak == 1
 
 
+@timed
 async def test_a_429_with_a_delay_holds_that_model_of_that_account_and_nobody_else(upstream: Upstream, tmp_path: Path) -> None:
     async with open_observed_dispatcher(upstream.url, tmp_path, more=add_second_account(upstream)) as opened:
 
@@ -84,6 +87,7 @@ async def test_a_pause_lasts_a_minute_at_most(upstream: Upstream, tmp_path: Path
     )
 
 
+@timed
 async def test_models_of_one_account_share_its_limits_and_a_group_has_its_own(upstream: Upstream, tmp_path: Path) -> None:
     grouped = {"models": {"apart": {"provider": "up", "id": "sleep-0.1", "kind": "chat", "limit_group": "apart"}}}
     async with open_observed_dispatcher(upstream.url, tmp_path, concurrency=1, more=grouped) as opened:
@@ -114,6 +118,7 @@ async def test_samples_made_by_one_call_reserve_their_tokens_together(upstream: 
     assert expect_failure(outcome).code == "queue_too_long"
 
 
+@timed
 async def test_a_callers_own_key_has_limits_of_its_own(upstream: Upstream, tmp_path: Path) -> None:
     row: dict[str, Any] = {"api_key_env": "UP_KEY", "key_header": "X-Up-Key", "concurrency": 1}
     async with open_observed_dispatcher(upstream.url, tmp_path, environ={"UP_KEY": "sk-operators"}, **row) as opened:

@@ -16,6 +16,7 @@ from genai_prices.types import ModelInfo, Provider
 from fanout.config.providers_file import PriceRow
 from fanout.core.usage import Cost, Usage
 from fanout.dispatch import pricing
+from tests.support.timing import timed
 
 OWN = PriceRow(input_usd_per_mtok=2, output_usd_per_mtok=10)
 USAGES = {
@@ -171,6 +172,7 @@ def test_only_prices_that_need_it_are_computed_by_genai_prices() -> None:
     assert any(tokens and isinstance(tokens.input, pricing.SteppedPrice) for tokens in known.values())
 
 
+@timed
 def test_a_price_is_found_once_a_day_and_then_costs_microseconds() -> None:
     usage = Usage(1_000, 500, 100)
     assert pricing.find_price("openai", "gpt-5.5") is pricing.find_price("openai", "gpt-5.5")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.builders.dispatcher import ObservedDispatcher, expect_failure, name_outcome, open_observed_dispatcher
+from tests.support.timing import timed
 from tests.support.upstream.rate_limited import RateLimitedUpstream
 from tests.support.upstream.server import Upstream
 
@@ -51,6 +52,7 @@ async def wait_for_headers(opened: ObservedDispatcher) -> None:
             await asyncio.sleep(0.005)
 
 
+@timed
 async def test_nothing_starts_until_the_reset_where_nothing_is_left(upstream: Upstream, tmp_path: Path) -> None:
     """Another model of the account starts meanwhile."""
     async with open_observed_dispatcher(upstream.url, tmp_path) as opened:
@@ -97,6 +99,7 @@ async def test_a_wait_for_the_reset_that_the_deadline_forbids_fails_at_once(upst
     assert "has requested a wait" in failure.message
 
 
+@timed
 async def test_a_quota_without_a_reset_holds_no_call(upstream: Upstream, tmp_path: Path) -> None:
     async with open_observed_dispatcher(upstream.url, tmp_path) as opened:
         outcomes = [(await opened.run("up/ok-remaining-0-limit-5"))[0] for _ in range(3)]

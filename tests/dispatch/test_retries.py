@@ -10,6 +10,7 @@ import pytest
 from fanout.config.providers_file import RetriesRow
 from fanout.core.schema import Answer, Choice, Completion, Failure, FailureKind
 from fanout.dispatch.retries import compute_delay_s, is_transient, retry
+from tests.support.timing import timed
 
 ANSWER = Completion((Choice(Answer("fine"), "stop"),))
 FAR = 3600.0
@@ -72,6 +73,7 @@ def test_the_providers_wait_is_kept_even_above_our_maximum() -> None:
     assert compute_delay_s(build_failure(retry_after_s=0), 5, row) == 0
 
 
+@timed
 def test_our_own_wait_has_full_jitter_doubles_and_is_capped() -> None:
     """The ranges are 0 to 0.5 s, to 1 s, to 2 s, … to the maximum: each is used as a whole and never exceeded."""
     row = RetriesRow(max_delay_s=3)
@@ -103,6 +105,7 @@ class ScriptedAttempts:
         )
 
 
+@timed
 async def test_retrying_ends_with_the_first_answer() -> None:
     first, second = build_failure(status=500), build_failure(status=503)
     attempts = ScriptedAttempts(second, ANSWER, ANSWER)
@@ -137,6 +140,7 @@ async def test_retrying_ends_with_a_failure_that_will_not_pass() -> None:
     assert attempts.made == 1
 
 
+@timed
 async def test_a_retry_past_the_deadline_is_not_waited_for() -> None:
     first, attempts = build_failure(retry_after_s=2), ScriptedAttempts(ANSWER)
 

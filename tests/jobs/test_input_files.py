@@ -35,6 +35,7 @@ from fanout.jobs.input_formats.rows import MAX_ROW_BYTES, BadRow, InputRow
 from fanout.jobs.loading import LoadingBudget, LoadingStoppedError, load_in_thread
 from fanout.jobs.row_parser import RowItem, parse_row
 from fanout.jobs.template import PromptTemplate
+from tests.support.timing import timed
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
 JSON = st.recursive(
@@ -527,6 +528,7 @@ async def test_what_a_small_file_unpacks_to_is_bounded(line: bytes) -> None:
     assert list_bad(found)[-1][1].endswith("it unpacks to more than 1,000,000 bytes (FANOUT_MAX_JOB_BYTES)")
 
 
+@timed
 async def test_a_loading_that_is_cancelled_stops_in_the_middle_of_a_row() -> None:
     content, begun, ended = compress(b"x" * 100_000, 400_000_000), threading.Event(), threading.Event()
 

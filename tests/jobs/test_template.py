@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from fanout.core.errors import RequestError
 from fanout.jobs.template import PromptTemplate
+from tests.support.timing import timed
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=30)
 
@@ -81,6 +82,7 @@ def test_a_prompt_that_a_template_would_make_too_long_is_refused_before_it_is_bu
         template.render({"text": "x" * 1_000_000})
 
 
+@timed
 def test_a_template_of_many_variables_and_many_errors_is_checked_in_one_pass() -> None:
     began = time.process_time()
     assert len(PromptTemplate("".join(f"{{{{v{number}}}}}" for number in range(80_000))).variables) == 80_000

@@ -22,6 +22,7 @@ from tests.support.builders.dispatcher import ObservedDispatcher, expect_failure
 from tests.support.builders.limiter import acquire, build_limiter
 from tests.support.builders.settings import write_providers_file
 from tests.support.stalls import Stalls, watch_stalls
+from tests.support.timing import timed
 from tests.support.upstream.server import Upstream
 
 LIMIT, PERIOD_S, PERIODS = 20, 0.3, 3
@@ -60,6 +61,7 @@ def expect_limit_is_kept_and_used(arrivals: list[float], seen: Stalls) -> None:
     assert arrivals[-LIMIT] - arrivals[0] <= PERIODS * (PERIOD_S / 0.97 + seen.longest_s)
 
 
+@timed
 async def test_no_period_at_the_upstream_exceeds_the_limit_after_a_burst_on_new_connections(
     upstream: Upstream, tmp_path: Path
 ) -> None:

@@ -16,6 +16,7 @@ from fanout.limits.registry import LimiterRegistry
 from fanout.limits.upstream_quota import MAX_QUOTAS
 from tests.support.builders.limiter import FAR, acquire, build_limiter, report_limits, start_call, wait_for_waiters
 from tests.support.stalls import watch_stalls
+from tests.support.timing import timed
 
 
 def count_most_in_any_window(starts: list[float], period_s: float) -> int:
@@ -138,6 +139,7 @@ async def test_a_pause_lasts_a_minute_at_most() -> None:
     assert 59 < (caught.value.failure.retry_after_s or 0) <= 60
 
 
+@timed
 async def test_a_wait_that_would_outlast_the_deadline_fails_at_once_with_its_length() -> None:
     limits = build_limiter(period_s=30, requests_per_minute=2)
     await acquire(limits)
@@ -241,6 +243,7 @@ async def test_the_waiters_of_a_paused_model_do_not_delay_other_models() -> None
         waiter.cancel()
 
 
+@timed
 async def test_a_small_call_whose_pause_has_ended_does_not_wait_for_a_larger_later_one() -> None:
     """The earlier call wants fewer tokens than are left, the later one more, which it has to wait for."""
     limits = build_limiter(period_s=0.6, tokens_per_minute=100)

@@ -7,8 +7,10 @@ import time
 
 from fanout.core.rate_limits import RateLimitStatus, Remaining
 from tests.support.builders.limiter import acquire, build_limiter, report_limits, wait_for_waiters
+from tests.support.timing import timed
 
 
+@timed
 async def test_ten_thousand_waiters_cost_nothing_while_they_wait_and_leave_quickly() -> None:
     limits = build_limiter(concurrency=1)
     held = await acquire(limits)
@@ -25,6 +27,7 @@ async def test_ten_thousand_waiters_cost_nothing_while_they_wait_and_leave_quick
     assert idle_cpu_s < 0.15  # polled every 10 ms, ten thousand waiters take the whole core
 
 
+@timed
 async def test_many_models_in_one_queue_cost_no_more_than_one() -> None:
     limits = build_limiter(concurrency=1)
     held = await acquire(limits)
@@ -38,6 +41,7 @@ async def test_many_models_in_one_queue_cost_no_more_than_one() -> None:
     limits.release(held)
 
 
+@timed
 async def test_many_waiters_for_an_upstreams_quota_cost_no_more() -> None:
     limits = build_limiter()
     await report_limits(limits, RateLimitStatus(requests=Remaining(10, 0, 40.0)))

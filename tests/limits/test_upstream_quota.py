@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from fanout.core.rate_limits import RateLimitStatus, Remaining
 from fanout.limits.upstream_quota import MAX_HOLD_S, UpstreamQuota
 from fanout.limits.windows import MAX_ARRIVAL_SKEW_S
+from tests.support.timing import timed
 
 
 def build_status(remaining: int | None, limit: int | None = None, reset_s: float | None = None) -> RateLimitStatus:
@@ -208,6 +209,7 @@ class Simulation:
         return last
 
 
+@timed
 @settings(max_examples=150, deadline=None)
 @given(st.sampled_from([(False, 1.0), (False, 60.0), (True, 60.0)]), st.integers(2, 30), st.floats(0.01, 0.25), st.integers())
 def test_no_upstream_refuses_a_call_and_no_call_waits_in_vain(

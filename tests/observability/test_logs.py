@@ -23,6 +23,7 @@ from tests.support.builders.settings import write_providers_file
 from tests.support.cli import ServerProcess, run_command, start_server
 from tests.support.client import Client
 from tests.support.server import Server
+from tests.support.timing import timed
 from tests.support.upstream.server import Upstream
 
 PROMPT, ANSWER, SYSTEM = "Zebra-prompt-73", "w0 w1 w2", "Quagga-system-5"
@@ -44,6 +45,7 @@ def find_events(log_lines: list[str], event: str) -> list[dict[str, Any]]:
     return [line for line in lines if line["event"] == event]
 
 
+@timed
 async def test_a_request_is_logged_in_one_line_with_its_calls(client: Client, log_lines: list[str]) -> None:
     headers = {"X-Request-Id": "mine-1"}
     await client.complete(headers, model=["up/sleep-0.1-input-7-tokens-5", "nobody", "up/fail-1-then-ok"])
@@ -207,6 +209,7 @@ async def test_on_a_terminal_lines_are_written_for_people(upstream: Upstream, tm
         json.loads(shown.splitlines()[0])
 
 
+@timed
 async def test_a_full_log_pipe_stops_neither_the_server_nor_its_shutdown(upstream: Upstream, tmp_path: Path) -> None:
     ours, theirs = os.pipe()
     async with start_server(write_providers_file(upstream.url, tmp_path), stderr=theirs) as program:

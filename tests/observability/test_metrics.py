@@ -18,6 +18,7 @@ from fanout.observability.metrics import Metrics
 from tests.support.builders.settings import write_providers_file
 from tests.support.client import Client, encode_request
 from tests.support.server import UP_KEY, serve
+from tests.support.timing import timed
 from tests.support.upstream.server import Upstream
 
 CALL = {"gen_ai_operation_name": "chat", "gen_ai_provider_name": "up"}
@@ -84,6 +85,7 @@ async def test_calls_are_counted_by_provider_model_and_outcome(client: Client) -
     assert "nobody" not in shown.labels(count, "gen_ai_request_model"), "text of callers must not become a label"
 
 
+@timed
 async def test_times_are_counted_in_buckets(client: Client) -> None:
     await client.complete(model="up/sleep-0.2")
     await client.stream(model="up/first-0.2")
@@ -121,6 +123,7 @@ async def test_retries_are_counted_by_kind_of_failure(client: Client) -> None:
     assert shown.value(f"{DURATION}_count") == 2
 
 
+@timed
 async def test_calls_in_flight_and_waiting_are_shown(upstream: Upstream, tmp_path: Path) -> None:
     config = write_providers_file(upstream.url, tmp_path, limits={"concurrency": 2})
     async with serve(config) as server:
@@ -257,6 +260,7 @@ async def test_models_and_accounts_that_can_be_called_are_shown_with_0_before_th
     assert shown.value("fanout_calls_in_flight") == 0
 
 
+@timed
 async def test_a_large_page_does_not_block_the_event_loop(tmp_path: Path) -> None:
     metrics = Metrics()
     models = {f"m{number}": {"provider": "up", "id": f"model-{number}", "kind": "chat"} for number in range(500)}

@@ -26,6 +26,7 @@ from tests.support.builders.settings import write_providers_file
 from tests.support.cli import start_server
 from tests.support.client import EMBEDDED, Client, encode_request, parse_response
 from tests.support.server import Server, serve, serve_with_limits
+from tests.support.timing import timed
 from tests.support.upstream.server import Upstream
 
 KEY = "key-one-abcdefghij"
@@ -90,6 +91,7 @@ async def test_what_is_not_http_is_answered_in_the_envelope_and_logged_once(
     assert not re.search(b"aiohttp|python|secret", answer + str(line).encode(), re.IGNORECASE)
 
 
+@timed
 @pytest.mark.parametrize(
     ("sent", "limit_s"),
     [
@@ -113,6 +115,7 @@ async def test_a_silent_or_half_headed_connection_is_closed(sent: bytes, limit_s
     assert limit_s * 0.9 < time.monotonic() - began < limit_s + 1
 
 
+@timed
 async def test_a_head_that_comes_byte_by_byte_does_not_extend_its_time(impatient: Client) -> None:
     _, writer = await connect(impatient.server)
     began = time.monotonic()
@@ -139,6 +142,7 @@ async def test_an_idle_connection_is_kept_for_the_next_request_and_then_closed(i
     writer.close()
 
 
+@timed
 @pytest.mark.parametrize("framing", ["Content-Length: 1000", "Transfer-Encoding: chunked"])
 async def test_half_a_body_is_408(framing: str, impatient: Client) -> None:
     head = f"POST /v1/completion HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{framing}\r\n\r\n"
@@ -260,6 +264,7 @@ async def test_an_unknown_encoding_is_415_in_the_envelope(encoding: str, path: s
     assert "Content-Encoding" in json.dumps(body)
 
 
+@timed
 async def test_a_body_without_a_key_is_neither_unpacked_nor_waited_for(config: Path) -> None:
     bomb = gzip.compress(b" " * 300_000_000)
     async with serve(config, FANOUT_API_KEYS=KEY) as server:

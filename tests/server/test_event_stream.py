@@ -17,6 +17,7 @@ from fanout.core.schema import Delta, Failure, Outcome
 from fanout.server import event_stream
 from fanout.server.lifecycle import DISPATCHER
 from tests.support.builders.dispatcher import ObservedDispatcher, open_observed_dispatcher
+from tests.support.timing import timed
 from tests.support.upstream.server import Upstream
 
 
@@ -106,6 +107,7 @@ async def test_the_status_reports_that_all_calls_have_failed_before_the_first_co
         assert (await read_stream(url))[0] == 400
 
 
+@timed
 async def test_a_reader_who_stops_reading_is_disconnected_soon_after_the_deadline(
     upstream: Upstream, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

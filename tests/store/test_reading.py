@@ -16,6 +16,7 @@ from fanout.store.usage import UsageFilter
 from tests.support.builders.settings import write_providers_file
 from tests.support.cli import FANOUT, CommandResult, build_environ, run_fanout
 from tests.support.databases import OutsideConnection
+from tests.support.timing import timed
 from tests.support.upstream.server import Upstream
 
 COMMANDS = (("list",), ("status", "last"), ("export", "last"))
@@ -49,6 +50,7 @@ async def test_jobs_are_read_while_another_process_writes(tmp_path: Path, upstre
     check_outputs(ended)
 
 
+@timed
 async def test_opening_a_current_store_takes_no_lock(location: str) -> None:
     """Also for a process that will write: it waits only when it does."""
     async with open_store(location):

@@ -19,6 +19,7 @@ from tests.support.builders.settings import write_providers_file
 from tests.support.cli import start_fanout, start_server
 from tests.support.postgres import Postgres
 from tests.support.silent_network import SilentNetwork, open_silent_network
+from tests.support.timing import timed
 from tests.support.upstream.server import Upstream
 
 ALL = UsageFilter(0, 2**40)
@@ -38,6 +39,7 @@ async def location(postgres_server: Postgres, network: SilentNetwork) -> AsyncGe
     await postgres_server.drop(created)
 
 
+@timed
 async def test_reads_and_writes_fail_in_time_and_recover(
     network: SilentNetwork, location: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -59,6 +61,7 @@ async def test_reads_and_writes_fail_in_time_and_recover(
         assert await store.usage.report(ALL) == []
 
 
+@timed
 async def test_closing_has_a_bound(network: SilentNetwork, location: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Work under way is given up, and says so."""
     monkeypatch.setattr(database.Database.give_up_after, "__defaults__", (0.5,))
@@ -76,6 +79,7 @@ async def test_closing_has_a_bound(network: SilentNetwork, location: str, monkey
         await store.usage.report(ALL)
 
 
+@timed
 async def test_a_server_answers_503_and_stops(
     upstream: Upstream, tmp_path: Path, network: SilentNetwork, location: str
 ) -> None:
@@ -105,6 +109,7 @@ async def test_a_server_answers_503_and_stops(
         assert location.rpartition("@")[0].rpartition(":")[2] not in server.read_log()
 
 
+@timed
 async def test_a_batch_ends_at_the_second_interrupt(
     upstream: Upstream, tmp_path: Path, network: SilentNetwork, location: str
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from fanout.evaluate.scorers import ANY_SCORER, ScorerInput
+from tests.support.timing import timed
 
 
 def score(declared: dict[str, Any], text: str, reference: str | None = None, **more: Any) -> float | None:
@@ -132,6 +133,7 @@ def test_operational_scores_without_measurements_are_unknown() -> None:
     assert explain({"type": "cost"}, "x") == "no known price"
 
 
+@timed
 def test_a_pattern_that_takes_too_long_is_aborted() -> None:
     begin = time.monotonic()
 

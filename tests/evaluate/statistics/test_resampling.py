@@ -10,6 +10,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from fanout.evaluate.statistics import many, paired, resampling
+from tests.support.timing import timed
 
 GENERATOR_SEED = 7
 
@@ -79,6 +80,7 @@ def test_a_weighted_percentile_is_that_of_the_repeated_values() -> None:
     assert found.tolist() == pytest.approx(np.percentile(repeated, wanted).tolist())
 
 
+@timed
 def test_a_hundred_thousand_items_are_tested_and_resampled_within_seconds() -> None:
     generator = np.random.default_rng(GENERATOR_SEED)
     a, b = generator.lognormal(0, 1, 100_000), generator.lognormal(0, 1, 100_000)

@@ -22,6 +22,7 @@ from fanout.core.errors import ProviderError, explain_missing_extra
 from fanout.core.schema import Failure
 from fanout.providers.gemini.vertex import Vertex, build_project_address
 from tests.support.provider_calls import build_adapter, build_call, encode_body, open_session
+from tests.support.timing import timed
 from tests.support.upstream.canned import CannedServer, serve_adapter, serve_answers
 
 ANSWER = {"candidates": [{"content": {"parts": [{"text": "Hi"}]}, "finishReason": "STOP"}]}
@@ -131,6 +132,7 @@ async def test_calls_at_once_fetch_one_token(tmp_path: Path, key: str, monkeypat
     assert vertex.token.project == "p"
 
 
+@timed
 async def test_a_token_about_to_expire_serves_while_it_is_replaced(
     tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

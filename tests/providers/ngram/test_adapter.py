@@ -26,6 +26,7 @@ from fanout.providers import Provider, create
 from fanout.providers.ngram.adapter import NgramProvider
 from fanout.providers.ngram.language_model import END_OF_TEXT, IMPOSSIBLE, tokenize
 from tests.support.ngram_reference import pydoc_model, pydoc_reference
+from tests.support.timing import timed
 
 PROMPT = "The value of the expression is"
 
@@ -429,6 +430,7 @@ def test_concurrent_first_calls_share_one_training() -> None:
     assert subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout == "1\n"
 
 
+@timed
 async def test_many_calls_at_once_leave_the_loop_to_others() -> None:
     """Each call keeps the loop for half a millisecond; a hundred must not do so in one pass."""
     provider = NgramProvider()

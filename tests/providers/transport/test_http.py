@@ -18,6 +18,7 @@ from fanout.core.messages import Message
 from fanout.core.schema import Completion, Delta, Failure
 from tests.support.openai_format import build_choice, build_chunk, build_openai, encode_chunks
 from tests.support.provider_calls import KEY, build_call, collect_stream, open_session
+from tests.support.timing import timed
 from tests.support.upstream.raw import encode_chunk, encode_head, serve_bytes
 from tests.support.upstream.script import FAULT_SCRIPTS
 from tests.support.upstream.server import Upstream, reserve_refusing_url
@@ -189,6 +190,7 @@ async def test_a_tls_handshake_with_a_plain_http_server_fails(session: aiohttp.C
     assert (failure.code, failure.should_retry) == ("tls_error", False)
 
 
+@timed
 async def test_connecting_has_a_limit_of_its_own(session: aiohttp.ClientSession) -> None:
     """It includes the TLS handshake, which is not answered here."""
     async with serve_bytes() as url:
@@ -312,6 +314,7 @@ async def test_leaving_a_stream_early_closes_the_upstreams_connection(
     assert upstream.requests[0].is_abandoned
 
 
+@timed
 async def test_an_error_in_a_stream_closes_the_upstreams_connection(session: aiohttp.ClientSession) -> None:
     """The rest of the stream is not waited for."""
     body = encode_chunks(build_chunk("Hel"), {"error": {"message": "no", "code": 400}}, done=False)
@@ -323,6 +326,7 @@ async def test_an_error_in_a_stream_closes_the_upstreams_connection(session: aio
     assert time.monotonic() - start < 0.15
 
 
+@timed
 async def test_a_connection_that_stays_open_after_the_terminator_is_closed(session: aiohttp.ClientSession) -> None:
     """The answer is complete; the end of its body is waited for only a moment."""
     async with serve_bytes(EVENT_STREAM, encode_chunk(encode_chunks(build_chunk("a", "stop")))) as url:

@@ -14,6 +14,7 @@ from tests.support.builders.settings import write_providers_file
 from tests.support.cli import start_server
 from tests.support.client import Client, Reply
 from tests.support.server import UP_KEY, serve
+from tests.support.timing import timed
 from tests.support.upstream.server import Upstream, reserve_refusing_url
 
 ALL_FAILED = [
@@ -92,6 +93,7 @@ async def test_retry_after_is_the_shortest_wait_after_which_anything_may_be_answ
     assert reply.headers["Retry-After"] == "70"
 
 
+@timed
 async def test_a_wait_for_our_own_limits_beyond_the_deadline_is_429_and_says_how_long(
     upstream: Upstream, tmp_path: Path
 ) -> None:
@@ -144,6 +146,7 @@ async def test_passing_failures_are_retried_and_the_attempts_counted(client: Cli
     assert (choice["timing"]["attempts"], choice["error"], choice["text"]) == (3, None, "This is fail-2-then-ok.")
 
 
+@timed
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 async def test_the_deadline_ends_late_calls_and_no_others(client: Client, upstream: Upstream, stream: bool) -> None:
     began = time.monotonic()

@@ -12,6 +12,7 @@ import pytest
 from tests.support.client import Client
 from tests.support.dialects import chat
 from tests.support.server import Server, serve
+from tests.support.timing import timed
 from tests.support.upstream.server import Upstream
 
 EVERYTHING: dict[str, Any] = {
@@ -222,6 +223,7 @@ async def test_the_server_sets_the_longest_deadline() -> None:
     assert "5.1 is not allowed: at most 5 here" in longer.error["message"]
 
 
+@timed
 async def test_a_body_of_countless_faults_does_not_stop_the_server(client: Client, upstream: Upstream) -> None:
     """Before there were bounds one of 4 MB held every other request up for 7 s."""
     many = b",".join(b'"k%d":1' % number for number in range(60_000))

@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from tests.support.client import Client, Stream
+from tests.support.timing import timed
 from tests.support.upstream.server import Upstream
 
 SEEDED: dict[str, Any] = {"prompt": "The value of", "seed": 11, "max_tokens": 40, "temperature": 1}
@@ -84,6 +85,7 @@ async def test_totals_come_last(client: Client) -> None:
     assert totals["metadata"] == {"a": "b"}
 
 
+@timed
 async def test_the_first_token_has_a_time(client: Client) -> None:
     stream = await client.stream(model=["up/first-0.2-tail-0.1", "up/ok"])
 

@@ -20,6 +20,7 @@ from fanout.server.event_stream import respond
 from fanout.server.lifecycle import DISPATCHER
 from tests.support.builders.settings import write_providers_file
 from tests.support.client import Client
+from tests.support.timing import timed
 from tests.support.upstream.server import Upstream
 
 SILENCE_S = 0.15
@@ -68,6 +69,7 @@ async def impatient_session(upstream: Upstream, tmp_path: Path) -> AsyncIterator
     await runner.cleanup()
 
 
+@timed
 async def test_a_silent_stream_starts_with_200_and_pings(impatient_session: aiohttp.ClientSession) -> None:
     began = time.monotonic()
     async with impatient_session.get("/words/up/first-0.7-chunks-2") as response:
@@ -129,6 +131,7 @@ async def measure_start_s(client: Client, *models: str) -> float:
         return time.monotonic() - began
 
 
+@timed
 async def test_the_first_piece_begins_the_stream(client: Client) -> None:
     assert 0.18 < await measure_start_s(client, "up/hang", "up/first-0.2-tail-1") < 0.6
 
@@ -139,6 +142,7 @@ async def test_the_first_answered_call_begins_the_stream_even_without_a_piece(cl
         assert response.status == 200
 
 
+@timed
 async def test_a_failed_call_does_not_begin_it_while_another_may_fail_too(client: Client) -> None:
     assert 0.28 < await measure_start_s(client, "nobody", "up/400", "up/first-0.3") < 0.7
 

@@ -15,6 +15,7 @@ import pytest
 from tests.support.builders.settings import write_providers_file
 from tests.support.client import Client
 from tests.support.server import UP_KEY, serve
+from tests.support.timing import timed
 from tests.support.upstream.server import Upstream
 
 CHOICE = {
@@ -85,6 +86,7 @@ async def test_two_answers_have_two_ids(client: Client) -> None:
     assert (await client.complete(model="free")).json["id"] != (await client.complete(model="free")).json["id"]
 
 
+@timed
 async def test_each_choice_has_its_own_times_and_the_answer_has_the_total(client: Client) -> None:
     answer = (await client.complete(model=["up/sleep-0.2-tokens-20", "up/ok"])).json
 
@@ -98,6 +100,7 @@ async def test_each_choice_has_its_own_times_and_the_answer_has_the_total(client
     assert all(isinstance(value, int) for value in answer["timing"].values())
 
 
+@timed
 async def test_waiting_for_our_limits_counts_as_queued_and_not_as_the_models_time(upstream: Upstream, tmp_path: Path) -> None:
     config = write_providers_file(upstream.url, tmp_path, limits={"concurrency": 1})
     async with serve(config) as server:

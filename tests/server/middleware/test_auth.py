@@ -18,6 +18,7 @@ from fanout.server.middleware.wrong_keys import DELAY_S, FREE_TRIES, MAX_ADDRESS
 from tests.support.builders.settings import write_providers_file
 from tests.support.client import Client, encode_request, parse_response
 from tests.support.server import UP_KEY, serve
+from tests.support.timing import timed
 from tests.support.upstream.server import Upstream
 
 KEY, OTHER = "key-one-abcdefghij", "key-two-0123456789"
@@ -289,6 +290,7 @@ def test_every_origin_may_call_only_where_keys_are_set() -> None:
         check_access(load_settings(None, {"FANOUT_CORS_ORIGINS": "https://a.example,*"}), "127.0.0.1")
 
 
+@timed
 async def test_wrong_keys_are_slowed_and_right_ones_are_not(locked_client: Client) -> None:
     wrong = {"x-api-key": "wrong-key-0123456789"}
     began = time.monotonic()

@@ -29,6 +29,7 @@ from tests.support.batches import (
 from tests.support.cli import start_server
 from tests.support.server import Server, serve
 from tests.support.shapes import check_shape
+from tests.support.timing import timed
 from tests.support.upstream.server import Upstream
 
 
@@ -284,6 +285,7 @@ async def test_a_batch_can_be_cancelled_before_it_starts(store_server: Server, u
     assert len(upstream.requests) < 100
 
 
+@timed
 async def test_a_batch_is_cancelled_while_its_file_is_read(store_server: Server, upstream: Upstream) -> None:
     """Its file is small, and unpacks to what takes a while to read."""
     session = store_server.session

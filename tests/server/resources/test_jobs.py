@@ -24,6 +24,7 @@ from tests.support.batches import create_job, encode_lines, read_answer, upload_
 from tests.support.cli import start_server
 from tests.support.server import Server, serve
 from tests.support.shapes import check_shape
+from tests.support.timing import timed
 from tests.support.upstream.server import Upstream
 
 
@@ -399,6 +400,7 @@ async def test_an_unknown_job_is_not_found(method: str, path: str, store_server:
     assert (status, answer["error"]["code"]) == (404, "job_not_found")
 
 
+@timed
 async def test_jobs_stay_queued_over_a_restart_and_finish_after_it(upstream: Upstream, tmp_path: Path) -> None:
     config, store = write_config(upstream, tmp_path), str(tmp_path / "fanout.db")
     async with (
@@ -430,6 +432,7 @@ async def watch_events(url: str, job_id: str) -> str:
         return await response.text()
 
 
+@timed
 async def test_calls_that_outlast_the_grace_are_cancelled(upstream: Upstream, tmp_path: Path) -> None:
     config, store = write_config(upstream, tmp_path), str(tmp_path / "fanout.db")
     async with (

@@ -10,6 +10,7 @@ import pytest
 from tests.support.builders.settings import write_providers_file
 from tests.support.client import Client
 from tests.support.server import Server, serve
+from tests.support.timing import timed
 from tests.support.upstream.server import Upstream
 
 PRICED = {"up/ok": {"provider": "up", "id": "ok", "kind": "chat", "price": {"input_usd_per_mtok": 1, "output_usd_per_mtok": 2}}}
@@ -22,6 +23,7 @@ async def get_steps(server: Server, query: str = "", **headers: str) -> dict[str
     return {series["provider"]: series["steps"] for series in reply.json["data"]}
 
 
+@timed
 async def test_calls_of_each_provider_are_summed_by_step_and_outlive_the_server(upstream: Upstream, tmp_path: Path) -> None:
     retries = {"attempts": 2, "max_delay_s": 0.01}
     config = write_providers_file(upstream.url, tmp_path, more={"models": PRICED}, retries=retries)

@@ -10,6 +10,7 @@ from email.utils import parsedate_to_datetime
 import aiohttp
 import pytest
 
+from tests.support.timing import timed
 from tests.support.upstream.client import UpstreamClient
 from tests.support.upstream.server import Upstream
 
@@ -79,6 +80,7 @@ async def test_a_huge_stream_can_be_one_line(upstream_client: UpstreamClient) ->
     assert max(map(len, got.body.split(b"\n"))) > 2_000_000
 
 
+@timed
 @both
 @pytest.mark.parametrize("model", ["first-0.3", "tail-0.3", "chunks-31-gap-0.01"])
 async def test_pauses_follow_the_first_bytes(upstream_client: UpstreamClient, stream: bool, model: str) -> None:
@@ -121,6 +123,7 @@ async def test_headers_are_sent_literally(upstream_client: UpstreamClient, model
     assert (await upstream_client.complete(model)).headers[header] == value
 
 
+@timed
 async def test_retry_after_can_be_a_date(upstream_client: UpstreamClient) -> None:
     got = await upstream_client.complete("429-date-2")
 

@@ -12,6 +12,7 @@ import pytest
 
 from fanout.config.settings import load_settings
 from tests.support.builders.settings import write_providers_file
+from tests.support.timing import timed
 from tests.support.upstream.client import UpstreamClient
 from tests.support.upstream.script import FAULT_SCRIPTS
 from tests.support.upstream.server import Upstream, reserve_refusing_url
@@ -83,6 +84,7 @@ async def test_a_wait_that_times_out_reports_what_is_missing(upstream_client: Up
     await call
 
 
+@timed
 async def test_closing_ends_hanging_answers_at_once() -> None:
     async with aiohttp.ClientSession() as client:
         async with Upstream() as upstream:
