@@ -26,7 +26,6 @@ from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher
 from fanout.limits.shared_capacity import SharedCapacity
 from fanout.providers.transport import http, images
 from fanout.providers.transport.json_provider import InliningProvider
-from fanout.providers.transport.resolver import MAX_LOOKUPS
 from tests.support.builders.dispatcher import open_observed_dispatcher
 from tests.support.builders.settings import write_providers_file
 from tests.support.timing import timed
@@ -175,29 +174,46 @@ async def test_fetching_can_be_switched_off(tmp_path: Path) -> None:
         assert not list_failures(await dispatcher.run(plan(dispatcher, "up/m", data), deadline_s=10))
 
 
+class SilentNames:
+    """Look-ups under `slow.example`, whose servers do not answer before `release`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.release, self.running, self.most = threading.Event(), 0, 0
+        self._lock, self._getaddrinfo = threading.Lock(), socket.getaddrinfo
+        monkeypatch.setattr(socket, "getaddrinfo", self._look_up)
+
+    def _look_up(self, host: Any, *more: Any, **options: Any) -> Any:
+        if not str(host).endswith(".slow.example"):
+            return self._getaddrinfo(host, *more, **options)
+        self._count(1)
+        self.release.wait(30)
+        self._count(-1)
+        raise socket.gaierror(-2, "no such name")
+
+    def _count(self, change: int) -> None:
+        with self._lock:
+            self.running += change
+            self.most = max(self.most, self.running)
+
+    async def wait_for(self, number: int) -> None:
+        """Wait until so many look-ups run."""
+        while self.running < number:
+            await asyncio.sleep(0.01)
+
+
+def name_silently(request: int) -> list[str]:
+    return [f"http://name-{request}-{number}.slow.example/x" for number in range(20)]
+
+
 @timed
 async def test_names_that_do_not_resolve_hold_up_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the threads that read files, nor the look-ups of the providers' own names."""
-    release, running, most = threading.Event(), 0, 0
-    getaddrinfo = socket.getaddrinfo
-
-    def look_up(host: Any, *more: Any, **options: Any) -> Any:
-        nonlocal running, most
-        if str(host).endswith(".slow.example"):
-            running += 1
-            most = max(most, running)
-            release.wait(20)
-            running -= 1
-            raise socket.gaierror(-2, "no such name")
-        return getaddrinfo(host, *more, **options)
-
-    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    silent = SilentNames(monkeypatch)
     async with open_seeing_dispatcher(tmp_path) as (dispatcher, served):
-        urls = [f"http://name-{number}.slow.example/x" for number in range(20)]
-        stuck = [asyncio.create_task(dispatcher.run(plan(dispatcher, "up/m", *urls), deadline_s=30)) for _ in range(4)]
+        plans = [plan(dispatcher, "up/m", *name_silently(request)) for request in range(4)]
+        stuck = [asyncio.create_task(dispatcher.run(calls, deadline_s=30)) for calls in plans]
         try:
-            while running < MAX_LOOKUPS:
-                await asyncio.sleep(0.01)
+            await silent.wait_for(images.MAX_ACCOUNT_LOOKUPS)
             began = time.monotonic()
             await asyncio.gather(*(asyncio.to_thread(int) for _ in range(40)))
             await asyncio.get_running_loop().getaddrinfo("localhost", 80)
@@ -206,9 +222,33 @@ async def test_names_that_do_not_resolve_hold_up_nothing_else(tmp_path: Path, mo
                 assert not list_failures(await other.run("up/m"))
             assert time.monotonic() - began < 3
         finally:
-            release.set()
+            silent.release.set()
             await asyncio.gather(*stuck)
-    assert most == MAX_LOOKUPS
+    assert silent.most == images.MAX_ACCOUNT_LOOKUPS
+
+
+async def test_names_that_do_not_resolve_hold_up_only_whose_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request's own images wait; another request's are found, and another account's whatever the requests of one do."""
+    silent = SilentNames(monkeypatch)
+    async with open_seeing_dispatcher(tmp_path) as (dispatcher, served):
+        image = served.url.replace("127.0.0.1", "localhost") + "/1000"
+
+        def plan_for(account: str, *urls: str) -> list[Call]:
+            return [replace(call, account_id=account) for call in plan(dispatcher, "up/m", *urls)]
+
+        stuck = [asyncio.create_task(dispatcher.run(plan_for("one", *name_silently(0)), deadline_s=30))]
+        try:
+            await silent.wait_for(images.MAX_REQUEST_LOOKUPS)
+            assert not list_failures(await dispatcher.run(plan_for("one", image), deadline_s=30))
+            assert silent.running == images.MAX_REQUEST_LOOKUPS
+            plans = [plan_for("one", *name_silently(request)) for request in range(1, 10)]
+            stuck += [asyncio.create_task(dispatcher.run(calls, deadline_s=30)) for calls in plans]
+            await silent.wait_for(images.MAX_ACCOUNT_LOOKUPS)
+            assert not list_failures(await dispatcher.run(plan_for("two", image), deadline_s=30))
+            assert silent.running == images.MAX_ACCOUNT_LOOKUPS
+        finally:
+            silent.release.set()
+            await asyncio.gather(*stuck)
 
 
 async def test_large_requests_take_turns_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

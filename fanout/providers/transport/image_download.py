@@ -9,12 +9,13 @@ another.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 import aiohttp
 from aiohttp import hdrs
 from yarl import URL
 
+from fanout.limits.shared_capacity import SharedCapacity
 from fanout.providers.mapping.data_urls import (
     MAX_IMAGE_BYTES,
     Image,
@@ -31,8 +32,9 @@ from fanout.providers.transport.response import read_length
 TIMEOUT_S = 10.0
 """For one image, from the first look-up to the last byte, redirects included."""
 MAX_REDIRECTS = 3
-RESOLVER = DedicatedResolver()
-"""Not the one that finds the providers: the names of images are the callers'."""
+MAX_LOOKUPS = 64
+"""Look-ups of images' hosts at once. They have threads of their own: the names are the callers', and need not resolve."""
+LOOKUPS = SharedCapacity(MAX_LOOKUPS)
 
 
 async def fetch_image(
@@ -42,6 +44,7 @@ async def fetch_image(
     max_bytes: int = MAX_IMAGE_BYTES,
     timeout_s: float = TIMEOUT_S,
     on_bytes: Callable[[int], None] = lambda _: None,
+    lookups: Sequence[SharedCapacity] = (),
 ) -> Image:
     """Return the image at an address. Redirects are followed, each address checked as the first was.
 
@@ -51,6 +54,7 @@ async def fetch_image(
         max_bytes: of the image.
         timeout_s: for all of it.
         on_bytes: called with the size of each piece before it is kept; ends the download by raising `ProviderError`.
+        lookups: places for look-ups of whoever wants the image, taken before one of the process's.
 
     Raises:
         ProviderError: `bad_request`: there is none, or its address is forbidden.
@@ -59,7 +63,8 @@ async def fetch_image(
         return decode_data_url(url)
     sockets = PublicSocketFactory(allowed)
     # No DNS cache and no kept connection: each check holds for this very connection.
-    connector = aiohttp.TCPConnector(socket_factory=sockets, resolver=RESOLVER, use_dns_cache=False, force_close=True)
+    resolver = DedicatedResolver((*lookups, LOOKUPS))
+    connector = aiohttp.TCPConnector(socket_factory=sockets, resolver=resolver, use_dns_cache=False, force_close=True)
     try:
         # Without `trust_env`: behind a proxy the address that is checked would be the proxy's.
         async with (

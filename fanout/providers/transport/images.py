@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 from dataclasses import replace
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from fanout.core.errors import ProviderError
 from fanout.core.messages import Content, ImagePart
@@ -27,6 +27,10 @@ MAX_REQUEST_BYTES = 32 * 2**20
 """Of all images that are fetched for one request: as many as a request may hold itself."""
 HELD_BYTES = SharedCapacity(256 * 2**20)
 """Of the images that are fetched for all running requests of the process."""
+MAX_REQUEST_LOOKUPS = 4
+MAX_ACCOUNT_LOOKUPS = 16
+"""Look-ups at once for the images of one account. Names that do not resolve hold up only whose they are."""
+_ACCOUNT_LOOKUPS: WeakValueDictionary[str | None, SharedCapacity] = WeakValueDictionary()
 NO_ROOM = Failure("rate_limit", "no memory is free for images of requests now; try again later", code="images_busy")
 _IMAGES: WeakKeyDictionary[RequestScope, RequestImages] = WeakKeyDictionary()
 """The images of each running request; they go when its last call does."""
@@ -54,7 +58,7 @@ async def inline_images(call: Call, *, is_allowed: bool = True, allowed: Collect
         return call
     if not is_allowed:
         raise image_error("is an address, and none is fetched here (FANOUT_FETCH_IMAGES=off); send it as a data: URL")
-    images = _IMAGES.setdefault(call.scope, RequestImages())
+    images = _IMAGES.setdefault(call.scope, RequestImages(call.account_id))
     try:
         async with asyncio.TaskGroup() as group:
             tasks = {url: group.create_task(images.get(url, allowed)) for url in to_fetch}
@@ -68,7 +72,9 @@ async def inline_images(call: Call, *, is_allowed: bool = True, allowed: Collect
 class RequestImages:
     """The images of one request, each fetched once, for all of its calls."""
 
-    def __init__(self) -> None:
+    def __init__(self, account_id: str | None) -> None:
+        of_account = _ACCOUNT_LOOKUPS.setdefault(account_id, SharedCapacity(MAX_ACCOUNT_LOOKUPS))
+        self._lookups = (SharedCapacity(MAX_REQUEST_LOOKUPS), of_account)
         self._capacity = HELD_BYTES
         self._held = 0
         self._fetches: dict[str, asyncio.Task[str]] = {}
@@ -109,7 +115,7 @@ class RequestImages:
             took += size
 
         try:
-            image = await fetch_image(url, allowed=allowed, on_bytes=take)
+            image = await fetch_image(url, allowed=allowed, on_bytes=take, lookups=self._lookups)
             return await run_in_thread("calls", lambda: image.url)  # base64 of some megabytes takes some milliseconds
         except BaseException:
             self._held -= took

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -21,19 +22,24 @@ MAX_LOOKUPS = 16
 
 
 class DedicatedResolver(AbstractResolver):
-    """A resolver that disturbs nothing else, whatever its names do. Its threads do not keep the process from ending."""
+    """A resolver that disturbs nothing else, whatever its names do. Its threads do not keep the process from ending.
 
-    def __init__(self) -> None:
-        self._places = SharedCapacity(MAX_LOOKUPS)
+    Args:
+        places: each look-up takes one of every capacity, in this order; by default `MAX_LOOKUPS` of the resolver's own.
+    """
+
+    def __init__(self, places: Sequence[SharedCapacity] = ()) -> None:
+        self._places = tuple(places) or (SharedCapacity(MAX_LOOKUPS),)
 
     async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC) -> list[ResolveResult]:
         """Return the addresses of a host; raise `OSError` where there is none."""
-        await self._places.take(1)
+        await self._take_places()
         loop = asyncio.get_running_loop()
         found: asyncio.Future[list[Any]] = loop.create_future()
 
         def settle(infos: list[Any], error: OSError | None) -> None:
-            self._places.give_back(1)  # here, not where it is awaited: a look-up that nobody waits for still has its thread
+            # Here, not where it is awaited: a look-up that nobody waits for still has its thread.
+            self._give_back(self._places)
             if not found.cancelled():
                 found.set_exception(error) if error else found.set_result(infos)
 
@@ -50,6 +56,20 @@ class DedicatedResolver(AbstractResolver):
 
         threading.Thread(target=look_up, name="dns", daemon=True).start()
         return [_to_result(host, *info) for info in await found]
+
+    async def _take_places(self) -> None:
+        taken: list[SharedCapacity] = []
+        try:
+            for capacity in self._places:
+                await capacity.take(1)
+                taken.append(capacity)
+        except asyncio.CancelledError:
+            self._give_back(taken)
+            raise
+
+    def _give_back(self, places: Sequence[SharedCapacity]) -> None:
+        for capacity in places:
+            capacity.give_back(1)
 
     async def close(self) -> None:
         """Do nothing: a thread ends with its look-up."""
