@@ -1,6 +1,6 @@
-"""The event loop under large bodies: how late a timer of 1 ms comes, and the longest single step in the loop's thread.
+"""The event loop under large bodies, files and exports: how late a timer of 1 ms comes, and the longest single step.
 
-python scripts/bench/loop.py [MIB [REQUEST …]]
+python scripts/bench/loop.py [MIB [REQUEST …]]   # bodies of so many MiB, files of 100 MB, a job of 50,000 units
 
 The server runs in this process, its client and its upstream in two others. A step is one callback, or one run of a task up
 to its next wait, in CPU time of the loop's thread. Lateness also counts what this process's other threads take, but not the
@@ -10,6 +10,7 @@ time in which other programs have the processor.
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import json
 import os
@@ -31,6 +32,9 @@ from fanout.server.app import SWITCH_INTERVAL_S, create_app, make_runner
 
 TICK_S = 0.001
 MODELS = 4
+FILE_BYTES = 100 * 10**6
+JOB_ROWS = 50_000
+MULTIPART = {"Content-Type": "multipart/form-data; boundary=frame"}
 
 
 class Steps:
@@ -119,6 +123,59 @@ def build_bodies(mib: int) -> dict[str, tuple[str, bytes, dict[str, str]]]:
     }
 
 
+def build_file(row_chars: int, file_bytes: int = FILE_BYTES) -> bytes:
+    """Return an upload whose rows have prompts of so many characters."""
+    row = json.dumps({"prompt": "w" * row_chars}).encode() + b"\n"
+    fields = b'--frame\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
+    named = b'--frame\r\nContent-Disposition: form-data; name="file"; filename="rows.jsonl"\r\n\r\n'
+    return fields + named + row * (file_bytes // len(row)) + b"\r\n--frame--\r\n"
+
+
+class Jobs:
+    """Requests with files and jobs by name; each is built when it is its turn, from what the ones before it brought."""
+
+    def __init__(self) -> None:
+        self._ids = {"file": "", "job": ""}
+        results = "/v1/jobs/{job}/results"
+
+        def ask(**fields: object) -> bytes:
+            return json.dumps({"models": ["up/m0"], "input_file_id": self._ids["file"], **fields}).encode()
+
+        self.requests: dict[str, tuple[str, str, Callable[[], bytes], dict[str, str]]] = {
+            "file of 100 MB, short rows": ("POST", "/v1/files", lambda: build_file(40), MULTIPART),
+            "dry run of its rows": ("POST", "/v1/jobs", lambda: ask(dry_run=True), {}),
+            "download of it": ("GET", "/v1/files/{file}/content", bytes, {}),
+            "file of 100 MB, long rows": ("POST", "/v1/files", lambda: build_file(900_000), MULTIPART),
+            "dry run of its long rows": ("POST", "/v1/jobs", lambda: ask(dry_run=True), {}),
+            "file of 50,000 rows": ("POST", "/v1/files", lambda: build_file(100, 115 * JOB_ROWS), MULTIPART),
+            "job of these rows": ("POST", "/v1/jobs", ask, {}),
+            "its end": ("GET", "/v1/jobs/{job}", bytes, {}),
+            "its report": ("GET", "/v1/jobs/{job}/report", bytes, {}),
+            "its results, JSONL": ("GET", results + ".jsonl", bytes, {}),
+            "its results, CSV": ("GET", results + ".csv", bytes, {}),
+            "its results, Parquet": ("GET", results + ".parquet", bytes, {}),
+            "1,000 of its results": ("GET", results + "?limit=1000", bytes, {}),
+        }
+
+    async def send(self, session: aiohttp.ClientSession, name: str, address: str) -> tuple[int, bytes]:
+        """Send a request; of `its end`, until the job has ended."""
+        method, path, build, headers = self.requests[name]
+        while True:
+            options = {
+                "data": build(),
+                "headers": {"Content-Type": "application/json", "Accept-Encoding": "identity", **headers},
+            }
+            async with session.request(method, address + path.format_map(self._ids), **options) as response:
+                answer = await response.read()
+            if name != "its end" or b'"state":"done"' in answer:
+                break
+            await asyncio.sleep(0.5)
+        if method == "POST" and response.status < 300:
+            found = json.loads(answer).get("id")
+            self._ids["file" if path == "/v1/files" else "job"] = found or self._ids["job"]
+        return response.status, answer
+
+
 async def run_upstream() -> None:
     async def answer(request: web.Request) -> web.StreamResponse:
         body = await request.read()
@@ -150,17 +207,20 @@ async def _serve(runner: web.AppRunner) -> None:
 
 async def run_client() -> None:
     """Send the requests that standard input names, one line each."""
-    bodies = build_bodies(int(sys.argv[2]))
+    bodies, jobs = build_bodies(int(sys.argv[2])), Jobs()
     timeout = aiohttp.ClientTimeout(total=None)
     async with aiohttp.ClientSession(timeout=timeout) as session:
         for line in sys.stdin:
             name, port = json.loads(line)
-            path, body, headers = bodies[name]
-            headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"} | headers
-            began = time.monotonic()
-            async with session.post(f"http://127.0.0.1:{port}{path}", data=body, headers=headers) as response:
-                answer = await response.read()
-            print(json.dumps([response.status, len(answer), time.monotonic() - began]), flush=True)
+            address, began = f"http://127.0.0.1:{port}", time.monotonic()
+            if name in jobs.requests:
+                status, answer = await jobs.send(session, name, address)
+            else:
+                path, body, headers = bodies[name]
+                headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"} | headers
+                async with session.post(address + path, data=body, headers=headers) as response:
+                    status, answer = response.status, await response.read()
+            print(json.dumps([status, len(answer), time.monotonic() - began]), flush=True)
 
 
 async def start(role: str, mib: int) -> asyncio.subprocess.Process:
@@ -187,6 +247,7 @@ async def measure(mib: int, names: Iterable[str], steps: Steps) -> None:
             await runner.setup()
             await web.TCPSite(runner, "127.0.0.1", 0).start()
             sys.setswitchinterval(SWITCH_INTERVAL_S)
+            gc.freeze()
             port = runner.addresses[0][1]
             await asyncio.sleep(1)
             ticking = asyncio.create_task(steps.tick())
@@ -217,6 +278,7 @@ if __name__ == "__main__":
         asyncio.run(run_client())
     else:
         logs.configure("error", "json")
+        gc.set_threshold(50_000, 20, 100)  # as `fanout` does
         size = int(sys.argv[1]) if len(sys.argv) > 1 else 32
         found = Steps()
-        asyncio.run(measure(size, sys.argv[2:] or build_bodies(1), found))
+        asyncio.run(measure(size, sys.argv[2:] or [*build_bodies(1), *Jobs().requests], found))
