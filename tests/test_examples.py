@@ -66,7 +66,7 @@ async def test_the_dashboard_prints_usage_and_the_ready_providers(tmp_path: Path
             "-s",
             f"{address}/v1/completion",
             "-d",
-            '{"model": "local/ngram-2", "prompt": "A class", "max_tokens": 2}',
+            '{"model": "local/ngram-2", "prompt": "A class", "max_tokens": 2, "seed": 1}',
         ]
         await run_command([*ask, "-H", "Content-Type: application/json"], cwd=tmp_path)
         done = await run_command([str(NODE), str(EXAMPLES / "dashboard.mjs"), address], cwd=tmp_path)
