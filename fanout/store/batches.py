@@ -71,7 +71,7 @@ class BatchStore:
             query = query.where(tuple_(batches.c.created, batches.c.id) < tuple_(after.created, after.id))
         if account_id is not None:
             query = query.where(batches.c.account_id == account_id)
-        return [BatchRow(*row) for row in await self._database.fetch_all(query)]
+        return await self._database.fetch_as(BatchRow, query)
 
     async def list_due(self, ended: Sequence[JobState], limit: int = 100) -> Sequence[UnsettledBatch]:
         """Return unsettled batches for which something can be done now, the oldest first; `ended` are jobs' final states."""

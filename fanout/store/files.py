@@ -91,7 +91,7 @@ class FileStore:
             query = query.where(files.c.purpose == purpose)
         if account_id is not None:
             query = query.where(files.c.account_id == account_id)
-        return [FileRow(*row) for row in await self._database.fetch_all(query)]
+        return await self._database.fetch_as(FileRow, query)
 
     async def read_part(self, file_id: str, part: int) -> bytes | None:
         """Return a part of an uploaded file; `None` past its end."""

@@ -100,7 +100,7 @@ class Votes:
     ) -> Sequence[VoteRow]:
         """Return the voter's ballots on the items `first` to `last`."""
         conditions = (*_of_subject(subject), *_of_voter(voter), votes.c.kind == kind, votes.c.item.between(first, last))
-        return [VoteRow(*row) for row in await self._database.fetch_all(select(votes).where(*conditions))]
+        return await self._database.fetch_as(VoteRow, select(votes).where(*conditions))
 
     @run_to_end
     async def draw(
@@ -155,7 +155,7 @@ class Votes:
             query = query.where(votes.c.account_id == clean_name(account_id))
         if subject is not None:
             query = query.where(*_of_subject(subject))
-        return [VoteRow(*row) for row in await self._database.fetch_all(query)]
+        return await self._database.fetch_as(VoteRow, query)
 
 
 def _of_subject(subject: Subject) -> list[ColumnElement[bool]]:

@@ -161,7 +161,7 @@ class Jobs:
         """Send a request; of `its end`, until the job has ended."""
         method, path, build, headers = self.requests[name]
         while True:
-            options = {
+            options: dict[str, Any] = {
                 "data": build(),
                 "headers": {"Content-Type": "application/json", "Accept-Encoding": "identity", **headers},
             }
@@ -223,9 +223,9 @@ async def run_client() -> None:
             print(json.dumps([status, len(answer), time.monotonic() - began]), flush=True)
 
 
-async def start(role: str, mib: int) -> asyncio.subprocess.Process:
+async def start(role: str, mib: int, script: str = __file__) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
-        sys.executable, __file__, role, str(mib), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=2**26
+        sys.executable, script, role, str(mib), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=2**26
     )
 
 

@@ -7,11 +7,15 @@ import json
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
+from fanout.store.engine.database import ROWS_AT_ONCE
 from fanout.store.opening import open_store
+from fanout.store.tables import files
 from fanout.store.usage import UsageFilter
 from tests.support.builders.settings import write_providers_file
 from tests.support.cli import FANOUT, CommandResult, build_environ, run_fanout
@@ -85,3 +89,26 @@ async def test_jobs_are_read_from_a_folder_that_cannot_be_written(tmp_path: Path
             pytest.skip("no mounts here")
         ended.append(CommandResult(process.returncode, process.stdout, process.stderr))
     check_outputs(ended)
+
+
+async def test_others_get_their_turns_while_many_rows_are_taken() -> None:
+    turn, made = 0, Counter[int]()
+
+    async def take_turns() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    async with open_store(":memory:") as store:
+        assert store
+        rows = [
+            {"id": f"f{n}", "created": n, "account_id": "", "filename": "", "purpose": "", "bytes": 0} for n in range(1_000)
+        ]
+        await store.database.execute(files.insert().values(rows))
+        other = asyncio.create_task(take_turns())
+        await store.database.fetch_as(lambda *_: made.update([turn]), select(files))
+        other.cancel()
+
+    assert made.total() == 1_000
+    assert max(made.values()) <= ROWS_AT_ONCE

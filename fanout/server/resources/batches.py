@@ -87,8 +87,9 @@ async def list_batches(request: web.Request) -> web.StreamResponse:
         account_id=auth.choose_account(request, query.account_id),
     )
     manager = request.app[JOB_MANAGER]
-    shown = [render_batch(batch, await _read_progress(manager, batch.id)) for batch in found[: query.limit]]
-    return page_response(shown, has_more=len(found) > query.limit)
+    shown = [(batch, await _read_progress(manager, batch.id)) for batch in found[: query.limit]]
+    ids = [batch.id for batch, _ in shown]
+    return await page_response(shown, lambda item: render_batch(*item), ids, has_more=len(found) > query.limit)
 
 
 @needs_store

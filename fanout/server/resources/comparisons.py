@@ -9,6 +9,7 @@ from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema, field_validator
 
 from fanout.core.errors import Fault, RequestError, StoreError
+from fanout.core.threads import run_in_thread
 from fanout.rendering.errors import render_error
 from fanout.rendering.history import (
     PastComparisonsJson,
@@ -17,17 +18,16 @@ from fanout.rendering.history import (
     render_past_comparison,
     render_request,
 )
-from fanout.rendering.shared import render_page_ends
 from fanout.requests.bodies import Metadata
 from fanout.server.lifecycle import STORE
 from fanout.server.middleware import auth
 from fanout.server.openapi.endpoint import INVALID_PARAMETERS, Endpoint, list_store_answers
-from fanout.server.resources.listing import DAY_S, encode_items, list_response, parse_time, time_schema, validate_query
+from fanout.server.resources.listing import DAY_S, page_response, parse_time, time_schema, validate_query, write_list
 from fanout.server.resources.storage import store_failed_response, store_off_response
 from fanout.server.responses import error_response
 from fanout.store.engine.text_columns import clean_name, clean_text
 from fanout.store.history.queries import ComparisonFilter
-from fanout.store.history.records import MAX_NUMBER, first_number_at
+from fanout.store.history.records import MAX_NUMBER, StoredComparison, first_number_at
 
 MAX_LIMIT = 100
 MAX_SEARCH_TEXTS = 16
@@ -145,8 +145,8 @@ async def list_comparisons(request: web.Request) -> web.Response:
     except StoreError as error:
         return _read_failed_response(request, error)
     shown = found[: query.limit]
-    ends = render_page_ends([stored.comparison.id for stored in shown], has_more=len(found) > len(shown))
-    return list_response(await encode_items(shown, render_past_comparison), {"object": "list"}, ends)
+    ids = [stored.comparison.id for stored in shown]
+    return await page_response(shown, render_past_comparison, ids, has_more=len(found) > len(shown))
 
 
 async def get_comparison(request: web.Request) -> web.Response:
@@ -161,8 +161,12 @@ async def get_comparison(request: web.Request) -> web.Response:
     if stored is None or auth.find_account(request) not in (None, stored.comparison.account_id):
         message = f"no comparison has the id {id_!a:.80}: it was never kept, or it is older than what is kept"
         return error_response(request, render_error(404, message, param="id", code="comparison_not_found"))
+    return web.Response(body=await run_in_thread("answers", _write, stored), content_type="application/json")
+
+
+def _write(stored: StoredComparison) -> bytearray:
     head = {**render_past_comparison(stored), "request": render_request(stored.comparison.request)}
-    return list_response(await encode_items(stored.answers, render_past_choice), head, field="choices")
+    return write_list(map(render_past_choice, stored.answers), head, field="choices")
 
 
 def _read_query(request: web.Request) -> ComparisonsQuery:

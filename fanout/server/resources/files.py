@@ -93,7 +93,8 @@ async def list_files(request: web.Request) -> web.StreamResponse:
         purpose=query.purpose,
         account_id=auth.choose_account(request, query.account_id),
     )
-    return page_response([render_file(row) for row in found[: query.limit]], has_more=len(found) > query.limit)
+    shown = found[: query.limit]
+    return await page_response(shown, render_file, [row.id for row in shown], has_more=len(found) > query.limit)
 
 
 @needs_store

@@ -20,7 +20,7 @@ from fanout.jobs.result_records import JobResultJson, build_records
 from fanout.server.lifecycle import JOB_STORE
 from fanout.server.openapi.endpoint import INVALID_PARAMETERS, Endpoint, list_store_answers
 from fanout.server.resources.jobs import JOB_ID, MISSING
-from fanout.server.resources.listing import list_response, parse_whole_number, read_query
+from fanout.server.resources.listing import parse_whole_number, read_query, write_list
 from fanout.server.resources.storage import find_own_job, needs_store
 from fanout.store.jobs.item_pages import ItemFilter, ItemPages, Show, SortBy
 from fanout.store.jobs.records import InputItem, ResultRow, ScorerRow
@@ -87,9 +87,9 @@ async def list_items(request: web.Request) -> web.StreamResponse:
     filter_ = _to_filter(query, job, scorers, only)
     numbers, total = await store.item_pages.list_numbers(job.number, filter_, query.offset, query.limit)
     items, results = await store.item_pages.read(job.number, numbers) if numbers else ((), ())
-    lines = await run_in_thread("answers", _encode, items, results)
     head: JsonObject = {"object": "list", "total": total, "offset": query.offset, "scorers": [row.label for row in scorers]}
-    return list_response(lines, head)
+    body = await run_in_thread("answers", lambda: write_list(_encode(items, results), head))
+    return web.Response(body=body, content_type="application/json")
 
 
 def _to_filter(query: ItemsQuery, job: Job, scorers: Sequence[ScorerRow], only: Sequence[int] | None) -> ItemFilter:

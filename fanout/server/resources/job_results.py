@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from aiohttp import web
@@ -16,9 +17,9 @@ from fanout.rendering.job import JobResultsJson
 from fanout.server.lifecycle import JOB_STORE
 from fanout.server.openapi.endpoint import INVALID_PARAMETERS, Endpoint, StatusAnswer, list_store_answers
 from fanout.server.resources.jobs import JOB_ID, MISSING
-from fanout.server.resources.listing import list_response, parse_whole_number, read_query
+from fanout.server.resources.listing import parse_whole_number, read_query, write_list
 from fanout.server.resources.storage import find_own_job, needs_store, respond_download
-from fanout.store.jobs.records import ResultFilter
+from fanout.store.jobs.records import ResultFilter, ResultRow
 
 MEDIA_TYPES = {"jsonl": "application/jsonl", "csv": "text/csv; charset=utf-8", "parquet": "application/vnd.apache.parquet"}
 CURSOR_PATTERN = "^[0-9]{1,18}[.][0-9]{1,18}[.][0-9]{1,18}$"
@@ -82,11 +83,16 @@ async def list_results(request: web.Request) -> web.StreamResponse:
     job = await find_own_job(request)
     query = read_query(request, ResultsQuery)
     shown, has_more = await request.app[JOB_STORE].results.read_page(job.number, query.after, query.limit, query.to_filter())
-    # In a thread: a thousand results may hold megabytes of text.
-    lines = await run_in_thread("exports", lambda: output_files.make_encoder("jsonl").encode(list(build_records(shown))))
     # A place and not an offset: results that come meanwhile neither shift nor repeat those of the next page.
     cursor = ".".join(str(number) for number in shown[-1].place) if has_more else None
-    return list_response(lines.splitlines(), {"object": "list"}, {"has_more": has_more, "next": cursor})
+    # In a thread: a thousand results may hold megabytes of text.
+    body = await run_in_thread("exports", _write_page, shown, {"has_more": has_more, "next": cursor})
+    return web.Response(body=body, content_type="application/json")
+
+
+def _write_page(shown: Sequence[ResultRow], tail: Mapping[str, object]) -> bytearray:
+    lines = output_files.make_encoder("jsonl").encode(list(build_records(shown))).splitlines()
+    return write_list(lines, {"object": "list"}, tail)
 
 
 @needs_store
@@ -95,7 +101,8 @@ async def export_results(request: web.Request) -> web.StreamResponse:
     job = await find_own_job(request)
     query, format_ = read_query(request, FileQuery), request.match_info["format"]
     # Before the first byte: a missing pyarrow must still be able to become a 400.
-    encoder = output_files.make_encoder(format_, quote_formulas=bool(query.quote_formulas))
+    # In a thread: that of Parquet is loaded for it.
+    encoder = await run_in_thread("exports", output_files.make_encoder, format_, quote_formulas=bool(query.quote_formulas))
     pieces = encode_results(request.app[JOB_STORE], job.number, encoder, query.to_filter())
     return await respond_download(request, pieces, filename=f"{job.id}.{format_}", content_type=MEDIA_TYPES[format_])
 

@@ -104,8 +104,9 @@ async def list_jobs(request: web.Request) -> web.StreamResponse:
         account_id=auth.choose_account(request, query.account_id),
         states=(query.state,) if query.state else (),
     )
-    shown = [render_job(await manager.read_progress(job.id)) for job in found[: query.limit]]
-    return page_response(shown, has_more=len(found) > query.limit)
+    shown = [await manager.read_progress(job.id) for job in found[: query.limit]]
+    ids = [progress.job.id for progress in shown]
+    return await page_response(shown, render_job, ids, has_more=len(found) > query.limit)
 
 
 @needs_store

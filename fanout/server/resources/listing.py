@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, TypeVar
 
@@ -13,12 +12,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from fanout.core.errors import Fault, RequestError
 from fanout.core.faults import to_faults
-from fanout.core.json_text import encode_json
+from fanout.core.json_text import dump_in_steps, encode_json
+from fanout.core.long_json import join_in_steps
+from fanout.core.threads import run_in_thread
 from fanout.rendering.shared import render_page_ends
-from fanout.server.responses import json_response
 
-CHUNK_ROWS = 50
-"""Rows that are encoded before other requests get a turn."""
 DAY_S = 86_400
 TIME_PATTERN = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d))?")
 """Source: RFC 3339 §5.6, `full-date` or `date-time`."""
@@ -91,26 +89,33 @@ def time_schema(example: str) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "anyOf": [{"format": "date-time"}, {"format": "date"}], "examples": [example]})
 
 
-def page_response(items: Sequence[Mapping[str, object]], *, has_more: bool) -> web.Response:
-    """Return a page of items that have an `id`."""
-    ends = render_page_ends([str(item["id"]) for item in items], has_more=has_more)
-    return json_response({"object": "list", "data": items, **ends})
-
-
-async def encode_items(items: Sequence[Item], render: Callable[[Item], object]) -> list[bytes]:
-    """Return the JSON of each item."""
-    encoded: list[bytes] = []
-    for start in range(0, len(items), CHUNK_ROWS):
-        encoded += [encode_json(render(item)) for item in items[start : start + CHUNK_ROWS]]
-        await asyncio.sleep(0)  # a turn for other requests
-    return encoded
-
-
-def list_response(
-    items: Sequence[bytes], head: Mapping[str, object], tail: Mapping[str, object] | None = None, *, field: str = "data"
+async def page_response(
+    items: Sequence[Item], render: Callable[[Item], Mapping[str, object]], ids: Sequence[str], *, has_more: bool
 ) -> web.Response:
-    """Return an answer with a list whose items are encoded already: `head`, the list as `field`, `tail`."""
-    # Spliced as bytes: encoding the whole again would hold the event loop for as long as all its items together.
-    start = encode_json(head)[:-1] + f',"{field}":['.encode()
-    end = b"]}" if tail is None else b"]," + encode_json(tail)[1:]
-    return web.Response(body=b"".join((start, b",".join(items), end)), content_type="application/json")
+    """Return a page of items with these ids."""
+    return await list_response(items, render, {"object": "list"}, render_page_ends(ids, has_more=has_more))
+
+
+async def list_response(
+    items: Sequence[Item],
+    render: Callable[[Item], object],
+    head: Mapping[str, object],
+    tail: Mapping[str, object] | None = None,
+) -> web.Response:
+    """Return an answer with a list: `head`, the list as `data`, `tail`."""
+    # In a thread: a page may have ten thousand items, or texts of many megabytes.
+    body = await run_in_thread("answers", write_list, map(render, items), head, tail)
+    return web.Response(body=body, content_type="application/json")
+
+
+def write_list(
+    items: Iterable[object], head: Mapping[str, object], tail: Mapping[str, object] | None = None, *, field: str = "data"
+) -> bytearray:
+    """Return the JSON of `head`, of the items as `field`, and of `tail`. An item that is bytes is JSON already."""
+    pieces = dump_in_steps(head)
+    pieces[-1] = pieces[-1][:-1] + f',"{field}":['.encode()
+    for number, item in enumerate(items):
+        pieces += [b"," if number else b""]
+        pieces += [item] if isinstance(item, bytes) else dump_in_steps(item)
+    pieces += [b"]}"] if tail is None else [b"],", encode_json(tail)[1:]]
+    return join_in_steps(pieces)

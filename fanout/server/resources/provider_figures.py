@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
@@ -10,15 +9,15 @@ from aiohttp import web
 from pydantic import BeforeValidator, Field
 
 from fanout.core.errors import Fault, RequestError, StoreError
+from fanout.core.threads import run_in_thread
 from fanout.core.units import to_rfc3339
 from fanout.rendering.provider_figures import ProviderFiguresJson, ProviderStepJson, render_provider_step
 from fanout.server.lifecycle import STORE
 from fanout.server.middleware import auth
 from fanout.server.openapi.endpoint import Endpoint, list_store_answers
-from fanout.server.resources.listing import CHUNK_ROWS, DAY_S, parse_whole_number, read_query
+from fanout.server.resources.listing import DAY_S, parse_whole_number, read_query, write_list
 from fanout.server.resources.storage import store_failed_response, store_off_response
 from fanout.server.resources.usage import PeriodQuery
-from fanout.server.responses import json_response
 from fanout.store.call_times import Times
 from fanout.store.usage import PERIOD, GroupUsage, UsageFilter
 
@@ -73,29 +72,26 @@ async def get_provider_figures(request: web.Request) -> web.Response:
         return store_failed_response(request, error, "usage.read_failed", "the figures cannot be read now")
     if len(usage) > MAX_ROWS:
         raise RequestError([Fault("step_s", f"makes more than {MAX_ROWS:,} steps of all providers: ask for longer ones")])
-    answer: ProviderFiguresJson = {
+    head = {
         "object": "list",
         "from": to_rfc3339(filter_.since, "seconds"),
         "to": to_rfc3339(filter_.until, "seconds"),
         "step_s": filter_.period_s,
         "in_memory": store.database.in_memory,
-        "data": [],
     }
-    for provider, steps in (await _render_steps(usage, times)).items():
-        answer["data"].append({"provider": provider, "steps": steps})
-    return json_response(answer)
+    # In a thread: there may be ten thousand steps.
+    body = await run_in_thread("answers", _write, head, usage, times)
+    return web.Response(body=body, content_type="application/json")
 
 
-async def _render_steps(
-    usage: Mapping[tuple[str, int], GroupUsage], times: Mapping[tuple[str, int], Times]
-) -> dict[str, list[ProviderStepJson]]:
+def _write(
+    head: Mapping[str, object], usage: Mapping[tuple[str, int], GroupUsage], times: Mapping[tuple[str, int], Times]
+) -> bytearray:
     rendered: dict[str, list[ProviderStepJson]] = {}
-    for number, (provider, start) in enumerate(sorted(usage.keys() | times.keys())):
+    for provider, start in sorted(usage.keys() | times.keys()):
         step = render_provider_step(start, usage.get((provider, start)), times.get((provider, start), {}))
         rendered.setdefault(provider, []).append(step)
-        if number % CHUNK_ROWS == 0:
-            await asyncio.sleep(0)  # a turn for other requests
-    return rendered
+    return write_list(({"provider": provider, "steps": steps} for provider, steps in rendered.items()), head)
 
 
 EXAMPLE_STEP = {

@@ -15,7 +15,7 @@ from fanout.rendering.usage import UsageAnswerJson, render_usage_head, render_us
 from fanout.server.lifecycle import STORE
 from fanout.server.middleware import auth
 from fanout.server.openapi.endpoint import Endpoint, list_store_answers
-from fanout.server.resources.listing import DAY_S, encode_items, list_response, parse_time, read_query, time_schema
+from fanout.server.resources.listing import DAY_S, list_response, parse_time, read_query, time_schema
 from fanout.server.resources.storage import store_failed_response, store_off_response
 from fanout.store.usage import UsageFilter
 
@@ -114,8 +114,7 @@ async def get_usage(request: web.Request) -> web.Response:
     # Refused and not cut: sums over an unknown part would look like sums over all.
     if len(sums) > MAX_ROWS:
         raise RequestError([Fault("group_by", f"makes more than {MAX_ROWS} rows: group by less, or ask for less")])
-    rows = await encode_items(sums, render_usage_row)
-    return list_response(rows, render_usage_head(filter_.since, filter_.until, query.group_by))
+    return await list_response(sums, render_usage_row, render_usage_head(filter_.since, filter_.until, query.group_by))
 
 
 EXAMPLE_ROW = {

@@ -119,7 +119,8 @@ async def list_votes(request: web.Request) -> web.StreamResponse:
         account_id=auth.choose_account(request, query.account_id),
         subject=Subject(query.job_id, query.comparison_id),
     )
-    return page_response([render_vote(row) for row in found[: query.limit]], has_more=len(found) > query.limit)
+    shown = found[: query.limit]
+    return await page_response(shown, render_vote, [row.id for row in shown], has_more=len(found) > query.limit)
 
 
 def _list_ballot_answers(missing: str) -> Answers:

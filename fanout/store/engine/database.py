@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
 from functools import wraps
+from itertools import starmap
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from weakref import WeakSet
 
@@ -27,6 +28,8 @@ from fanout.store.engine.errors import describe_error
 from fanout.store.engine.file_writer import FileWriter
 from fanout.store.engine.location import MEMORY, find_file, name_database, parse_location, to_config_error
 
+ROWS_AT_ONCE = 64
+"""Rows that are taken before other requests get a turn."""
 MAX_READERS = 4
 """Simultaneous read transactions; further ones wait."""
 CLOSE_TIMEOUT_S = 10.0
@@ -132,12 +135,22 @@ class Database(DialectStatements):
 
     async def fetch_all(self, query: Query) -> Sequence[Any]:
         """Return all rows of a query, in a transaction of its own."""
-        return await self.shield(self._fetch_all(query))
+        return await self.shield(self._fetch(query, None))
 
-    async def _fetch_all(self, query: Query) -> Sequence[Any]:
+    async def fetch_as(self, make: Callable[..., Result], query: Query) -> list[Result]:
+        """Return what is made of the columns of each row of a query."""
+        return await self.shield(self._fetch(query, make))
+
+    async def _fetch(self, query: Query, make: Callable[..., Any] | None) -> list[Any]:
+        rows: list[Any] = []
         async with self.read_transaction() as connection:
-            rows: Sequence[Any] = (await connection.execute(query)).all()
-            return rows
+            found = await connection.execute(query)
+            while some := found.fetchmany(ROWS_AT_ONCE):
+                rows += some if make is None else starmap(make, some)
+                if len(some) < ROWS_AT_ONCE:
+                    break
+                await asyncio.sleep(0)
+        return rows
 
     async def fetch_one(self, query: Query) -> Any:
         """Return the first row of a query, or `None`."""

@@ -76,7 +76,7 @@ class JobStore:
             query = query.where(jobs.c.id.startswith(prefix, autoescape=True))
         if states:
             query = query.where(jobs.c.state.in_(states))
-        return [JobRow(*row) for row in await self._database.fetch_all(query)]
+        return await self._database.fetch_as(JobRow, query)
 
     async def update(
         self,

@@ -60,7 +60,7 @@ class Results:
     async def list_items_results(self, number: int, wanted: Sequence[int]) -> Sequence[ResultRow]:
         """Return the units of some items that have ended, in the order of the input."""
         query = _select_results(number).where(units.c.item.in_(wanted))
-        return await self._add_scores(number, [ResultRow(*row) for row in await self._database.fetch_all(query)])
+        return await self._add_scores(number, await self._database.fetch_as(ResultRow, query))
 
     @run_to_end
     async def read_page(self, number: int, after: Place | None, limit: int, filter_: ResultFilter) -> ResultPage:
@@ -97,7 +97,7 @@ class Results:
         query = query.select_from(units.outerjoin(texts, unit.digest == texts.c.digest)).where(
             unit.job == number, unit.item >= first, unit.item < past, unit.state != "open"
         )
-        return [MeasureRow(*row) for row in await self._database.fetch_all(query)]
+        return await self._database.fetch_as(MeasureRow, query)
 
     def _extract(self, document: ColumnElement[str], *names: str) -> ColumnElement[str]:
         """Return fields of a JSON document, as a JSON array in which a field that is not there is null."""

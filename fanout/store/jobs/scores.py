@@ -75,7 +75,7 @@ class Scores:
         """Return item, entry, repeat, scorer and value of every score of the items from `first` on, and below `past`."""
         columns = (scores.c.item, scores.c.entry, scores.c.repeat, scores.c.scorer, scores.c.value)
         query = select(*columns).where(scores.c.job == number, scores.c.item >= first, scores.c.item < past)
-        return [tuple(row) for row in await self._database.fetch_all(query)]
+        return await self._database.fetch_as(lambda *row: row, query)
 
     async def read(self, number: int, first: int, last: int) -> Mapping[Place, Sequence[LabelledScore]]:
         """Return the scores of the answers to the items `first` to `last`, by the scorers that count."""
