@@ -33,8 +33,6 @@ SAFE_HEADERS = {"Server": "fanout", "X-Content-Type-Options": "nosniff"}
 PROBES = (b"GET /livez", b"HEAD /livez", b"GET /readyz", b"HEAD /readyz", b"GET /health", b"HEAD /health")
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 """Says nothing, and may be sent at any time before an answer: https://www.rfc-editor.org/rfc/rfc9110#section-15.2"""
-READ_BYTES = 16 * 1024
-"""Received at once: of 256 KiB in chunks of one byte each, as asyncio and aiohttp have it, a step takes up to 28 ms."""
 HALF_CLOSED_S = (0.01, 0.1, 5.0)
 """Delays after which a client that sends no more is probed: the first, the second, and all others."""
 
@@ -82,18 +80,11 @@ class Connection(RequestHandler):
             keepalive_timeout=limits.idle_s,
             lingering_time=0.0,
             auto_decompress=False,
-            read_bufsize=READ_BYTES,
         )
         self._limits = limits
         self._head_timer: asyncio.TimerHandle | None = None
         self._reader_timer: asyncio.TimerHandle | None = None
         self._half_closed_timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to read, in small steps."""
-        if hasattr(transport, "max_size"):  # of asyncio's own loops: at most so much is given to `data_received`
-            transport.max_size = READ_BYTES
-        super().connection_made(transport)
 
     @property
     def _is_waiting(self) -> bool:

@@ -18,7 +18,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from fanout.server.connections import READ_BYTES, Connection, WaitLimits
+from fanout.server.connections import WaitLimits
 from fanout.server.endpoints import ENDPOINTS
 from fanout.server.page.assets import load_assets
 from fanout.server.request_body import MIN_BYTES_PER_S
@@ -451,26 +451,3 @@ async def test_out_of_files_is_fanouts_own_failure_and_logged_once(upstream: Ups
     assert events.count("server.out_of_files") == 1
     assert events.count("server.accept_failed") == 1
     assert len(events) < 20
-
-
-async def test_no_more_is_received_at_once_than_is_parsed_in_a_short_step(
-    config: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    received, receive = list[int](), Connection.data_received
-
-    def note(self: Connection, data: bytes) -> None:
-        received.append(len(data))
-        receive(self, data)
-
-    monkeypatch.setattr(Connection, "data_received", note)
-    content = b'{"prompt": "hi", "model": "local/ngram-2", "max_tokens": 1, "user": "' + b"x" * 60_000 + b'"}'
-    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in content) + b"0\r\n\r\n"
-    head = b"POST /v1/completion HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-    head += b"Transfer-Encoding: chunked\r\n\r\n"
-    async with serve_with_limits(WaitLimits(), config) as server:
-        reader, writer = await connect(server)
-        writer.write(head + chunks)
-        assert (await reader.readline()).startswith(b"HTTP/1.1 ")
-        writer.close()
-    assert sum(received) == len(head) + len(chunks)
-    assert max(received) <= READ_BYTES
