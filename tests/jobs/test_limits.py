@@ -9,6 +9,7 @@ from fanout.api import build_request
 from fanout.core.schema import Completion
 from tests.support.builders.jobs import open_jobs
 from tests.support.stalls import watch_stalls
+from tests.support.timing import timed
 from tests.support.upstream.server import Upstream
 
 BURST, PERIOD_S = 10, 1.0
@@ -60,6 +61,7 @@ async def test_calls_in_flight_never_exceed_the_concurrency_of_the_account(
     assert upstream.peak <= 5
 
 
+@timed
 async def test_a_slow_model_does_not_delay_the_others(upstream: Upstream, tmp_path: Path) -> None:
     """Two accounts: the fast one is done long before the last call of the slow one."""
     more = {"providers": {"slow": {"adapter": "openai", "base_url": upstream.url, "limits": {"concurrency": 1}}}}

@@ -18,6 +18,7 @@ from fanout.jobs.worker import JobWorker
 from fanout.store.jobs.inputs import MAX_CHARS_AT_ONCE
 from tests.jobs.test_scheduler import CountingBuilder
 from tests.support.builders.jobs import OpenJobs, open_jobs
+from tests.support.timing import timed
 from tests.support.upstream.server import Upstream
 
 
@@ -42,6 +43,7 @@ async def test_each_row_is_planned_once_for_all_models(upstream: Upstream, tmp_p
     assert len(builder.seen) == 20
 
 
+@timed
 async def test_a_slow_model_holds_no_other_back_and_gets_each_row_in_order(
     upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -203,6 +203,7 @@ async def test_the_cap_covers_all_accounts_and_wakes_their_waiters() -> None:
     assert cap.used == 0
 
 
+@timed
 async def test_a_place_in_the_cap_is_not_lost_to_an_account_whose_waiters_have_left() -> None:
     cap = InFlightCap(1)
     one, other, holder = (build_limiter(cap=cap) for _ in range(3))

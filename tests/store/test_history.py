@@ -27,6 +27,7 @@ from fanout.store.opening import MEMORY, Store, open_store
 from fanout.store.votes import Subject, VotedAnswer, Voter, Votes
 from tests.support.builders.outcomes import KNOWN, make_answer, make_failure
 from tests.support.databases import SYSTEMS, OutsideConnection, query
+from tests.support.timing import timed
 
 DAY_S = 86_400
 SECRET = "a word that occurs nowhere else"
@@ -227,6 +228,7 @@ async def test_the_newest_comparisons_come_first_and_times_limit_the_list(store:
     assert await list_ids(store, until=numbers[2]) == [made[1]]
 
 
+@timed
 async def test_a_comparison_is_written_within_a_second(store: Store, location: str) -> None:
     for wanted in (1, 2, 3):
         record(store)

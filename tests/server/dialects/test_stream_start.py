@@ -136,6 +136,7 @@ async def test_the_first_piece_begins_the_stream(client: Client) -> None:
     assert 0.18 < await measure_start_s(client, "up/hang", "up/first-0.2-tail-1") < 0.6
 
 
+@timed
 async def test_the_first_answered_call_begins_the_stream_even_without_a_piece(client: Client) -> None:
     body = {"prompt": "hi", "model": ["up/hang", {"model": "up/ok", "max_tokens": 0}], "stream": True, "timeout_s": 3}
     async with asyncio.timeout(1), client.server.session.post("/v1/completion", json=body) as response:

@@ -101,6 +101,7 @@ async def test_every_path_but_the_public_ones_needs_a_key(locked_client: Client)
     assert (await locked_client.send("POST", "/v1/completions", {"model": "up/ok"})).status == 401
 
 
+@timed
 async def test_a_caller_without_access_is_refused_before_sending_a_body(locked_client: Client) -> None:
     host, port = locked_client.server.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
