@@ -12,6 +12,9 @@ Content = str | Sequence[JsonObject]
 """The content of a message in OpenAI's format: a text, or parts."""
 SYSTEM_ROLES = ("system", "developer")
 
+ANSWERED, LEFT, ALL_FAILED = 200, 499, 502
+"""Statuses of a question in the log, as a server's request would have them."""
+
 
 @dataclass(frozen=True, slots=True)
 class AskQuestion:

@@ -10,14 +10,11 @@ from fanout.cli.answer_view import AnswerView, build_labels
 from fanout.cli.ask.answer_schema import AnswerSchema
 from fanout.cli.ask.backend import AskBackend, PlannedAnswer
 from fanout.cli.ask.location import AskLocation
-from fanout.cli.ask.question import AskQuestion
+from fanout.cli.ask.question import ALL_FAILED, ANSWERED, LEFT, AskQuestion
 from fanout.cli.log.last_answers import LastAnswers
 from fanout.cli.log.record import AskLog
 from fanout.cli.options import load_settings, read_server_key
 from fanout.core.json_text import JsonObject
-
-ANSWERED, LEFT, ALL_FAILED = 200, 499, 502
-"""Statuses of a question in the log, as a server's request would have them."""
 
 
 class AskSession:

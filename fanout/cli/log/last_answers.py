@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fanout.cli import private_files
+from fanout.cli.ask.question import ALL_FAILED
 from fanout.config.environment import find_data_folder
 
 if TYPE_CHECKING:
@@ -27,20 +28,28 @@ class LastAnswers:
         self._client = client
 
     async def keep(self, question: AskQuestion, *, created: float, total_s: float, status: int) -> None:
-        """Remember the ids of the last question's answers."""
+        """Remember the ids of the last question's answers, and those of the last question that a model answered."""
         path, ids = _find_path(), self._client.take_comparison_ids()
         if path is None or not ids:
             return
-        others = {address: known for address, known in _read(path).items() if address != self._client.address}
-        kept = dict([*others.items(), (self._client.address, ids)][-MAX_SERVERS:])
+        known = _read(path)
+        before = known.pop(self._client.address, {})
+        last = {"last": ids, "answered": before.get("answered", []) if status == ALL_FAILED else ids}
+        kept = dict([*known.items(), (self._client.address, last)][-MAX_SERVERS:])
         with suppress(OSError):  # without a home `-c` goes on from the server's newest question
             private_files.write(path, json.dumps(kept).encode(), has_copy=False)
 
 
-def read_last_ids(address: str) -> Sequence[str]:
-    """Return the ids of the last answers from a server, one for each request of the question."""
+def read_last_ids(address: str, *, answered: bool = False) -> Sequence[str]:
+    """Return the ids of the last answers from a server, one for each request of the question.
+
+    Args:
+        address: the server's.
+        answered: of the last question that a model answered, if there is one.
+    """
     path = _find_path()
-    return _read(path).get(address, ()) if path else ()
+    known = _read(path).get(address, {}) if path else {}
+    return known.get("answered" if answered and known.get("answered") else "last", ())
 
 
 def _find_path() -> Path | None:
@@ -48,9 +57,12 @@ def _find_path() -> Path | None:
     return folder / FILE_NAME if folder else None
 
 
-def _read(path: Path) -> dict[str, list[str]]:
+def _read(path: Path) -> dict[str, dict[str, list[str]]]:
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
-        return {str(address): [str(id_) for id_ in ids] for address, ids in kept.items()}
+        return {
+            str(address): {str(which): [str(id_) for id_ in ids] for which, ids in known.items()}
+            for address, known in kept.items()
+        }
     except (OSError, ValueError, AttributeError, TypeError):  # lost or damaged, the newest question is gone on from
         return {}

@@ -110,7 +110,7 @@ class RemoteQuestions:
 
     async def find_last_ids(self, *, answered: bool = False) -> Sequence[str]:
         # Those that this command received last: the newest may be of other people.
-        return read_last_ids(self._client.address) or await self.list_ids((), None, 1)
+        return read_last_ids(self._client.address, answered=answered) or await self.list_ids((), None, 1)
 
     async def read(self, id_: str) -> PastQuestion:
         whole = await self._client.get(f"/v1/comparisons/{id_}")

@@ -65,6 +65,19 @@ async def test_a_question_that_no_model_answered_ends_no_conversation(providers_
     assert shown.out.startswith("Mistyped\n")
 
 
+async def test_a_failed_question_ends_no_conversation_with_a_server(providers_json: str, tmp_path: Path) -> None:
+    store = {"FANOUT_STORE": str(tmp_path / "server.db"), "FANOUT_HISTORY": "full"}
+    async with serve_fanout("--config", providers_json, **store) as address:
+        to_server: list[str] = ["--server", address]
+        await run_fanout("ask", "First", "-m", "ok", *to_server, HOME=str(tmp_path))
+        failed = await run_fanout("ask", "Broken", "-m", "up/500", *to_server, HOME=str(tmp_path))
+        shown = await run_fanout("log", "show", *to_server, HOME=str(tmp_path))
+        went = await run_fanout("ask", "Go on", "-c", *to_server, HOME=str(tmp_path))
+
+    assert (failed.code, went.code) == (1, 0), went.err
+    assert shown.out.startswith("Broken\n")
+
+
 async def test_servers_and_the_command_line_share_one_store(providers_json: str, tmp_path: Path) -> None:
     store: dict[str, Any] = {"FANOUT_STORE": str(tmp_path / "fanout.db"), "FANOUT_HISTORY": "full"}
     body = {"model": ["ok", "up/say-two"], "prompt": "From a page"}
