@@ -17,10 +17,11 @@ from sqlalchemy import Connection, select
 from fanout.core.errors import StoreError
 from fanout.core.threads import run_in_thread
 from fanout.observability.logs import log
+from fanout.store.engine.bulk_insert import insert_rows
 from fanout.store.engine.database import Database
 from fanout.store.engine.writers import WriteBehind
 from fanout.store.history import queries
-from fanout.store.history.queries import ROWS_AT_ONCE, ComparisonFilter
+from fanout.store.history.queries import ComparisonFilter
 from fanout.store.history.records import (
     RANDOM_BITS,
     ComparisonRecord,
@@ -183,18 +184,14 @@ class History:
     def _write(self, connection: Connection, some: Sequence[ComparisonRows]) -> None:
         texts = {digest: (digest, text, one.day) for one in some for digest, text in one.texts.items()}
         # Sorted, so that two processes never wait for each other's rows.
-        self._insert(connection, self._insert_text, [texts[digest] for digest in sorted(texts)])
+        insert_rows(connection, self._insert_text, [texts[digest] for digest in sorted(texts)])
         tables: tuple[Sequence[tuple[object, ...]], ...] = (
             [one.comparison for one in some],
             [answer for one in some for answer in one.answers],
             [(one.comparison.number, *pair) for one in some for pair in one.metadata.items()],
         )
         for statement, rows in zip(self._inserts, tables, strict=True):
-            self._insert(connection, statement, rows)
-
-    def _insert(self, connection: Connection, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
-        for start in range(0, len(rows), ROWS_AT_ONCE):
-            connection.exec_driver_sql(statement, [tuple(row) for row in rows[start : start + ROWS_AT_ONCE]])
+            insert_rows(connection, statement, rows)
 
     async def list_comparisons(self, filter_: ComparisonFilter) -> list[StoredComparison]:
         """Return the matching comparisons, newest first, without their answers; also those that are not written yet."""

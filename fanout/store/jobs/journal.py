@@ -16,6 +16,7 @@ from sqlalchemy import Connection, func, literal_column, select, update
 
 from fanout.core.errors import LeaseLostError, StoreError
 from fanout.core.usage import WorkTotals
+from fanout.store.engine.bulk_insert import insert_rows
 from fanout.store.engine.database import Database, run_to_end
 from fanout.store.engine.text_columns import clean_name, clean_text, place_text
 from fanout.store.engine.writers import GroupCommit
@@ -113,8 +114,8 @@ class Journal:
         return [None if epochs.get(entry.unit.job) == entry.epoch else LeaseLostError() for entry in entries]
 
     def _insert_attempts(self, connection: Connection, entries: Sequence[JournalEntry]) -> None:
-        if started := [(*each.unit, each.attempt, each.epoch, each.at) for each in entries if isinstance(each, AttemptStarted)]:
-            connection.exec_driver_sql(self._add_attempt, started)
+        started = [(*each.unit, each.attempt, each.epoch, each.at) for each in entries if isinstance(each, AttemptStarted)]
+        insert_rows(connection, self._add_attempt, started)
         failed = [
             {
                 **entry.unit._asdict(),
@@ -139,7 +140,7 @@ class Journal:
             rows.append(_to_row(entry, long))
             sums.setdefault((entry.unit.job, clean_name(entry.model), entry.result), WorkTotals()).add(entry.totals)
         add_texts(connection, self._add_text, long)
-        connection.exec_driver_sql(self._end_unit, rows)
+        insert_rows(connection, self._end_unit, rows)
         add_scores(connection, self._add_score, [(entry.unit, entry.scores) for entry in entries if entry.scores])
         # Sorted, so that two processes never wait for each other's rows.
         connection.execute(self._add_counts, [_to_counts_row(*key, sums[key]) for key in sorted(sums)])

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection, delete, func, select, update
 
+from fanout.store.engine.bulk_insert import insert_rows
 from fanout.store.engine.database import Database, run_to_end
 from fanout.store.engine.text_columns import clean_name, clean_text
 from fanout.store.jobs.records import LabelledScore, NewScorer, Place, ScorerRow, Unit, UnitScore
@@ -100,9 +101,7 @@ def compile_add(database: Database) -> str:
 
 def add_scores(connection: Connection, statement: str, found: Sequence[tuple[Unit, Sequence[UnitScore]]]) -> None:
     """Add the scores of units that end, with the statement of `compile_add`, in the open transaction."""
-    rows = [_to_row(unit, score) for unit, of_unit in found for score in of_unit]
-    if rows:
-        connection.exec_driver_sql(statement, rows)
+    insert_rows(connection, statement, [_to_row(unit, score) for unit, of_unit in found for score in of_unit])
 
 
 def _to_row(unit: Unit, score: UnitScore) -> tuple[object, ...]:
