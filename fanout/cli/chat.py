@@ -89,13 +89,15 @@ class _Conversation:
             join_files("", [path])  # one that cannot be read would fail every message that follows
             self._files.append(path)
         elif command == "/models" and words:
-            self._options = replace(self._options, words=words)
             models = self._runner.run(self._session.backend.expand(tuple(words)))
+            self._options = replace(self._options, words=words)  # only now: words that mean nothing change nothing
             if self._question and (first := next(iter(self._question.past.values()), None)):
                 # Those that are new take over the conversation of the first.
                 past = {model: self._question.past.get(model, first) for model in models}
                 self._question = replace(self._question, models=tuple(models), past=past)
         else:
+            if command not in ("/help", "/file", "/models"):
+                echo(f"unknown command `{command}`", err=True)
             echo(HELP, err=True)
 
     def _send(self, text: str) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 
-from fanout.cli.tables import format_usd, print_line, print_table
+from fanout.cli.tables import MIN_LAST_COLUMNS, drop_columns, format_usd, print_line, print_table
 from fanout.core.shown_text import to_single_line
 
 if TYPE_CHECKING:  # a command's help needs none of them
@@ -114,8 +114,8 @@ def print_job(console: Console, job: JobJson) -> None:
 
 def print_counts(console: Console, job: JobJson) -> None:
     """Print the sums of a job by model."""
-    columns = ("model", "answered", "failed", "tokens in", "tokens out", "mean", "cost")
-    rows = [
+    columns: Sequence[str] = ("model", "answered", "failed", "tokens in", "tokens out", "mean", "cost")
+    rows: Sequence[Sequence[str]] = [
         (
             to_single_line(counts["model"]),
             f"{counts['answered']:,}",
@@ -128,13 +128,14 @@ def print_counts(console: Console, job: JobJson) -> None:
         for counts in job["counts"]
     ]
     if rows:
+        columns, rows = drop_columns(console, columns, rows, ("tokens in", "tokens out", "mean"), len("cost unknown"))
         print_table(console, columns, rows, right=("answered", "tokens in", "tokens out", "mean"))
 
 
 def print_jobs(console: Console, jobs: Sequence[JobJson]) -> None:
     """Print a line for each job."""
-    columns = ("job", "made", "state", "done", "failed", "cost", "name")
-    rows = [
+    columns: Sequence[str] = ("job", "made", "state", "done", "failed", "cost", "name")
+    rows: Sequence[Sequence[str]] = [
         (
             job["id"],
             datetime.fromtimestamp(job["created_at"]).astimezone().strftime("%Y-%m-%d %H:%M"),
@@ -146,6 +147,7 @@ def print_jobs(console: Console, jobs: Sequence[JobJson]) -> None:
         )
         for job in jobs
     ]
+    columns, rows = drop_columns(console, columns, rows, ("made", "cost", "failed", "done", "state"), MIN_LAST_COLUMNS)
     print_table(console, columns, rows, right=("done", "failed"))
 
 

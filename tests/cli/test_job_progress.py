@@ -56,6 +56,17 @@ def make_console(*, is_terminal: bool, width: int = 100) -> tuple[Console, io.St
     return Console(file=out, width=width, height=24, force_terminal=is_terminal, color_system=None, _environ={}), out
 
 
+def test_tables_of_jobs_fit_sixty_columns_without_cutting_a_word() -> None:
+    job = make_job(make_counts("up-error-401", cost_usd=None, cost_unknown=2, failures={}), state="done")
+    console, out = make_console(is_terminal=True, width=60)
+    job_summary.print_counts(console, job)
+    job_summary.print_jobs(console, [{**job, "id": f"job_{'0' * 32}"}])
+
+    shown = out.getvalue()
+    assert {"model", "answered", "failed", "up-error-401", "job", "state", f"job_{'0' * 32}"} <= set(shown.split()), shown
+    assert max(map(len, shown.splitlines())) <= 60
+
+
 def test_progress_is_one_line() -> None:
     assert (
         job_summary.format_progress(make_job())

@@ -184,6 +184,15 @@ async def test_a_conversation_on_a_terminal_survives_an_interruption(providers_j
     assert "Traceback" not in screen.output
 
 
+async def test_models_and_commands_that_nothing_is_like_leave_a_conversation_as_it_was(providers_json: str) -> None:
+    async with TerminalSession("chat", "--config", providers_json, "-m", "ok") as screen:
+        await screen.answer("> ", "/models 'nothing-*'")
+        await screen.answer("no model is like", "/nonsense")
+        await screen.answer("unknown command `/nonsense`", "Hello")
+        await screen.answer("This is ok.", "/exit")
+        assert await screen.wait() == 0, screen.output
+
+
 async def test_the_last_line_of_a_pipe_is_a_message_even_if_it_would_go_on(providers_json: str, upstream: Upstream) -> None:
     result = await run_fanout("chat", "--config", providers_json, "-m", "ok", given="\ufeffone \\".encode())
     (request,) = upstream.requests
