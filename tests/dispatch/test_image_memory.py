@@ -251,6 +251,25 @@ async def test_names_that_do_not_resolve_hold_up_only_whose_they_are(tmp_path: P
             await asyncio.gather(*stuck)
 
 
+def test_look_ups_that_outlast_their_loop_take_no_place_of_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program may call `asyncio.run` many times."""
+    silent = SilentNames(monkeypatch)
+
+    async def leave(count: int) -> None:
+        async with open_seeing_dispatcher(tmp_path) as (dispatcher, _):
+            calls = plan(dispatcher, "up/m", *name_silently(0))
+            leaving = asyncio.create_task(dispatcher.run(calls, deadline_s=30))
+            await silent.wait_for(count)
+            leaving.cancel()
+            await asyncio.wait([leaving])
+
+    try:
+        for number in range(1, images.MAX_LOOKUPS // images.MAX_REQUEST_LOOKUPS + 2):
+            asyncio.run(leave(number * images.MAX_REQUEST_LOOKUPS))
+    finally:
+        silent.release.set()
+
+
 async def test_large_requests_take_turns_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One prompt to many models is encoded for each; all of them are answered."""
     monkeypatch.setattr(http, "BODIES", SharedCapacity(3_100_000))

@@ -32,9 +32,6 @@ from fanout.providers.transport.response import read_length
 TIMEOUT_S = 10.0
 """For one image, from the first look-up to the last byte, redirects included."""
 MAX_REDIRECTS = 3
-MAX_LOOKUPS = 64
-"""Look-ups of images' hosts at once. They have threads of their own: the names are the callers', and need not resolve."""
-LOOKUPS = SharedCapacity(MAX_LOOKUPS)
 
 
 async def fetch_image(
@@ -54,7 +51,7 @@ async def fetch_image(
         max_bytes: of the image.
         timeout_s: for all of it.
         on_bytes: called with the size of each piece before it is kept; ends the download by raising `ProviderError`.
-        lookups: places for look-ups of whoever wants the image, taken before one of the process's.
+        lookups: places for look-ups of its host, of which one of each is taken; by default a few for this image alone.
 
     Raises:
         ProviderError: `bad_request`: there is none, or its address is forbidden.
@@ -63,7 +60,8 @@ async def fetch_image(
         return decode_data_url(url)
     sockets = PublicSocketFactory(allowed)
     # No DNS cache and no kept connection: each check holds for this very connection.
-    resolver = DedicatedResolver((*lookups, LOOKUPS))
+    # Not the resolver that finds the providers: the names of images are the callers'.
+    resolver = DedicatedResolver(lookups)
     connector = aiohttp.TCPConnector(socket_factory=sockets, resolver=resolver, use_dns_cache=False, force_close=True)
     try:
         # Without `trust_env`: behind a proxy the address that is checked would be the proxy's.

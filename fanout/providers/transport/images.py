@@ -29,9 +29,26 @@ HELD_BYTES = SharedCapacity(256 * 2**20)
 """Of the images that are fetched for all running requests of the process."""
 MAX_REQUEST_LOOKUPS = 4
 MAX_ACCOUNT_LOOKUPS = 16
-"""Look-ups at once for the images of one account. Names that do not resolve hold up only whose they are."""
-_ACCOUNT_LOOKUPS: WeakValueDictionary[str | None, SharedCapacity] = WeakValueDictionary()
+"""Look-ups at once for the images of one account, which alone waits where its names do not resolve."""
+MAX_LOOKUPS = 64
+"""For all accounts."""
 NO_ROOM = Failure("rate_limit", "no memory is free for images of requests now; try again later", code="images_busy")
+
+
+class LookupPlaces:
+    """Places for look-ups of images' hosts, of one event loop: a look-up that outlasts its loop never gives its place back."""
+
+    def __init__(self) -> None:
+        self._all = SharedCapacity(MAX_LOOKUPS)
+        self._by_account: WeakValueDictionary[str | None, SharedCapacity] = WeakValueDictionary()
+
+    def list_for_request(self, account_id: str | None) -> tuple[SharedCapacity, ...]:
+        """Return what each look-up for a request takes a place of: the request, its account, all."""
+        of_account = self._by_account.setdefault(account_id, SharedCapacity(MAX_ACCOUNT_LOOKUPS))
+        return SharedCapacity(MAX_REQUEST_LOOKUPS), of_account, self._all
+
+
+_LOOKUP_PLACES: WeakKeyDictionary[asyncio.AbstractEventLoop, LookupPlaces] = WeakKeyDictionary()
 _IMAGES: WeakKeyDictionary[RequestScope, RequestImages] = WeakKeyDictionary()
 """The images of each running request; they go when its last call does."""
 
@@ -73,8 +90,8 @@ class RequestImages:
     """The images of one request, each fetched once, for all of its calls."""
 
     def __init__(self, account_id: str | None) -> None:
-        of_account = _ACCOUNT_LOOKUPS.setdefault(account_id, SharedCapacity(MAX_ACCOUNT_LOOKUPS))
-        self._lookups = (SharedCapacity(MAX_REQUEST_LOOKUPS), of_account)
+        places = _LOOKUP_PLACES.setdefault(asyncio.get_running_loop(), LookupPlaces())
+        self._lookups = places.list_for_request(account_id)
         self._capacity = HELD_BYTES
         self._held = 0
         self._fetches: dict[str, asyncio.Task[str]] = {}
