@@ -66,7 +66,7 @@ def count_comparisons(location: str) -> int:
     return int(query(location, "SELECT count(*) FROM comparisons")[0][0])
 
 
-async def wait_until(is_reached: Callable[[], bool], within_s: float = 5.0) -> None:
+async def wait_until(is_reached: Callable[[], bool], within_s: float = 30.0) -> None:
     async with asyncio.timeout(within_s):
         while not is_reached():
             await asyncio.sleep(0.02)
@@ -259,6 +259,7 @@ async def test_two_stores_on_one_database_keep_the_comparisons_of_both(location:
         assert sorted(await list_ids(one)) == sorted(made)
 
 
+@timed
 async def test_slow_readers_do_not_delay_writing(store: Store, location: str) -> None:
     reading = [store.database.read_transaction() for _ in range(MAX_READERS)]
     for one in reading:
@@ -283,6 +284,7 @@ async def test_a_cancelled_listing_leaves_the_store_usable(location: str) -> Non
         assert await list_ids(store) == made[::-1]
 
 
+@timed
 async def test_a_locked_database_delays_no_caller_and_loses_nothing(store: Store, location: str, log_lines: list[str]) -> None:
     holder = OutsideConnection(location)
     holder.hold()
