@@ -221,7 +221,7 @@ async def serve(settings: Settings, host: str, port: int, on_started: Callable[[
         try:
             await run_in_thread("setup", import_adapters)
         except (OSError, ImportError) as error:  # no file may be opened just now: the first call of a format tries again
-            log.warning("adapters.not_imported", error=str(error))
+            log.warning("adapters.import_failed", error=str(error))
         await stop.wait()
         stop.clear()
         app[LIFECYCLE].is_draining = True

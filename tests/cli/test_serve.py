@@ -111,4 +111,4 @@ async def test_a_server_that_may_open_no_file_says_so_and_ends_well() -> None:
     result = await run_command([sys.executable, "-c", OPEN_NO_MORE], FANOUT_STORE="off")
 
     assert result.code == 0, result.err
-    assert "adapters.not_imported" in result.out
+    assert "adapters.import_failed" in result.out
