@@ -8,8 +8,8 @@ from functools import lru_cache
 
 from sqlalchemy import Connection
 
-MAX_ROWS = 32
-"""Of one statement. SQLite before 3.32 takes 999 values in all."""
+MAX_VALUES = 999
+"""Of one statement, as SQLite before 3.32 has it."""
 _ROW = re.compile(r"VALUES (\([?, ]+\))")
 
 
@@ -23,7 +23,8 @@ def insert_rows(connection: Connection, statement: str, rows: Sequence[tuple[obj
     # each row, 128 comparisons took 200 ms under load, and were written more slowly than they came (2026-11-27).
     start = 0
     while left := len(rows) - start:
-        count = min(MAX_ROWS, 1 << (left.bit_length() - 1))  # few different statements, which the driver keeps prepared
+        most = min(left, MAX_VALUES // len(rows[0]))
+        count = 1 << (most.bit_length() - 1)  # few different statements, which the driver keeps prepared
         values = tuple(value for row in rows[start : start + count] for value in row)
         connection.exec_driver_sql(_repeat_row(statement, count), values)
         start += count
