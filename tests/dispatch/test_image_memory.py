@@ -26,6 +26,7 @@ from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher
 from fanout.limits.shared_capacity import SharedCapacity
 from fanout.providers.transport import http, images
 from fanout.providers.transport.json_provider import InliningProvider
+from fanout.providers.transport.resolver import DedicatedResolver
 from tests.support.builders.dispatcher import open_observed_dispatcher
 from tests.support.builders.settings import write_providers_file
 from tests.support.timing import timed
@@ -197,8 +198,9 @@ class SilentNames:
 
     async def wait_for(self, number: int) -> None:
         """Wait until so many look-ups run."""
-        while self.running < number:
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(20):
+            while self.running < number:
+                await asyncio.sleep(0.01)
 
 
 def name_silently(request: int) -> list[str]:
@@ -268,6 +270,20 @@ def test_look_ups_that_outlast_their_loop_take_no_place_of_the_next(tmp_path: Pa
             asyncio.run(leave(number * images.MAX_REQUEST_LOOKUPS))
     finally:
         silent.release.set()
+
+
+async def test_a_look_up_without_a_thread_gives_its_place_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    places = SharedCapacity(1)
+
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        with pytest.raises(OSError, match="new thread"):
+            await DedicatedResolver([places]).resolve("localhost")
+    assert places.used == 0
+    assert await DedicatedResolver([places]).resolve("localhost")
 
 
 async def test_large_requests_take_turns_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

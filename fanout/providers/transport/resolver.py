@@ -54,7 +54,11 @@ class DedicatedResolver(AbstractResolver):
             with suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(settle, infos, failure)
 
-        threading.Thread(target=look_up, name="dns", daemon=True).start()
+        try:
+            threading.Thread(target=look_up, name="dns", daemon=True).start()
+        except RuntimeError as error:  # the system has no thread left
+            self._give_back(self._places)
+            raise OSError(str(error)) from None
         return [_to_result(host, *info) for info in await found]
 
     async def _take_places(self) -> None:
