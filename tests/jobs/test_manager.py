@@ -311,3 +311,14 @@ async def test_a_long_custom_id_comes_back_unchanged(upstream: Upstream, tmp_pat
         job = await kept.manager.create(JobSpec(models=({"model": "up/ok"},)), given)
         job = await kept.manager.run(job.id)
         assert [row.custom_id for row in await kept.list_results(job)] == ids
+
+
+async def test_a_row_is_refused_for_its_own_parameters_among_rows_that_are_not(upstream: Upstream, tmp_path: Path) -> None:
+    """Rows that differ in their text alone are planned once; this one differs in more."""
+    rows: list[dict[str, object]] = [{"prompt": "a"}, {"prompt": "b"}, {"prompt": "c", "top_k": 5}, {"prompt": "d"}]
+    spec = JobSpec(models=({"model": "up/ok"},), strict=True)
+    async with open_jobs(upstream.url, tmp_path) as kept:
+        with pytest.raises(RequestError) as refused:
+            await kept.manager.create(spec, (InputRow(number, row) for number, row in enumerate(rows, 1)))
+
+    assert [(fault.path, "`top_k`" in fault.message) for fault in refused.value.faults] == [("line 3: top_k", True)]
