@@ -18,6 +18,8 @@ from fanout.store.engine.location import MEMORY, create_file
 from fanout.store.engine.upgrade import has_current_tables, upgrade
 from fanout.store.history.recorder import History, HistoryMode
 from fanout.store.idempotency import IdempotencyStore
+from fanout.store.keys.audit import AuditLog
+from fanout.store.keys.key_store import KeyStore
 from fanout.store.retention import DEFAULT_HISTORY_DAYS, DEFAULT_USAGE_DAYS, Retention
 from fanout.store.usage import UsageLedger
 
@@ -45,6 +47,8 @@ class Store:
         self.usage = UsageLedger(database)
         self.times = CallTimes(database)
         self.history = History(database, history)
+        self.audit = AuditLog(database)
+        self.keys = KeyStore(database)
         self.idempotency = None if database.in_memory else IdempotencyStore(database)
         """Answers to be replayed; none in memory, which they would fill."""
         self.retention = Retention(database, self.history, history_days, usage_days)

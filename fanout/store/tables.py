@@ -2,7 +2,7 @@
 
 `migrations/` creates them; a test compares what it creates with what is declared. Times are Unix seconds, an empty `account_id`
 is none, and a `result` is `answered` or the failure's kind: a new kind needs no new column. Longer than other modules, because
-whoever reads a query, a backup or a migration wants the whole schema on one page.
+whoever reads a query, a backup or a migration wants the whole schema on one page; only callers' keys are in `key_tables.py`.
 """
 
 from __future__ import annotations

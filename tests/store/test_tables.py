@@ -8,12 +8,15 @@ import pytest
 from sqlalchemy import Table
 
 from fanout.core.usage import USAGE_SUMS, WORK_SUMS
-from fanout.store import tables
+from fanout.store import key_tables, tables
 from fanout.store.batches import BatchRow
 from fanout.store.call_times import CallCount, TimeKey
 from fanout.store.files import FileRow
 from fanout.store.history.records import AnswerRow, ComparisonRow
 from fanout.store.jobs.records import JobRow
+from fanout.store.keys.audit import AuditRow
+from fanout.store.keys.key_store import KeyRow
+from fanout.store.keys.secrets import SecretRow
 from fanout.store.usage import UsageKey
 from fanout.store.votes import VoteRow
 
@@ -22,9 +25,12 @@ from fanout.store.votes import VoteRow
     ("row", "table"),
     [
         (AnswerRow, tables.answers),
+        (AuditRow, key_tables.audit),
         (BatchRow, tables.batches),
         (ComparisonRow, tables.comparisons),
         (FileRow, tables.files),
+        (KeyRow, key_tables.keys),
+        (SecretRow, key_tables.key_secrets),
         (VoteRow, tables.votes),
     ],
 )

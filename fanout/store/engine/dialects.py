@@ -63,3 +63,8 @@ class DialectStatements:
         """Let only one process at a time change the tables; SQLite has only one writer anyway."""
         if self.dialect == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('fanout schema'))"))
+
+    def lock_for_insert(self, connection: Connection, table: Table) -> None:
+        """Let the inserts of a table follow each other, so that rows are seen in the order of their numbers."""
+        if self.dialect == "postgresql":  # which numbers rows when they are written, and shows them when they are committed
+            connection.execute(text(f"LOCK TABLE {table.name} IN SHARE ROW EXCLUSIVE MODE"))

@@ -6,10 +6,12 @@ from pathlib import Path
 
 from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, String, Table, inspect, select
 
+from fanout.store.engine.append_only import protect
 from fanout.store.engine.database import Database
+from fanout.store.key_tables import audit
 from fanout.store.tables import PARTIAL_INDEXES, metadata
 
-HEAD = "0009"
+HEAD = "0010"
 """The newest of `migrations/versions`. Declared here so that Alembic, 0.1 s to import, is loaded only if there is work."""
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
 VERSION = Table(
@@ -49,6 +51,7 @@ def _create(connection: Connection) -> None:
         if index.name in PARTIAL_INDEXES:
             index.dialect_kwargs[f"{connection.dialect.name}_where"] = PARTIAL_INDEXES[str(index.name)]
     metadata.create_all(connection, checkfirst=False)
+    protect(connection, audit.name)
     VERSION.create(connection)
     connection.execute(VERSION.insert().values(version_num=HEAD))
 
