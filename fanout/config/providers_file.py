@@ -105,6 +105,17 @@ class Row(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+class CircuitRow(Row):
+    """The circuit breaker of an account: where its calls keep failing with 5xx or without a connection, they are held."""
+
+    failures: int = Field(5, ge=0)
+    """Failed attempts in a row that open it; 0: it never opens."""
+    sustained_s: float = Field(10, ge=0, le=MAX_TIMEOUT_S)
+    """Shortest time from the first to the last of them."""
+    probe_after_s: float = Field(15, gt=0, le=MAX_TIMEOUT_S)
+    """Time after which one call is sent as a probe, again and again until one is answered."""
+
+
 class LimitsRow(Row):
     """Limits of one account. A limit that is absent does not apply."""
 
@@ -117,6 +128,7 @@ class LimitsRow(Row):
     """The provider documents a bucket that refills evenly: after a pause up to twice the limit may pass within a minute."""
     concurrency: int | None = Field(None, ge=1)
     """Calls in flight at once."""
+    circuit: CircuitRow = CircuitRow()
 
 
 class RetriesRow(Row):

@@ -42,6 +42,8 @@ NO_FILES_CODE = "too_many_open_files"
 NO_MEMORY_CODE = "answer_memory_full"
 SHORTAGE_CODES = frozenset({NO_FILES_CODE, NO_MEMORY_CODE})
 """Codes of failures that are Fanout's own: its process may open no more files, or hold no more of answers."""
+UNAVAILABLE_CODE = "provider_unavailable"
+"""Code of the failure of a call that was not sent because its account's calls keep failing."""
 FinishReason = Literal["stop", "length", "content_filter", "tool_calls", "function_call"]
 
 

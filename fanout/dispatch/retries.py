@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from tenacity import AsyncRetrying, RetryCallState
 
 from fanout.config.providers_file import RetriesRow
-from fanout.core.schema import Completion, Failure
+from fanout.core.schema import UNAVAILABLE_CODE, Completion, Failure
 
 BASE_DELAY_S = 0.5
 TRANSIENT_KINDS = {"network", "rate_limit", "server", "timeout"}
@@ -21,6 +21,8 @@ TRANSIENT_STATUSES = {402, 408, 409, 429, 498, 500, 502, 503, 504, 529}
 
 Source: the retry sets of the OpenAI, Anthropic, Cohere, Google and AWS clients (2026-11).
 """
+HELD_CODES = frozenset({"queue_too_long", UNAVAILABLE_CODE})
+"""Codes of failures by our own limits and circuits, which have just found that nothing can be sent for now."""
 
 Result = Completion | Failure
 
@@ -31,8 +33,7 @@ def is_transient(failure: Failure) -> bool:
         return False
     if failure.should_retry is not None:
         return failure.should_retry
-    # Our own queue has just computed that the wait would outlast the deadline, so a retry cannot help.
-    if failure.kind not in TRANSIENT_KINDS or failure.code == "queue_too_long":
+    if failure.kind not in TRANSIENT_KINDS or failure.code in HELD_CODES:
         return False
     return failure.status is None or failure.status in TRANSIENT_STATUSES
 

@@ -16,7 +16,7 @@ from fanout.core.errors import ProviderError
 from fanout.core.query_size import measure_query
 from fanout.core.schema import Call, Completion, Failure, Query, Target, Task
 from fanout.core.threads import run_in_thread
-from fanout.dispatch import pricing
+from fanout.dispatch import account_circuits, pricing
 from fanout.dispatch.attempt_clock import AttemptClock
 from fanout.dispatch.in_flight import InFlightCall, relay
 from fanout.dispatch.no_tokens import PromptReader
@@ -119,10 +119,16 @@ class Upstreams:
         finally:
             # Also on cancellation: a place that is not released is lost until the process ends.
             running.call_s = time.monotonic() - running.started_at
+            account_circuits.record_end(limiter, running, result)
             _settle(limiter, permit, call, result)
         if prices and not prices.done():  # else its cost would load them on the event loop
             await asyncio.wait([prices])
         return result
+
+    def is_unavailable(self, call: Call) -> bool:
+        """Return whether an open circuit holds calls such as this one."""
+        circuits = self._find_limiter(call).circuits.open
+        return None in circuits or call.target.model in circuits
 
     async def _send(self, running: InFlightCall, on_headers: OnHeaders) -> Result:
         """Send a call upstream, within the time of one attempt and the request's deadline."""

@@ -35,8 +35,8 @@ RUN_RENEWAL_INTERVAL_S = 3.0
 """Time between renewals of a job's lease, each of which also looks for a cancellation."""
 MAX_QUEUED_S = 600.0
 """Longest wait of a call for its account's limits; a call that would wait longer is delayed and sent again."""
-MAX_RATE_LIMIT_WAITS = 100
-"""Number of delays of one unit by its account's rate limit, which uses up no attempt of the unit."""
+MAX_ACCOUNT_WAITS = 100
+"""Number of delays of one unit by its account's rate limit or open circuit, which use up no attempt of the unit."""
 USELESS_KINDS = frozenset({"quota", "auth", "not_configured"})
 """Failures that every further call would repeat: to the model, or for `quota` to the whole account."""
 FREE = Cost(0.0, "cache")
@@ -218,16 +218,16 @@ class JobWorker:
             await self._journal.record_end(unit, StoredOutcome.from_outcome(outcome), attempt=unit.attempt)
 
     def _count_and_delay_s(self, unit: PendingUnit, failure: Failure, policy: RetriesRow) -> float | None:
-        """Count the failure; return the delay before the retry, or `None` if the failure is final."""
-        if not (retries.is_transient(failure) or failure.code == "queue_too_long"):
+        """Count the failure; return the delay before the retry, which is never 0, or `None` if the failure is final."""
+        if not (retries.is_transient(failure) or failure.code in retries.HELD_CODES):
             return None
-        if failure.kind == "rate_limit":  # caused by the account's load, not by the unit: it uses up no attempt
+        # Caused by the account, not by the unit: it uses up no attempt.
+        if failure.kind == "rate_limit" or self._dispatcher.upstreams.is_unavailable(unit.call):
             unit.tries -= 1
             unit.waits += 1
-            number, most = unit.waits, MAX_RATE_LIMIT_WAITS
+            number, most = unit.waits, MAX_ACCOUNT_WAITS
         else:
             number, most = unit.tries, self.job.spec.attempts or policy.attempts
-        # Never 0, which the caller would treat as a final failure.
         return max(retries.compute_delay_s(failure, number, policy), 0.01) if number < most else None
 
     async def _keep_lease(self) -> None:

@@ -12,7 +12,9 @@ from fanout.config.providers_file import LimitsRow
 from fanout.core.errors import ProviderError
 from fanout.core.rate_limits import RateLimitStatus
 from fanout.core.schema import Failure
+from fanout.limits.circuits import Circuits, OpenCircuit
 from fanout.limits.counted_calls import CountedCalls
+from fanout.limits.expected_waits import ExpectedWaits
 from fanout.limits.queue import Permit, Priority, Waiter, WaitingCalls
 from fanout.limits.upstream_quota import LimitReport, QuotaTable
 from fanout.limits.windows import Hold, Pauses
@@ -31,6 +33,7 @@ class LimiterSnapshot:
     waiting_batch: int
     paused_s: float
     paused_models: tuple[str, ...]
+    open_circuits: int
 
 
 class InFlightCap:
@@ -81,12 +84,13 @@ class Limiter:
         """Calls in flight at once."""
         self.in_flight = 0
         self._cap = cap or InFlightCap(2**31)
-        self._max_waiting = max_waiting
         self.counted = CountedCalls(limits, period_s)
         """What these limits count; each call to be counted when its request leaves."""
         self._pauses = Pauses()
+        self.circuits = Circuits(limits.circuit)
         self._quotas = QuotaTable(is_group=is_group)
         self._waiting = WaitingCalls(self)
+        self._expected = ExpectedWaits(self, self._pauses, self._quotas, self.counted, self._waiting, max_waiting)
         self._mean_output_tokens = INITIAL_MEAN_OUTPUT_TOKENS
 
     def try_acquire(self, model: str, tokens: int, now: float) -> Permit | None:
@@ -104,7 +108,10 @@ class Limiter:
         now = time.monotonic()
         if (permit := self.try_acquire(model, tokens, now)) is not None:
             return permit
-        self._refuse_in_vain(model, tokens, priority, now, deadline)
+        if priority is Priority.INTERACTIVE and (unavailable := self.circuits.refuse(self.name, model, now)):
+            raise ProviderError(unavailable)
+        if vain := self._expected.find_refusal(model, tokens, priority, now, deadline):
+            raise _build_refusal(self, *vain)
         waiter = self._waiting.add(model, tokens, priority)
         try:
             async with asyncio.timeout(deadline - now):
@@ -134,6 +141,8 @@ class Limiter:
         """
         self.in_flight -= 1
         permit.quota.confirm(permit.started)
+        for circuit in permit.probed:  # else, after a probe that was cancelled, nobody would probe again
+            circuit.is_probing = False
         (self.counted.count if was_sent else self.counted.give_back)(permit)
         if self.counts_tokens and input_tokens is not None and output_tokens is not None:
             # Without a reported usage the estimate is kept: counting too much is cheaper than a refusal.
@@ -156,6 +165,14 @@ class Limiter:
         self._pauses.add(time.monotonic(), model, seconds, reason)
         self._waiting.pump()
 
+    def record_failure(self, model: str | None, reason: str) -> bool:
+        """Count a failed attempt of a model (`None`: for want of a connection); return whether it has opened the circuit."""
+        now = time.monotonic()
+        has_opened = self.circuits.record_failure(model, reason, now)
+        if model in self.circuits.open and (unavailable := self.circuits.refuse(self.name, model or "", now)):
+            self._waiting.refuse_interactive(model, unavailable)
+        return has_opened
+
     @property
     def is_idle(self) -> bool:
         """No call is in flight or waiting."""
@@ -170,12 +187,17 @@ class Limiter:
             waiting_batch=self._waiting.by_priority[Priority.BATCH],
             paused_s=self._pauses.compute_wait_s(now, None),
             paused_models=tuple(hold.model for hold in self._pauses.list_holds(now) if hold.model is not None),
+            open_circuits=len(self.circuits.open),
         )
 
     def list_holds(self) -> list[Hold]:
         """Return the current holds and their reasons; `requests_left` and `tokens_left` come from the upstream's headers."""
         now = time.monotonic()
         return self._pauses.list_holds(now) + self._quotas.list_holds(now)
+
+    def list_open_circuits(self) -> list[OpenCircuit]:
+        """Return the circuits by which calls are not sent."""
+        return list(self.circuits.list_open(time.monotonic()))
 
     def list_reports(self) -> list[LimitReport]:
         """Return the upstream's last report on each model; empty where it reports nothing."""
@@ -187,19 +209,22 @@ class Limiter:
         self._cap.used += 1
         self.counted.reserve(tokens)
         quota = self._quotas.get(model)
-        return Permit(quota, quota.start(now, tokens))
+        permit = Permit(quota, quota.start(now, tokens))
+        if self.circuits.open:
+            permit.probed = self.circuits.begin_probe(model)
+        return permit
 
     def compute_start_wait_s(self, now: float) -> float:
         """Return the wait until any call could start; infinite while all places are taken."""
         # `has_room` keeps the pump, so that the end of another account's call wakes this one.
         if self.in_flight >= self.concurrency or not self._cap.has_room(self._waiting.pump):
             return math.inf
-        wait = self._pauses.compute_wait_s(now, None) if self._pauses.ends else 0.0
+        wait = self._compute_held_s(None, now) if self._pauses.ends or self.circuits.open else 0.0
         return max(wait, self.counted.compute_start_wait_s(now)) if self.counted.starts else wait
 
     def compute_hold_s(self, model: str, tokens: int, now: float) -> float:
         """Return the wait of this model's calls for reasons that do not affect other models."""
-        wait = self._pauses.compute_wait_s(now, model) if self._pauses.ends else 0.0
+        wait = self._compute_held_s(model, now) if self._pauses.ends or self.circuits.open else 0.0
         if not self._quotas.is_group and (quota := self._quotas.find(model)):
             wait = max(wait, quota.compute_wait_s(now, tokens))
         return wait
@@ -211,55 +236,27 @@ class Limiter:
             wait = max(wait, quota.compute_wait_s(now, tokens))
         return wait
 
+    def _compute_held_s(self, model: str | None, now: float) -> float:
+        return max(self._pauses.compute_wait_s(now, model), self.circuits.compute_wait_s(now, model))
+
     def _abandon(self, waiter: Waiter) -> None:
         """Remove a waiter whose task was cancelled."""
         if waiter.granted.cancelled():
             self._waiting.remove(waiter)
             self._waiting.pump()
-        else:  # granted at the same moment: without a release the place would be lost
+        elif not waiter.granted.exception():  # granted at the same moment: without a release the place would be lost
             self.release(waiter.granted.result(), was_sent=False)
 
     def _compute_wait_s(self, model: str, tokens: int, now: float) -> float:
         """Return the wait until this call could start if no other waited; infinite while all places are taken."""
         wait = self.compute_start_wait_s(now)
         # Tested first, because most accounts have no pauses, readings or token limits.
-        if self._pauses.ends or self._quotas.has_readings:
+        if self._pauses.ends or self._quotas.has_readings or self.circuits.open:
             wait = max(wait, self.compute_hold_s(model, tokens, now))
         return max(wait, self.compute_room_wait_s(tokens, now)) if self.counts_tokens or self._quotas.is_group else wait
 
-    def _refuse_in_vain(self, model: str, tokens: int, priority: Priority, now: float, deadline: float) -> None:
-        """Refuse a call now if it would still be waiting at its deadline."""
-        expected_s = self._expect_wait_s(model, tokens, priority, now)
-        if self._waiting.total >= self._max_waiting:
-            raise _build_refusal(self, f"{self._max_waiting} calls are already waiting", expected_s)
-        if now + expected_s > deadline:
-            is_held = expected_s <= self._expect_hold_s(model, tokens, priority, now)
-            raise _build_refusal(self, f"the deadline is {max(deadline - now, 0):.3g} s away", expected_s, is_held=is_held)
 
-    def _expect_wait_s(self, model: str, tokens: int, priority: Priority, now: float) -> float:
-        """Return the minimum wait of this call, by the rates alone: the durations of calls in flight are unknown."""
-        ahead, tokens_ahead = self._waiting.count_ahead(priority)
-        for name in {*self._pauses.ends, *(self._quotas.by_model if self._quotas.has_readings else ())}:
-            # The waiters of a held model are skipped, so they are not ahead of other models' waiters.
-            if name in self._waiting.by_model and name != model and self.compute_hold_s(name, 1, now):
-                waiters, waiting_tokens = self._waiting.count_ahead(priority, name)
-                ahead, tokens_ahead = ahead - waiters, tokens_ahead - waiting_tokens
-        return max(
-            self._expect_hold_s(model, tokens, priority, now),
-            self.counted.compute_token_wait_s(now, tokens_ahead + tokens),
-            self.counted.compute_start_wait_s(now, ahead + 1),
-        )
-
-    def _expect_hold_s(self, model: str, tokens: int, priority: Priority, now: float) -> float:
-        """Return the minimum wait of this call that the upstream has requested."""
-        paused_s = max(self._pauses.compute_wait_s(now, None), self._pauses.compute_wait_s(now, model))
-        key = None if self._quotas.is_group else model
-        quota = self._quotas.find(key)
-        quota_s = quota.compute_wait_s(now, tokens, *self._waiting.count_ahead(priority, key)) if quota else 0.0
-        return max(paused_s, quota_s)
-
-
-def _build_refusal(limiter: Limiter, why: str, expected_s: float = 0.0, *, is_held: bool = False) -> ProviderError:
+def _build_refusal(limiter: Limiter, why: str, expected_s: float = 0.0, is_held: bool = False) -> ProviderError:
     limits = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in limiter.limits if type(value) is int)
     held = "has requested a wait" if is_held else f"is at the limits set for it here ({limits or 'calls in flight'})"
     message = f"`{limiter.name}` {held}; {why}"

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
 
+from fanout.core.errors import ProviderError
+from fanout.core.schema import Failure
+from fanout.limits.circuits import Circuit
 from fanout.limits.tokens import WindowSlice
 from fanout.limits.upstream_quota import CallStart, UpstreamQuota
 
@@ -36,6 +39,8 @@ class Permit:
     started: CallStart
     is_counted: bool = False
     """Its request has left, and counts from then on."""
+    probed: tuple[Circuit, ...] = ()
+    """Open circuits that it probes."""
     counted_in: WindowSlice | None = None
     """The part of the token window that holds its tokens."""
 
@@ -120,6 +125,14 @@ class WaitingCalls:
             self._tokens[waiter.priority] -= waiter.tokens
             if not any(queue.by_priority):
                 del self.by_model[waiter.model]  # callers choose model names, so empty queues would accumulate
+
+    def refuse_interactive(self, model: str | None, failure: Failure) -> None:
+        """End the wait of interactive calls of a model (`None`: of all) with a failure; those of jobs go on waiting."""
+        queues = list(self.by_model.values()) if model is None else filter(None, [self.by_model.get(model)])
+        for waiter in [one for queue in queues for one in queue.by_priority[Priority.INTERACTIVE].values()]:
+            self.remove(waiter)
+            if not waiter.granted.done():
+                waiter.granted.set_exception(ProviderError(failure))
 
     def count_ahead(self, priority: Priority, model: str | None = None) -> tuple[int, int]:
         """Return the number of waiters served before a new waiter of a model (`None`: any model), and their tokens."""

@@ -30,7 +30,7 @@ OPERATIONS: Mapping[Kind, tuple[str, ...]] = {
 METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"})
 """HTTP methods that have a label; any other is `_OTHER`, as in OpenTelemetry, for callers may invent methods."""
 
-IDLE = LimiterSnapshot(0, 0, 0, 0.0, ())
+IDLE = LimiterSnapshot(0, 0, 0, 0.0, (), 0)
 """Of an account that has not been called yet."""
 
 Labels = tuple[str, ...]
@@ -185,9 +185,12 @@ class Metrics:
         account = ("account",)
         in_flight: dict[Labels, float] = {(name,): state.in_flight for name, state in states}
         paused_s: dict[Labels, float] = {(name,): state.paused_s for name, state in states}
+        open_circuits: dict[Labels, float] = {(name,): state.open_circuits for name, state in states}
+        circuits_help = "Models, or the whole account, that are not called because their calls keep failing"
         pause_help = "Time until the account may be called again, as it requested"
         return [
             _gauge("fanout_calls_in_flight", "Calls upstream now", account, in_flight),
             _gauge("fanout_calls_waiting", "Calls waiting for limits", ("account", "priority"), waiting),
             _gauge("fanout_account_pause_seconds", pause_help, account, paused_s),
+            _gauge("fanout_account_open_circuits", circuits_help, account, open_circuits),
         ]

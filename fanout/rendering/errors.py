@@ -10,7 +10,7 @@ from typing import Annotated, NotRequired
 from typing_extensions import Doc, TypedDict
 
 from fanout.core.errors import Fault
-from fanout.core.schema import SHORTAGE_CODES, Failure, FailureKind, Outcome
+from fanout.core.schema import SHORTAGE_CODES, UNAVAILABLE_CODE, Failure, FailureKind, Outcome
 
 STATUSES: Mapping[FailureKind, int] = {
     "not_found": 404,
@@ -39,6 +39,9 @@ TYPES: Mapping[FailureKind, str] = {
 }
 UNPAID_STATUSES = frozenset({429, 503})
 """Statuses after which nothing was charged, so that a client may retry automatically."""
+
+BUSY_CODES = SHORTAGE_CODES | {UNAVAILABLE_CODE}
+"""Codes of failures that answer 503 whatever their kind: nothing was sent, and it may be tried again later."""
 
 
 class ChoiceErrorJson(TypedDict):
@@ -139,7 +142,7 @@ def render_all_failed(outcomes: Sequence[Outcome]) -> ErrorReply:
     # The error itself has only what all failures share: a client that reads no `details` must not act on one of several.
     failed = [(outcome, outcome.result) for outcome in outcomes if isinstance(outcome.result, Failure)]
     failures = [failure for _, failure in failed]
-    statuses = {503 if failure.code in SHORTAGE_CODES else STATUSES.get(failure.kind, 502) for failure in failures}
+    statuses = {503 if failure.code in BUSY_CODES else STATUSES.get(failure.kind, 502) for failure in failures}
     # 502 for a mixture: no single cause, so a client must not react as if to one, such as by waiting after a 429.
     status = statuses.pop() if len(statuses) == 1 else 502
     first = render_failure(failures[0])

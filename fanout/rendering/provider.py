@@ -13,6 +13,7 @@ from fanout.config.providers_file import LimitsRow
 from fanout.config.settings import ProviderSettings
 from fanout.core.rate_limits import Remaining
 from fanout.core.units import to_ms
+from fanout.limits.circuits import OpenCircuit
 from fanout.limits.limiter import Limiter
 from fanout.limits.registry import LimiterRegistry
 from fanout.limits.upstream_quota import LimitReport
@@ -52,6 +53,16 @@ class AccountPauseJson(TypedDict):
     ]
 
 
+class AccountCircuitJson(TypedDict):
+    """An open circuit: calls have kept failing, and none is sent but a probe from time to time."""
+
+    model: Annotated[str | None, Doc("Name that the provider knows; null: the account as a whole, for want of a connection.")]
+    failures: Annotated[int, Doc("Failed attempts in a row.")]
+    failing_s: Annotated[float, Doc("Seconds since the first of them.")]
+    probe_in_s: Annotated[float | None, Doc("Seconds until one call is sent as a probe; null: one is in flight (half-open).")]
+    reason: Annotated[str, Doc("Code of the last failure.")]
+
+
 class AccountRecentJson(TypedDict):
     """Calls that ended in the last `window_s` seconds, the last thousand at most. Figures that no call gives are null."""
 
@@ -85,6 +96,7 @@ class AccountJson(AccountLoadJson):
         list[ReportedLimitsJson], Doc("Limits that the provider reported; empty if it reports none, or was not called yet.")
     ]
     pauses: Annotated[list[AccountPauseJson], Doc("Current holds.")]
+    circuits: Annotated[list[AccountCircuitJson], Doc("Open circuits; empty while calls are answered.")]
     recent: Annotated[AccountRecentJson, Doc("Calls of the last minutes.")]
 
 
@@ -141,6 +153,7 @@ def _render_accounts(
             **_render_load(limits, [limiter] if limiter else []),
             "reported_limits": [_render_report(reported) for reported in limiter.list_reports()] if limiter else [],
             "pauses": [_render_hold(hold) for hold in limiter.list_holds()] if limiter else [],
+            "circuits": [_render_circuit(circuit) for circuit in limiter.list_open_circuits()] if limiter else [],
             "recent": _render_recent(recent.summarize([(name, group, False)])),
         }
     if provider.row.key_header:
@@ -153,6 +166,7 @@ def _render_accounts(
             # A report says which key was used up, and when: so callers could watch each other.
             "reported_limits": [],
             "pauses": [],
+            "circuits": [],
             "recent": _render_recent(recent.summarize([(name, group, True) for group in (None, *groups)])),
         }
 
@@ -186,6 +200,16 @@ def _render_reported_limit(remaining: Remaining, age_s: float) -> ReportedLimitJ
 
 def _render_hold(hold: Hold) -> AccountPauseJson:
     return {"model": hold.model, "seconds_left": round(hold.seconds, 3), "reason": hold.reason}
+
+
+def _render_circuit(circuit: OpenCircuit) -> AccountCircuitJson:
+    return {
+        "model": circuit.model,
+        "failures": circuit.failures,
+        "failing_s": round(circuit.failing_s, 3),
+        "probe_in_s": None if circuit.probe_in_s is None else round(circuit.probe_in_s, 3),
+        "reason": circuit.reason,
+    }
 
 
 def _render_recent(recent: AccountHealth) -> AccountRecentJson:

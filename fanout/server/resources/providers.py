@@ -46,6 +46,7 @@ EXAMPLE_ACCOUNT = {
         }
     ],
     "pauses": [{"model": "gpt-6-luna", "seconds_left": 3.2, "reason": "requests_left"}],
+    "circuits": [],
     "recent": {
         "calls": 240,
         "answered": 237,

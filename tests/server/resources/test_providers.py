@@ -96,6 +96,31 @@ async def test_reported_quotas_and_the_holds_they_cause_are_shown(upstream: Upst
     assert (apart["limit_group"], apart["pauses"], apart["recent"]["answered"]) == ("apart", [], 1)
 
 
+async def test_an_open_circuit_is_shown_and_its_calls_are_503_with_the_time_of_the_next_probe(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    limits = {"circuit": {"failures": 3, "sustained_s": 0, "probe_after_s": 60}}
+    retries = {"attempts": 3, "max_delay_s": 0.02}
+    async with serve(write_config(upstream, tmp_path, limits=limits, retries=retries), UP_KEY=UP_KEY) as server:
+        client = Client(server)
+        assert (await client.complete(model="up/503")).status == 502
+        reply = await client.complete(model=["up/503", "up/503"])
+        mixed = await client.complete(model=["up/503", "up/ok"])
+        account, apart, own = (await get_providers(server))["up"]["accounts"]
+        metrics = await client.send("GET", "/metrics")
+
+    assert (reply.status, reply.json["error"]["code"]) == (503, "provider_unavailable")
+    assert 50 < int(reply.headers["Retry-After"]) <= 60
+    failed, answered = mixed.json["choices"]
+    assert (failed["error"]["code"], failed["model"], answered["text"]) == ("provider_unavailable", "up/503", "This is ok.")
+    (circuit,) = account["circuits"]
+    assert (circuit["model"], circuit["failures"], circuit["reason"]) == ("503", 3, "server_error")
+    assert 50 < circuit["probe_in_s"] <= 60
+    assert circuit["failing_s"] >= 0
+    assert (apart["circuits"], own["circuits"]) == ([], [])
+    assert 'fanout_account_open_circuits{account="up"} 1' in metrics.body.decode()
+
+
 async def test_recent_outcomes_are_shown(upstream: Upstream, tmp_path: Path) -> None:
     retries = {"attempts": 1}
     async with serve(write_config(upstream, tmp_path, retries=retries), UP_KEY=UP_KEY) as server:

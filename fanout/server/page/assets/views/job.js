@@ -39,11 +39,14 @@ function useJob(id, turn) {
   return state;
 }
 
+/** An open circuit as a pause until its next probe. */
+const toPause = ({ model, probe_in_s: seconds, failures }) => ({ model, seconds_left: seconds ?? 0, reason: `${failures} failures in a row` });
+
 /** What holds the accounts of a job's models back, by the providers that serve them. */
 function Holds({ job }) {
   const providers = new Set(job.models.map(({ model }) => findModel(model)?.provider ?? model.split("/")[0]));
   const { data } = useJson(OPEN.includes(job.state) ? "/v1/providers" : null, 3000);
-  const holds = (data?.data ?? []).filter((provider) => providers.has(provider.id)).flatMap((provider) => provider.accounts.flatMap((account) => account.pauses.map((pause) => ({ ...pause, provider: provider.id }))));
+  const holds = (data?.data ?? []).filter((provider) => providers.has(provider.id)).flatMap((provider) => provider.accounts.flatMap((account) => [...account.pauses, ...account.circuits.map(toPause)].map((pause) => ({ ...pause, provider: provider.id }))));
   if (!holds.length) return null;
   return html`<p class="notice">${holds.map((hold) => `${hold.provider}${hold.model ? ` (${hold.model})` : ""} waits ${duration(hold.seconds_left * 1000)}: ${hold.reason.replaceAll("_", " ")}`).join(" · ")}</p>`;
 }

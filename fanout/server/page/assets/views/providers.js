@@ -52,6 +52,7 @@ function Account({ account, points, limits, isOnly }) {
       <div><dt>first token</dt><dd>${duration(recent.median_ttft_ms)}</dd></div>
       <div class="over-time"><dt>in flight, so far</dt><dd><${SparkLine} values=${points ?? []} label="Calls in flight since this view was opened" /></dd></div>
     </dl>
+    ${account.circuits.map((circuit) => html`<p class="notice" key=${`circuit ${circuit.model}`}>${circuit.model ?? "Everything"} has failed ${circuit.failures} times in a row (${circuit.reason.replaceAll("_", " ")}); ${circuit.probe_in_s === null ? "a call is trying it now" : `it is tried again in ${duration(circuit.probe_in_s * 1000)}`}.</p>`)}
     ${account.pauses.map((pause) => html`<p class="notice" key=${pause.model}>${pause.model ?? "Everything"} waits ${duration(pause.seconds_left * 1000)}: ${pause.reason.replaceAll("_", " ")}</p>`)}
     ${account.reported_limits.map((left) => html`<${Left} key=${left.model} left=${left} />`)}
     ${Object.keys(recent.failures).length > 0 && html`<p class="notes">${Object.entries(recent.failures).map(([kind, number]) => `${kind.replaceAll("_", " ")} ${count(number)}`).join(" · ")}</p>`}
