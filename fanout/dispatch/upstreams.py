@@ -25,6 +25,7 @@ from fanout.limits.answer_memory import count_answer, is_counted
 from fanout.limits.limiter import Limiter
 from fanout.limits.queue import Permit
 from fanout.limits.registry import LimiterRegistry
+from fanout.limits.token_estimates import CallSize
 from fanout.providers import ADAPTERS, ClosedProvider, OnHeaders, PreparableProvider, Provider
 from fanout.providers.mapping.rate_headers import parse_rate_headers
 from fanout.providers.mapping.redact import hide_secrets, spell_secrets
@@ -32,6 +33,9 @@ from fanout.providers.transport.configured import list_secrets
 from fanout.providers.transport.connection_errors import NEVER_SENT
 from fanout.providers.transport.departures import ON_DEPARTURE
 
+CHARACTERS_PER_TOKEN = 4  # of English text, roughly
+QUESTION_TOKENS = 8
+"""What a provider puts around a short question."""
 TOO_LATE = Failure("timeout", "no complete answer before the request's deadline", code="deadline_exceeded")
 
 
@@ -99,12 +103,12 @@ class Upstreams:
         call, queued_at = running.call, time.monotonic()
         limiter, model = self._find_limiter(call), call.target.model or ""
         prices = self.load_prices() if self.find_row(call).row.prices != "" else None
-        tokens = _estimate_tokens(limiter, call.query) if limiter.counts_tokens else 0
+        size = _measure_tokens(call.query) if limiter.counts_tokens else None
         # Nearly every call starts here, without waiting: its time in the queue is that of these lines.
-        permit = limiter.try_acquire(model, tokens, queued_at)
+        permit = limiter.try_acquire(model, size, queued_at)
         try:
             if permit is None:
-                permit = await limiter.acquire(model, tokens, priority=running.priority, deadline=running.deadline)
+                permit = await limiter.acquire(model, size, priority=running.priority, deadline=running.deadline)
         except ProviderError as error:
             return error.failure
         finally:
@@ -178,10 +182,11 @@ class Upstreams:
         return self._limiters.get(row.name, row.row.limits, call.target.limit_group, digest)
 
 
-def _estimate_tokens(limiter: Limiter, query: Query) -> int:
+def _measure_tokens(query: Query) -> CallSize:
     sampling = query.sampling
     max_tokens = sampling.max_tokens and sampling.max_tokens * sampling.generated_answers
-    return limiter.estimate_tokens(measure_query(query).text, max_tokens)
+    guess = QUESTION_TOKENS + -(-measure_query(query).text // CHARACTERS_PER_TOKEN)
+    return CallSize(guess, max_tokens if query.inputs is None else 0)
 
 
 def _record_headers(limiter: Limiter, permit: Permit, headers: Mapping[str, str]) -> None:

@@ -17,6 +17,8 @@ class CountedCalls:
     def __init__(self, limits: LimitsRow, period_s: float) -> None:
         self.starts = list(_build_start_windows(limits, period_s))
         self.tokens = _build_token_counter(limits, period_s)
+        self._open_tokens = 0
+        """Reserved for calls that have not ended."""
         self.is_empty = not (self.starts or self.tokens)
 
     def compute_start_wait_s(self, now: float, slots: int = 1) -> float:
@@ -30,12 +32,17 @@ class CountedCalls:
         """Return the wait until so many tokens fit."""
         return self.tokens.compute_wait_s(now, tokens) if self.tokens else 0.0
 
+    def expect_token_wait_s(self, now: float, tokens: int) -> float:
+        """Return the least wait until so many tokens fit: calls that have not ended may use nothing of what is reserved."""
+        return self.compute_token_wait_s(now, tokens - self._open_tokens)
+
     def reserve(self, tokens: int) -> None:
         """Keep a place for a call that has a permit."""
         for window in self.starts:
             window.reserve()
         if self.tokens:
             self.tokens.reserve(tokens)
+            self._open_tokens += tokens
 
     def count(self, permit: Permit) -> None:
         """Count a call from now on: its request has left."""
@@ -48,8 +55,15 @@ class CountedCalls:
         if self.tokens:
             permit.counted_in = self.tokens.count(now, permit.started.tokens)
 
-    def give_back(self, permit: Permit) -> None:
-        """Free the place of a call that was never sent."""
+    def end(self, permit: Permit, used: int | None, *, was_sent: bool) -> None:
+        """Replace the estimate of a call that has ended by its usage, where it is known; of one never sent, free the place."""
+        (self.count if was_sent else self._give_back)(permit)
+        if self.tokens:
+            self._open_tokens -= permit.started.tokens
+            if used is not None:
+                self.tokens.settle(permit.counted_in, permit.started.tokens, used)
+
+    def _give_back(self, permit: Permit) -> None:
         if permit.is_counted:
             return
         permit.is_counted = True
@@ -57,11 +71,6 @@ class CountedCalls:
             window.give_back()
         if self.tokens:
             self.tokens.give_back(permit.started.tokens)
-
-    def settle(self, permit: Permit, used: int) -> None:
-        """Replace the estimate of a call that was counted by its usage."""
-        if self.tokens:
-            self.tokens.settle(permit.counted_in, permit.started.tokens, used)
 
 
 def _build_start_windows(limits: LimitsRow, period_s: float) -> Iterator[StartWindow]:

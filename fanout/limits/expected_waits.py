@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fanout.limits.counted_calls import CountedCalls
 from fanout.limits.queue import Gate, Priority, WaitingCalls
+from fanout.limits.token_estimates import CallSize
 from fanout.limits.upstream_quota import QuotaTable
 from fanout.limits.windows import Pauses
 
@@ -40,12 +41,12 @@ class ExpectedWaits:
         ahead, tokens_ahead = self._waiting.count_ahead(priority)
         for name in {*self._pauses.ends, *(self._quotas.by_model if self._quotas.has_readings else ())}:
             # The waiters of a held model are skipped, so they are not ahead of other models' waiters.
-            if name in self._waiting.by_model and name != model and self._gate.compute_hold_s(name, 1, now):
+            if name in self._waiting.by_model and name != model and self._gate.compute_hold_s(name, CallSize(0, 1), now):
                 waiters, waiting_tokens = self._waiting.count_ahead(priority, name)
                 ahead, tokens_ahead = ahead - waiters, tokens_ahead - waiting_tokens
         return max(
             self._expect_hold_s(model, tokens, priority, now),
-            self._counted.compute_token_wait_s(now, tokens_ahead + tokens),
+            self._counted.expect_token_wait_s(now, tokens_ahead + tokens),
             self._counted.compute_start_wait_s(now, ahead + 1),
         )
 

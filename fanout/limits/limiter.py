@@ -16,12 +16,11 @@ from fanout.limits.circuits import Circuits, OpenCircuit
 from fanout.limits.counted_calls import CountedCalls
 from fanout.limits.expected_waits import ExpectedWaits
 from fanout.limits.queue import Permit, Priority, Waiter, WaitingCalls
+from fanout.limits.token_estimates import CallSize, TokenEstimates
 from fanout.limits.upstream_quota import LimitReport, QuotaTable
 from fanout.limits.windows import Hold, Pauses
 
 MINUTE_S = 60.0
-INITIAL_MEAN_OUTPUT_TOKENS = 256.0
-BYTES_PER_TOKEN = 4  # of English text, roughly
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,28 +90,29 @@ class Limiter:
         self._quotas = QuotaTable(is_group=is_group)
         self._waiting = WaitingCalls(self)
         self._expected = ExpectedWaits(self, self._pauses, self._quotas, self.counted, self._waiting, max_waiting)
-        self._mean_output_tokens = INITIAL_MEAN_OUTPUT_TOKENS
+        self._estimates = TokenEstimates(limits.tokens_per_minute)
 
-    def try_acquire(self, model: str, tokens: int, now: float) -> Permit | None:
+    def try_acquire(self, model: str, size: CallSize | None, now: float) -> Permit | None:
         """Return a permit if a call may start now; nearly every call starts here, without a place in the queue."""
-        if self._waiting.total or self._compute_wait_s(model, tokens, now):
+        if self._waiting.total or self._compute_wait_s(model, size, now):
             return None
-        return self.grant(model, tokens, now)
+        return self.grant(model, size, now)
 
-    async def acquire(self, model: str, tokens: int = 0, *, priority: Priority, deadline: float) -> Permit:
-        """Wait for a place, in order of priority and arrival. `tokens` are estimated, until `release` reports the usage.
+    async def acquire(self, model: str, size: CallSize | None = None, *, priority: Priority, deadline: float) -> Permit:
+        """Wait for a place, in order of priority and arrival. Tokens are estimated, until `release` reports the usage.
 
         Raises:
             ProviderError: `rate_limit`: the wait would outlast the deadline (`time.monotonic`) or has, or the queue is full.
         """
         now = time.monotonic()
-        if (permit := self.try_acquire(model, tokens, now)) is not None:
+        if (permit := self.try_acquire(model, size, now)) is not None:
             return permit
         if priority is Priority.INTERACTIVE and (unavailable := self.circuits.refuse(self.name, model, now)):
             raise ProviderError(unavailable)
-        if vain := self._expected.find_refusal(model, tokens, priority, now, deadline):
+        least = self._estimates.compute_least(size)
+        if vain := self._expected.find_refusal(model, least, priority, now, deadline):
             raise _build_refusal(self, *vain)
-        waiter = self._waiting.add(model, tokens, priority)
+        waiter = self._waiting.add(model, size, least, priority)
         try:
             async with asyncio.timeout(deadline - now):
                 return await waiter.granted
@@ -122,15 +122,6 @@ class Limiter:
         except asyncio.CancelledError:
             self._abandon(waiter)
             raise
-
-    def estimate_tokens(self, input_bytes: int, max_tokens: int | None) -> int:
-        """Return a guess at a call's usage; 0 where no tokens are counted."""
-        if not self.counts_tokens:
-            return 0
-        output = max_tokens if max_tokens is not None else round(self._mean_output_tokens)
-        tokens = max(1, -(-input_bytes // BYTES_PER_TOKEN) + output)
-        # A call above the whole limit waits for an empty window, not for ever.
-        return min(tokens, self.limits.tokens_per_minute or tokens)
 
     def release(
         self, permit: Permit, input_tokens: int | None = None, output_tokens: int | None = None, *, was_sent: bool = True
@@ -143,11 +134,12 @@ class Limiter:
         permit.quota.confirm(permit.started)
         for circuit in permit.probed:  # else, after a probe that was cancelled, nobody would probe again
             circuit.is_probing = False
-        (self.counted.count if was_sent else self.counted.give_back)(permit)
+        # Without a reported usage the estimate is kept: counting too much is cheaper than a refusal.
+        used = None
         if self.counts_tokens and input_tokens is not None and output_tokens is not None:
-            # Without a reported usage the estimate is kept: counting too much is cheaper than a refusal.
-            self.counted.settle(permit, input_tokens + output_tokens)
-            self._mean_output_tokens += 0.05 * (output_tokens - self._mean_output_tokens)  # over about the last 20 calls
+            used = input_tokens + output_tokens
+            self._estimates.learn(permit.size, input_tokens, output_tokens)
+        self.counted.end(permit, used, was_sent=was_sent)
         # The cap first, because other accounts may have waited for it longer than this account.
         self._cap.release()
         self._waiting.pump()
@@ -203,13 +195,14 @@ class Limiter:
         """Return the upstream's last report on each model; empty where it reports nothing."""
         return self._quotas.list_reports(time.monotonic())
 
-    def grant(self, model: str, tokens: int, now: float) -> Permit:
+    def grant(self, model: str, size: CallSize | None, now: float) -> Permit:
         """Start a call."""
+        tokens = self._reserve(size)
         self.in_flight += 1
         self._cap.used += 1
         self.counted.reserve(tokens)
         quota = self._quotas.get(model)
-        permit = Permit(quota, quota.start(now, tokens))
+        permit = Permit(quota, quota.start(now, tokens), size)
         if self.circuits.open:
             permit.probed = self.circuits.begin_probe(model)
         return permit
@@ -222,15 +215,16 @@ class Limiter:
         wait = self._compute_held_s(None, now) if self._pauses.ends or self.circuits.open else 0.0
         return max(wait, self.counted.compute_start_wait_s(now)) if self.counted.starts else wait
 
-    def compute_hold_s(self, model: str, tokens: int, now: float) -> float:
+    def compute_hold_s(self, model: str, size: CallSize | None, now: float) -> float:
         """Return the wait of this model's calls for reasons that do not affect other models."""
         wait = self._compute_held_s(model, now) if self._pauses.ends or self.circuits.open else 0.0
         if not self._quotas.is_group and (quota := self._quotas.find(model)):
-            wait = max(wait, quota.compute_wait_s(now, tokens))
+            wait = max(wait, quota.compute_wait_s(now, self._reserve(size)))
         return wait
 
-    def compute_room_wait_s(self, tokens: int, now: float) -> float:
-        """Return the wait until `tokens` fit, for reasons that affect all models."""
+    def compute_room_wait_s(self, size: CallSize | None, now: float) -> float:
+        """Return the wait until a call's tokens fit, for reasons that affect all models."""
+        tokens = self._reserve(size)
         wait = self.counted.compute_token_wait_s(now, tokens)
         if self._quotas.is_group and (quota := self._quotas.find(None)):
             wait = max(wait, quota.compute_wait_s(now, tokens))
@@ -247,13 +241,16 @@ class Limiter:
         elif not waiter.granted.exception():  # granted at the same moment: without a release the place would be lost
             self.release(waiter.granted.result(), was_sent=False)
 
-    def _compute_wait_s(self, model: str, tokens: int, now: float) -> float:
+    def _reserve(self, size: CallSize | None) -> int:
+        return self._estimates.compute_reservation(size, self.in_flight)
+
+    def _compute_wait_s(self, model: str, size: CallSize | None, now: float) -> float:
         """Return the wait until this call could start if no other waited; infinite while all places are taken."""
         wait = self.compute_start_wait_s(now)
         # Tested first, because most accounts have no pauses, readings or token limits.
         if self._pauses.ends or self._quotas.has_readings or self.circuits.open:
-            wait = max(wait, self.compute_hold_s(model, tokens, now))
-        return max(wait, self.compute_room_wait_s(tokens, now)) if self.counts_tokens or self._quotas.is_group else wait
+            wait = max(wait, self.compute_hold_s(model, size, now))
+        return max(wait, self.compute_room_wait_s(size, now)) if self.counts_tokens or self._quotas.is_group else wait
 
 
 def _build_refusal(limiter: Limiter, why: str, expected_s: float = 0.0, is_held: bool = False) -> ProviderError:

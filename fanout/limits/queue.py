@@ -17,6 +17,7 @@ from typing import Protocol
 from fanout.core.errors import ProviderError
 from fanout.core.schema import Failure
 from fanout.limits.circuits import Circuit
+from fanout.limits.token_estimates import CallSize
 from fanout.limits.tokens import WindowSlice
 from fanout.limits.upstream_quota import CallStart, UpstreamQuota
 
@@ -37,6 +38,8 @@ class Permit:
 
     quota: UpstreamQuota
     started: CallStart
+    size: CallSize | None = None
+    """`None` where no tokens are counted."""
     is_counted: bool = False
     """Its request has left, and counts from then on."""
     probed: tuple[Circuit, ...] = ()
@@ -51,7 +54,9 @@ class Waiter:
 
     number: int
     model: str
+    size: CallSize | None
     tokens: int
+    """The fewest that it may need, as foreseen at its arrival."""
     priority: Priority
     granted: asyncio.Future[Permit]
 
@@ -62,13 +67,13 @@ class Gate(Protocol):
     def compute_start_wait_s(self, now: float) -> float:
         """Return the wait until any call could start."""
 
-    def compute_hold_s(self, model: str, tokens: int, now: float) -> float:
+    def compute_hold_s(self, model: str, size: CallSize | None, now: float) -> float:
         """Return the wait of this model's calls for reasons that do not affect other models."""
 
-    def compute_room_wait_s(self, tokens: int, now: float) -> float:
-        """Return the wait until `tokens` fit, for reasons that affect all models."""
+    def compute_room_wait_s(self, size: CallSize | None, now: float) -> float:
+        """Return the wait until a call's tokens fit, for reasons that affect all models."""
 
-    def grant(self, model: str, tokens: int, now: float) -> Permit:
+    def grant(self, model: str, size: CallSize | None, now: float) -> Permit:
         """Start a call."""
 
 
@@ -101,10 +106,10 @@ class WaitingCalls:
         self._arrivals = 0
         self._timer: asyncio.Handle | None = None
 
-    def add(self, model: str, tokens: int, priority: Priority) -> Waiter:
+    def add(self, model: str, size: CallSize | None, tokens: int, priority: Priority) -> Waiter:
         """Append a waiter to the queue of its model and priority."""
         self._arrivals += 1
-        waiter = Waiter(self._arrivals, model, tokens, priority, asyncio.get_running_loop().create_future())
+        waiter = Waiter(self._arrivals, model, size, tokens, priority, asyncio.get_running_loop().create_future())
         queue = self.by_model.setdefault(model, ModelWaiters())
         queue.by_priority[priority][waiter.number] = waiter
         queue.tokens[priority] += tokens
@@ -157,7 +162,7 @@ class WaitingCalls:
                 waiter, wait = self._pick_next(now)
             if waiter and not wait:
                 self.remove(waiter)
-                waiter.granted.set_result(self._gate.grant(waiter.model, waiter.tokens, now))
+                waiter.granted.set_result(self._gate.grant(waiter.model, waiter.size, now))
                 granted += 1
             else:
                 if wait < math.inf:
@@ -173,11 +178,11 @@ class WaitingCalls:
                 self.remove(waiter)
             if waiter is None:
                 continue
-            if held := self._gate.compute_hold_s(model, waiter.tokens, now):
+            if held := self._gate.compute_hold_s(model, waiter.size, now):
                 hold_s = min(hold_s, held)
             elif first is None or (waiter.priority, waiter.number) < (first.priority, first.number):
                 first = waiter
         if first is None:
             return None, hold_s
         # When a hold ends, a call of its model may be first in line, or small enough to start earlier.
-        return first, min(hold_s, self._gate.compute_room_wait_s(first.tokens, now))
+        return first, min(hold_s, self._gate.compute_room_wait_s(first.size, now))

@@ -89,12 +89,12 @@ async def test_no_period_at_the_upstream_exceeds_the_limit_on_open_connections(u
     expect_limit_is_kept_and_used([request.arrived_s for request in upstream.requests], seen)
 
 
-async def call_all(limits: Limiter, upstream: Upstream, calls: int, tokens: int) -> None:
-    """Make calls of so many tokens each, all at once."""
+async def call_all(limits: Limiter, upstream: Upstream, calls: int, tokens: int, max_tokens: int | None = None) -> None:
+    """Make calls that use so many tokens each, all at once."""
     async with open_session() as session:
 
         async def call() -> None:
-            permit = await acquire(limits, max_tokens=tokens)
+            permit = await acquire(limits, max_tokens=max_tokens)
             ON_DEPARTURE.set(partial(limits.counted.count, permit))
             body = {"model": "ok", "messages": [{"role": "user", "content": "hi"}]}
             async with session.post(f"http://upstream.test:{upstream.port}/v1/chat/completions", json=body) as response:
@@ -107,15 +107,25 @@ async def call_all(limits: Limiter, upstream: Upstream, calls: int, tokens: int)
 async def test_tokens_count_from_when_their_requests_have_left(upstream: Upstream) -> None:
     limits = build_limiter(period_s=PERIOD_S, tokens_per_minute=LIMIT * 50)
     async with watch_stalls() as seen:
-        await call_all(limits, upstream, LIMIT * (PERIODS + 1), 50)
+        await call_all(limits, upstream, LIMIT * (PERIODS + 1), 50, 50)
 
     expect_limit_is_kept_and_used([request.arrived_s for request in upstream.requests], seen)
+
+
+async def test_answers_of_unknown_length_keep_within_the_tokens_from_the_first_period_on(upstream: Upstream) -> None:
+    limits = build_limiter(period_s=PERIOD_S, tokens_per_minute=LIMIT * 1000)
+    async with watch_stalls() as seen:
+        await call_all(limits, upstream, LIMIT * PERIODS, 1000)
+
+    arrivals = [request.arrived_s for request in upstream.requests]
+    assert count_most_in_a_period(arrivals, seen) <= LIMIT
+    assert arrivals[-1] - arrivals[0] < (PERIODS + 1) * PERIOD_S + 2 * seen.longest_s
 
 
 async def test_a_token_bucket_lets_the_limit_pass_at_once_and_then_its_share(upstream: Upstream) -> None:
     limits = build_limiter(period_s=PERIOD_S, tokens_per_minute=LIMIT * 50, token_bucket=True)
     async with watch_stalls() as seen:
-        await call_all(limits, upstream, LIMIT * 3, 50)
+        await call_all(limits, upstream, LIMIT * 3, 50, 50)
 
     arrivals = [request.arrived_s for request in upstream.requests]
     for number, arrived in enumerate(arrivals):

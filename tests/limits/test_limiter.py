@@ -11,8 +11,9 @@ from fanout.config.providers_file import LimitsRow
 from fanout.core.errors import ProviderError
 from fanout.core.rate_limits import RateLimitStatus, Remaining
 from fanout.limits.limiter import InFlightCap, Limiter
-from fanout.limits.queue import Priority
+from fanout.limits.queue import Permit, Priority
 from fanout.limits.registry import LimiterRegistry
+from fanout.limits.token_estimates import CallSize
 from fanout.limits.upstream_quota import MAX_QUOTAS
 from tests.support.builders.limiter import FAR, acquire, build_limiter, report_limits, start_call, wait_for_waiters
 from tests.support.stalls import watch_stalls
@@ -84,6 +85,29 @@ async def test_real_usage_replaces_the_reservation() -> None:
     await acquire(limits, max_tokens=90, within_s=0.1)
     with pytest.raises(ProviderError):
         await acquire(limits, max_tokens=1, within_s=0.1)
+
+
+async def test_a_prompt_is_reserved_as_the_last_ones_were_counted() -> None:
+    """What stands around a short question is more than its own length."""
+    limits = build_limiter(period_s=FAR, tokens_per_minute=100)
+
+    async def start(within_s: float) -> Permit:
+        return await limits.acquire("m", CallSize(2, 5), priority=Priority.BATCH, deadline=time.monotonic() + within_s)
+
+    limits.release(await start(FAR), input_tokens=20, output_tokens=5)
+    for _ in range(3):
+        await start(FAR)
+    with pytest.raises(ProviderError):
+        await start(0.01)
+
+
+async def test_a_call_waits_for_tokens_that_calls_under_way_may_not_use() -> None:
+    limits = build_limiter(period_s=FAR, tokens_per_minute=100)
+    under_way = await start_call(limits, max_tokens=90)
+    waiting = asyncio.create_task(acquire(limits, max_tokens=90, within_s=1.0))
+    await wait_for_waiters(limits, 1)
+    limits.release(under_way, input_tokens=1, output_tokens=1)
+    await waiting
 
 
 async def test_a_reservation_above_the_limit_waits_for_an_empty_window_instead_of_for_ever() -> None:

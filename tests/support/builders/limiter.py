@@ -10,6 +10,7 @@ from fanout.config.providers_file import LimitsRow
 from fanout.core.rate_limits import RateLimitStatus
 from fanout.limits.limiter import InFlightCap, Limiter
 from fanout.limits.queue import Permit, Priority
+from fanout.limits.token_estimates import CallSize
 
 FAR = 3600.0
 
@@ -25,8 +26,8 @@ async def acquire(
     max_tokens: int | None = None,
     within_s: float = FAR,
 ) -> Permit:
-    tokens = limits.estimate_tokens(0, max_tokens)
-    return await limits.acquire(model, tokens, priority=priority, deadline=time.monotonic() + within_s)
+    size = CallSize(0, max_tokens) if limits.counts_tokens else None
+    return await limits.acquire(model, size, priority=priority, deadline=time.monotonic() + within_s)
 
 
 async def start_call(limits: Limiter, **options: Any) -> Permit:
