@@ -37,7 +37,14 @@ from fanout.core.schema import (
 )
 from fanout.core.usage import Usage
 from fanout.providers.mapping.answer_reader import AnswerReader
-from fanout.providers.mapping.completions import Finish, build_completion, build_usage, make_tool_call, read_finish
+from fanout.providers.mapping.completions import (
+    Finish,
+    begin_tool_call,
+    build_completion,
+    build_usage,
+    make_tool_call,
+    read_finish,
+)
 from fanout.providers.mapping.error_objects import find_error
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.json_fields import as_count, as_number, as_object, as_objects, as_text
@@ -142,7 +149,7 @@ class CohereReader(AnswerReader):
         arguments = to_arguments(function.get("arguments"))
         if is_start:
             self._calls += 1
-            piece = make_tool_call(function.get("name"), arguments, call.get("id"))
+            piece = begin_tool_call(function.get("name"), arguments, call.get("id"))
         elif self._calls and arguments:
             piece = {"function": {"arguments": arguments}}
         else:

@@ -13,7 +13,14 @@ from fanout.core.json_text import JsonObject, parse
 from fanout.core.schema import Answer, Choice, Completion, FailureKind, FinishReason
 from fanout.core.usage import Usage, add_known
 from fanout.providers.mapping.answer_reader import AnswerReader
-from fanout.providers.mapping.completions import add_cached_tokens, build_completion, build_usage, make_tool_call, read_finish
+from fanout.providers.mapping.completions import (
+    add_cached_tokens,
+    begin_tool_call,
+    build_completion,
+    build_usage,
+    make_tool_call,
+    read_finish,
+)
 from fanout.providers.mapping.error_objects import find_error
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.json_fields import as_count, as_object, as_objects, as_text
@@ -56,8 +63,6 @@ class BlockReader(AnswerReader):
         self._usage: JsonObject = {}
         self._calls: dict[int | None, int] = {}
         """Index of a block → place of its tool call."""
-        self._silent: set[int] = set()
-        """Places of calls whose arguments have not come."""
         self._open: dict[int | None, tuple[JsonObject, list[str]]] = {}
         """Index of a block that is passed on when it ends → its start, and the pieces of its thoughts or input."""
 
@@ -100,9 +105,6 @@ class BlockReader(AnswerReader):
             self._start_block(_block_index(event), as_object(event.get("content_block")), size)
         elif kind == "content_block_stop":
             self._end_block(_block_index(event), size)
-            place = self._calls.get(_block_index(event))
-            if place in self._silent:  # a call without arguments must still end as JSON
-                self._add_arguments(place, "{}", size)
         elif kind == "message_delta":
             self._read_message_delta(as_object(event.get("delta")), as_object(event.get("usage")))
         elif kind == "message_start":
@@ -135,7 +137,6 @@ class BlockReader(AnswerReader):
 
     def _add_arguments(self, place: int | None, arguments: str, size: int) -> None:
         if place is not None:  # a block of a kind we do not know
-            self._silent.discard(place)
             self._add(size, calls=[{"index": place, "function": {"arguments": arguments}}])
 
     def _start_block(self, index: int | None, block: JsonObject, size: int) -> None:
@@ -148,9 +149,7 @@ class BlockReader(AnswerReader):
             return
         place = self._calls[index] = len(self._calls)
         arguments = as_object(block.get("input"))  # empty, but whole where a host does not stream it
-        if not arguments:
-            self._silent.add(place)
-        call = make_tool_call(block.get("name"), arguments or "", block.get("id"))
+        call = begin_tool_call(block.get("name"), to_arguments(arguments or None), block.get("id"))
         self._add(size, calls=[{"index": place, **call}])
 
     def _end_block(self, index: int | None, size: int) -> None:

@@ -99,6 +99,8 @@ class AnswerReader(GrowingAnswer, ABC):
                 # A stream that was cut may end with half an event; `close` reports the cut.
                 if error.failure.code not in ("invalid_json", "unexpected_shape"):
                     self._error = self._with_partial(error)
+        if self._is_whole and self._error is None:
+            self._end_calls()
         return deltas
 
     def read_values(self, values: Iterable[object]) -> Completion:
@@ -129,15 +131,18 @@ class AnswerReader(GrowingAnswer, ABC):
         """
         if self._error:
             raise self._error
-        # A host may never send `[DONE]`; a finish reason for every choice will do.
-        is_whole = bool(self._choices) and all(choice.is_finished for choice in self._choices.values())
-        if not (is_whole or self.is_ended):
+        if not self._is_whole:
             message = f"`{self._origin.name}` ended its stream before the answer was whole"
             if is_cut:
                 raise ProviderError(Failure("network", message, code="stream_truncated", partial=self.partial))
             # Read to its end, and perhaps paid for: asking again would pay for it again.
             raise self._with_partial(self._origin.answer_error("sent an answer without an end", "answer_unfinished"))
         return self._complete(tuple(self._choices[index].build() for index in sorted(self._choices)))
+
+    @property
+    def _is_whole(self) -> bool:
+        # A host may never send `[DONE]`; a finish reason for every choice will do.
+        return self.is_ended or (bool(self._choices) and all(choice.is_finished for choice in self._choices.values()))
 
     @staticmethod
     @abstractmethod

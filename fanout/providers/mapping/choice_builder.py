@@ -46,12 +46,17 @@ class ChoiceBuilder:
         self._calls = calls = self._calls or ToolCallBuilder()
         return tuple(piece for raw in list_pieces(message) if (piece := calls.add(raw)))
 
+    def end_calls(self) -> tuple[JsonObject, ...]:
+        """Return what ended tool calls still lack, see `ToolCallBuilder.end`."""
+        return tuple(self._calls.end()) if self._calls else ()
+
     def finish(self, reason: FinishReason | None, native: str | None) -> None:
         """Note the end of the choice, in our word and in the provider's."""
         self.is_finished, self.finish_reason, self.native = True, reason, native
 
     def build(self) -> Choice:
         """Return the choice as it is now."""
+        self.end_calls()
         calls = self._calls.build() if self._calls else ()
         extra = merge_extras(self.extras) if self.extras else {}
         answer = Answer("".join(self.text), "".join(self.reasoning) or None, "".join(self.refusal) or None, calls, extra)

@@ -12,6 +12,8 @@ from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.json_fields import as_count, as_name, as_text
 from fanout.providers.mapping.reported_costs import read_cost_usd
 
+NO_ARGUMENTS = "{}"
+"""What a call of a function without arguments has as text."""
 Finish = tuple[FinishReason | None, str | None]
 """End of a choice: our reason, and the provider's own word where it is another.
 
@@ -122,6 +124,11 @@ def add_cached_tokens(input_tokens: int | None, cached: int | None, written: int
 
 
 def make_tool_call(name: object, arguments: object, call_id: object) -> JsonObject:
-    """Return a tool call in OpenAI's shape; `arguments` is a JSON value, or the text of one."""
-    text = arguments if isinstance(arguments, str) else dump({} if arguments is None else arguments).decode()
+    """Return a whole tool call in OpenAI's shape; `arguments` is a JSON value, or the text of one."""
+    text = arguments if isinstance(arguments, str) else "" if arguments is None else dump(arguments).decode()
+    return begin_tool_call(name, text or NO_ARGUMENTS, call_id)
+
+
+def begin_tool_call(name: object, text: str, call_id: object) -> JsonObject:
+    """Return the first piece of a tool call in OpenAI's shape, with the text of its arguments so far."""
     return {"id": call_id, "type": "function", "function": {"name": str(name or ""), "arguments": text}}

@@ -94,6 +94,12 @@ class GrowingAnswer:
         self._held_bytes += size if calls or logprobs or extra else len(text) + len(reasoning) + len(refusal)
         self._deltas.append(delta)
 
+    def _end_calls(self) -> None:
+        """Add what the tool calls still lack, the answer being whole."""
+        for index, choice in self._choices.items():
+            if pieces := choice.end_calls():
+                self._deltas.append(Delta(self._call_index, index, "", tool_calls=pieces))
+
     def _finish(self, finish: Finish, index: int = 0) -> None:
         """Note the end of a choice."""
         # Also of a choice without any piece: an answer may be empty, but it has ended.

@@ -11,7 +11,7 @@ from fanout.providers.mapping.completions import Finish, read_finish
 from fanout.providers.mapping.error_objects import find_error
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.json_fields import as_number, as_object, as_objects, as_text
-from fanout.providers.mapping.other_content import pick_extras
+from fanout.providers.mapping.other_content import REASONING_NAMES, get_content, pick_extras
 from fanout.providers.mapping.tool_calls import parse_calls
 
 FINISH: Mapping[str, FinishReason] = {
@@ -37,9 +37,18 @@ def parse_choice(origin: Origin, raw: Mapping[str, Any]) -> Choice:
         ProviderError: it is a failure.
     """
     finish = parse_finish(origin, raw)
-    message = raw.get("message") or raw.get("delta")
+    message = find_message(raw.get("message") or raw.get("delta"), raw.get("text"))
     answer = _parse_message(message) if isinstance(message, dict) else Answer(as_text(raw.get("text")))
     return Choice(answer, *finish, parse_logprobs(raw.get("logprobs")))
+
+
+def find_message(message: object, text: object) -> object:
+    """Return a message or a delta as an object with its text, whichever of the three a host leaves out."""
+    if isinstance(message, str):
+        return {"content": message}
+    if text and isinstance(message, dict) and not message.get("content"):
+        return {**message, "content": text}
+    return message
 
 
 def parse_finish(origin: Origin, raw: Mapping[str, Any]) -> Finish:
@@ -67,7 +76,7 @@ def _parse_message(message: Mapping[str, Any]) -> Answer:
 
 def parse_refusal(message: Mapping[str, Any]) -> str | None:
     """Return the words of a message or a delta for not answering, which may also be parts of its content."""
-    content, refusal = message.get("content"), as_text(message.get("refusal"))
+    content, refusal = get_content(message), as_text(message.get("refusal"))
     if isinstance(content, list):
         refusal += "".join(_find_texts(content, "refusal"))
     return refusal or None
@@ -76,13 +85,12 @@ def parse_refusal(message: Mapping[str, Any]) -> str | None:
 def parse_texts(message: Mapping[str, Any]) -> tuple[str, str | None]:
     """Return text and reasoning of a message or a delta.
 
-    Source: `content` as parts, thinking among them: Mistral; `reasoning_content`: DeepSeek, Z.ai; `reasoning`: Groq,
-    OpenRouter.
+    Source: `content` as parts, thinking among them: Mistral.
     """
-    content = message.get("content")
-    reasoning = as_text(message.get("reasoning_content") or message.get("reasoning"))
-    if not isinstance(content, list):
-        return as_text(content), reasoning or None
+    content = get_content(message)
+    reasoning = next((text for name in REASONING_NAMES if (text := as_text(message.get(name)))), "")
+    if isinstance(content, str):
+        return content, reasoning or None
     reasoning += "".join(_find_texts(content, "thinking"))
     return "".join(_find_texts(content, "text")), reasoning or None
 

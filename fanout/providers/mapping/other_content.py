@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fanout.core.json_text import JsonObject
+from fanout.core.json_text import JsonObject, dump
 from fanout.providers.mapping.json_fields import as_object, as_text
 
 THINKING_BLOCKS = "thinking_blocks"
 """Thoughts with the signatures without which Anthropic's models do not take them back, in Anthropic's form."""
 THINKING_TYPES = frozenset({"thinking", "redacted_thinking"})
-READ_APART = frozenset({"role", "content", "refusal", "tool_calls", "function_call", "reasoning", "reasoning_content"})
+REASONING_NAMES = ("reasoning_content", "reasoning")
+"""Fields of thoughts: the first is of DeepSeek and Z.ai, the other of Groq and OpenRouter."""
+READ_APART = frozenset({"role", "content", "refusal", "tool_calls", "function_call", *REASONING_NAMES})
 """Fields of a message that `openai_answers` reads."""
 WITHOUT_CONTENT = frozenset({"id", "index", "name", "object", "prefix", "status", "type"})
 """Fields in which some hosts say something about a message."""
@@ -23,11 +25,26 @@ BESIDE_CHOICES = frozenset({"citations", "search_results", "images", "videos", "
 def pick_extras(message: Mapping[str, Any]) -> JsonObject:
     """Return the content beside the text of a message in OpenAI's format: all of its fields that nothing else reads."""
     extra = {name: value for name, value in message.items() if name not in NOT_PASSED_ON and not _is_blank(value)}
-    content = message.get("content")
+    for name in REASONING_NAMES:
+        value = message.get(name)
+        if value and type(value) is not str:  # kept as it is, for nobody reads it
+            extra[name] = value
+    content = get_content(message)
     if type(content) is list:
         for part in content:
             _add_part(extra, part)
     return extra
+
+
+def get_content(message: Mapping[str, Any]) -> str | list[Any]:
+    """Return the content of a message, as text or as parts; some hosts send one part without a list, or a JSON value."""
+    content = message.get("content")
+    if type(content) is str or type(content) is list:
+        return content
+    if content is None:
+        return ""
+    is_part = isinstance(content, dict) and ("text" in content or "type" in content)
+    return [content] if is_part else dump(content).decode()
 
 
 def make_image(media_type: str, base64: str) -> JsonObject:

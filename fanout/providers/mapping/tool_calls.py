@@ -7,11 +7,12 @@ OpenAI path), or a call a new id with every piece.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from fanout.core.json_text import JsonObject, dump, parse
+from fanout.providers.mapping.completions import NO_ARGUMENTS
 from fanout.providers.mapping.json_fields import as_object, as_objects, as_text
 
 MAX_CHECKED_CHARACTERS = 2**16
@@ -19,6 +20,8 @@ MAX_CHECKED_CHARACTERS = 2**16
 PAYLOADS: Mapping[str, str] = {"function": "arguments", "custom": "input"}
 """Kind of a call → the field of its input. Source: https://platform.openai.com/docs/api-reference/chat/object"""
 KNOWN = frozenset({"index", "id", "type", *PAYLOADS})
+FLAT = KNOWN | {"name", "arguments"}
+"""Fields that are read where a host leaves out the inner object."""
 
 
 @dataclass(slots=True)
@@ -34,13 +37,15 @@ class _Piece:
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> _Piece:
         kind = "custom" if isinstance(raw.get("custom"), dict) else "function"
-        payload, call_id = as_object(raw.get(kind)), raw.get("id")
+        payload, known, call_id = raw.get(kind), KNOWN, raw.get("id")
+        if not isinstance(payload, dict):
+            payload, known = raw, FLAT
         return cls(
             str(call_id) if isinstance(call_id, str | int) else "",
             kind,
             as_text(payload.get("name")),
             to_arguments(payload.get(PAYLOADS[kind])),
-            {name: value for name, value in raw.items() if name not in KNOWN and value},
+            {name: value for name, value in raw.items() if name not in known and value},
         )
 
     @property
@@ -69,6 +74,10 @@ class _Call:
         if arguments:
             self.arguments.append(arguments)
             self.length += len(arguments)
+
+    def is_repeated_by(self, arguments: str) -> bool:
+        """Return whether these are all of its arguments once more, as some hosts end a call: no JSON goes on with itself."""
+        return len(arguments) == self.length and self.is_complete() and arguments == "".join(self.arguments)
 
     def is_complete(self) -> bool:
         # Parsed again with each piece, long arguments would take the square of their length.
@@ -109,6 +118,13 @@ class ToolCallBuilder:
             self._by_id[piece.id] = call
         return self._extend(call, piece)
 
+    def end(self) -> Iterator[JsonObject]:
+        """Yield the last pieces of ended calls: no client can parse an empty text, as some hosts send for no arguments."""
+        for call in self._calls:
+            if call.first.kind == "function" and not call.length:
+                call.extend(NO_ARGUMENTS)
+                yield {"index": call.place, "function": {"arguments": NO_ARGUMENTS}}
+
     def build(self) -> tuple[JsonObject, ...]:
         """Return the calls as they are now."""
         for call in self._calls:
@@ -148,9 +164,11 @@ class ToolCallBuilder:
 
     def _extend(self, call: _Call, piece: _Piece) -> JsonObject | None:
         payload = {}
-        if piece.name and not call.first.name:
-            payload["name"] = call.first.name = piece.name
-        if piece.arguments:
+        # A name may come in pieces, or with each of them; behind arguments it is whole.
+        if not call.arguments and (news := piece.name.removeprefix(call.first.name)):
+            payload["name"] = news
+            call.first.name += news
+        if piece.arguments and not call.is_repeated_by(piece.arguments):
             call.extend(piece.arguments)
             payload[PAYLOADS[call.first.kind]] = piece.arguments
         call.first.others.update(piece.others)
@@ -161,8 +179,9 @@ class ToolCallBuilder:
 
 def list_pieces(message: Mapping[str, Any]) -> list[JsonObject]:
     """Return the tool calls of a message or a delta; `function_call`, which they replaced, is one of them."""
-    if calls := as_objects(message.get("tool_calls")):
-        return calls
+    calls = message.get("tool_calls")
+    if pieces := as_objects([calls] if isinstance(calls, dict) else calls):
+        return pieces
     return [{"function": call}] if (call := as_object(message.get("function_call"))) else []
 
 
@@ -170,8 +189,8 @@ def parse_calls(message: Mapping[str, Any]) -> tuple[JsonObject, ...]:
     """Return the tool calls of a whole message. One without a name, arguments or anything else is none."""
     pieces = [piece for raw in list_pieces(message) if not (piece := _Piece.from_json(raw)).is_empty]
     for piece in pieces:
-        # A function without parameters may come with an empty text, which no client can parse.
-        piece.arguments = piece.arguments or "{}"
+        if piece.kind == "function":
+            piece.arguments = piece.arguments or NO_ARGUMENTS
     return tuple(piece.render(piece.id or make_call_id(place)) for place, piece in enumerate(pieces))
 
 

@@ -11,6 +11,7 @@ from fanout.providers.mapping.error_objects import is_error
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.json_fields import as_objects
 from fanout.providers.mapping.openai_answers import (
+    find_message,
     parse_choice,
     parse_finish,
     parse_logprobs,
@@ -19,6 +20,7 @@ from fanout.providers.mapping.openai_answers import (
 )
 from fanout.providers.mapping.openai_usage import parse_usage
 from fanout.providers.mapping.other_content import BESIDE_CHOICES, list_news, pick_extras
+from fanout.providers.openai.whole_messages import WholeMessages
 
 
 class ChunkReader(AnswerReader):
@@ -30,6 +32,8 @@ class ChunkReader(AnswerReader):
         self._usage: object = None
         self._beside: JsonObject = {}
         """Content that has come beside the choices."""
+        self._wholes: dict[int, WholeMessages] = {}
+        """By the index of their choice."""
 
     @staticmethod
     def parse_answer(origin: Origin, body: JsonObject) -> Completion:
@@ -65,8 +69,8 @@ class ChunkReader(AnswerReader):
             index = place
         builder = self._choices.get(index) or self._choice(index)
         message = choice.get("delta")
-        if message is None and isinstance(whole := choice.get("message"), dict):
-            message = _find_news(builder, whole)
+        if "message" in choice or ("text" in choice and message is not None) or type(message) is str:  # hardly ever
+            message = self._find_message(builder, index, choice)
         text = message.get("content") if type(message) is dict else choice.get("text")
         logprobs = choice.get("logprobs")
         if choice.get("finish_reason") or choice.get("error"):
@@ -78,6 +82,18 @@ class ChunkReader(AnswerReader):
             builder.text.append(text)
             self._held_bytes += len(text)
             self._deltas.append(Delta(self._call_index, index, text))
+
+    def _find_message(self, builder: ChoiceBuilder, index: int, choice: JsonObject) -> object:
+        """Return what stands for a delta, which may itself be there, but empty."""
+        message = find_message(choice.get("delta"), choice.get("text"))
+        if isinstance(message, dict) and any(value for name, value in message.items() if name != "role"):
+            return message
+        whole = find_message(choice.get("message"), choice.get("text"))
+        if not isinstance(whole, dict):
+            return message
+        if index not in self._wholes:
+            self._wholes[index] = WholeMessages(builder)
+        return self._wholes[index].find_news(whole)
 
     def _add_fields(self, builder: ChoiceBuilder, index: int, message: JsonObject, logprobs: object, size: int) -> None:
         """Add what a delta holds beside text, or instead of it: often only a role, of which no delta comes."""
@@ -115,9 +131,3 @@ def _add_beside(choice: JsonObject, body: JsonObject) -> JsonObject:
     beside = {name: value for name, value in body.items() if name in BESIDE_CHOICES and value}
     message = choice.get("message")
     return {**choice, "message": {**beside, **(message if isinstance(message, dict) else {"content": choice.get("text")})}}
-
-
-def _find_news(builder: ChoiceBuilder, message: JsonObject) -> JsonObject:
-    """Return a message that stands where a delta should; some hosts send all of it again and again (Perplexity)."""
-    text, known = message.get("content"), "".join(builder.text)
-    return {**message, "content": text[len(known) :]} if isinstance(text, str) and text.startswith(known) else message

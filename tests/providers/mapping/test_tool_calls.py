@@ -215,6 +215,43 @@ def test_fields_of_a_host_stay_with_their_call() -> None:
     assert call["extra_content"] == {"google": {"thought_signature": "s"}}
 
 
+def read_calls(*pieces: JsonObject) -> list[tuple[str, str]]:
+    """Return names and arguments of a stream's calls, which are the same in its pieces and at its end."""
+    stream = encode_chunks(*(build_chunk(tool_calls=piece) for piece in pieces), build_chunk(finish="tool_calls"))
+    deltas, completion = replay_stream(UP, CALL, [stream])
+    calls = completion.choices[0].message.tool_calls
+    assert put_together([piece for delta in deltas for piece in delta.tool_calls]) == list(calls)
+    return [(call["function"]["name"], call["function"]["arguments"]) for call in calls]
+
+
+def write_call(name: str | None, arguments: Any = None, **fields: Any) -> JsonObject:
+    return {**fields, "function": {"name": name, "arguments": arguments}}
+
+
+@pytest.mark.parametrize(
+    ("pieces", "expected"),
+    [
+        ([[write_call("f", "", index=0, id="a")]], [("f", "{}")]),
+        ([[write_call("f", index=0, id="a")], [write_call("g", index=1, id="b")]], [("f", "{}"), ("g", "{}")]),
+        ([[write_call("f", '{"x":1}', index=0, id="a")], [write_call("f", '{"x":1}', index=0, id="a")]], [("f", '{"x":1}')]),
+        ([[write_call("get_", index=0, id="a")], [write_call("weather", "{}", index=0)]], [("get_weather", "{}")]),
+        ([[write_call("get_", "", index=0)], [write_call("get_weather", "{}", index=0)]], [("get_weather", "{}")]),
+        ([[{"index": 0, "id": "a", "name": "f", "arguments": {"x": 1}}]], [("f", '{"x":1}')]),
+        ([write_call("f", "{}", index=0, id="a")], [("f", "{}")]),
+    ],
+    ids=["no arguments", "none of two", "whole again", "name in pieces", "growing name", "no inner object", "no list"],
+)
+def test_calls_are_whole_however_a_stream_writes_them(pieces: list[Any], expected: list[tuple[str, str]]) -> None:
+    assert read_calls(*pieces) == expected
+
+
+@pytest.mark.parametrize("calls", [{"name": "f", "arguments": {"x": 1}}, [{"name": "f", "arguments": {"x": 1}}]])
+def test_whole_calls_are_read_without_a_list_and_without_an_inner_object(calls: Any) -> None:
+    message = {"role": "assistant", "content": None, "tool_calls": calls}
+    (call,) = decode_answer({"choices": [{"message": message, "finish_reason": "tool_calls"}]}).choices[0].message.tool_calls
+    assert call == {"id": "call_0", "type": "function", "function": {"name": "f", "arguments": '{"x":1}'}}
+
+
 PAYLOAD: st.SearchStrategy[JsonObject] = st.fixed_dictionaries(
     {},
     optional={
@@ -238,7 +275,7 @@ PIECE = st.fixed_dictionaries(
 def test_any_pieces_are_the_same_calls_to_the_client_and_at_the_end(pieces: list[JsonObject]) -> None:
     """However they are numbered; nothing of an argument is lost."""
     builder = ChoiceBuilder()
-    sent = [piece for raw in pieces for piece in builder.add_calls({"tool_calls": [raw]})]
+    sent = [piece for raw in pieces for piece in builder.add_calls({"tool_calls": [raw]})] + list(builder.end_calls())
     built = list(builder.build().message.tool_calls)
     assert put_together(sent) == [
         {name: value for name, value in call.items() if name != "function" or "function" in joined}

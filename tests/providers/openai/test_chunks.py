@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from fanout.core.errors import ProviderError
 from fanout.core.schema import Completion, Failure, TokenLogprob
-from tests.support.openai_format import CALL, UP, build_chunk, build_openai, encode_chunks, replay_failure
+from tests.support.openai_format import CALL, UP, build_chunk, build_openai, decode_answer, encode_chunks, replay_failure
 from tests.support.provider_calls import build_call, replay_stream
 
 
@@ -80,6 +81,51 @@ def test_refusals_and_odd_content_of_a_stream_are_read() -> None:
     parsed = completion.choices[0].message
     assert (parsed.text, parsed.reasoning, parsed.refusal) == ("ab", "hm", "I cannot")
     assert len(deltas) == 4
+
+
+SEEN = "data:image/png;base64,aGk="
+WHOLES: dict[str, list[dict[str, Any]]] = {
+    "empty deltas": [{"content": "He", "reasoning_content": "h"}, {"content": "Hey", "reasoning_content": "hm"}],
+    "all again": [{"content": "Hey", "reasoning_content": "hm"}] * 3,
+    "pieces": [{"content": "H", "reasoning": "h"}, {"content": "ey", "reasoning": "m"}, {"content": "", "reasoning": ""}],
+}
+
+
+@pytest.mark.parametrize("delta", [{}, {"delta": None}, {"delta": {"role": "assistant", "content": ""}}])
+@pytest.mark.parametrize("messages", WHOLES.values(), ids=WHOLES)
+def test_messages_in_place_of_deltas_are_read_once(messages: list[dict[str, Any]], delta: dict[str, Any]) -> None:
+    """Also beside deltas that hold nothing; what stands in them again is not added again."""
+    beside = {"images": [SEEN], "refusal": "", "tool_calls": [{"function": {"name": "f", "arguments": '{"x":1}'}}]}
+    chunks = [{"choices": [{"index": 0, **delta, "message": {**message, **beside}}]} for message in messages]
+    deltas, completion = replay_stream(UP, CALL, [encode_chunks(*chunks, build_chunk(finish="stop"))])
+    message = completion.choices[0].message
+    assert (message.text, message.reasoning, message.extra) == ("Hey", "hm", {"images": [SEEN]})
+    assert "".join(delta.text for delta in deltas) == "Hey"
+    assert [call["function"]["arguments"] for call in message.tool_calls] == ['{"x":1}']
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"delta": "Hey"},
+        {"delta": {}, "text": "Hey"},
+        {"delta": {"content": {"type": "text", "text": "Hey"}}},
+        {"message": "Hey"},
+        {"message": {"role": "assistant"}, "text": "Hey"},
+        {"message": {"content": {"type": "text", "text": "Hey"}}},
+    ],
+)
+def test_text_is_found_wherever_a_host_puts_it(choice: dict[str, Any]) -> None:
+    """In a stream and in a whole answer."""
+    body = {"choices": [{"index": 0, "finish_reason": "stop", **choice}]}
+    for completion in (replay_stream(UP, CALL, [encode_chunks(body)])[1], decode_answer(body)):
+        assert completion.choices[0].message.text == "Hey"
+
+
+def test_values_where_text_should_be_are_not_lost() -> None:
+    message = {"content": {"a": [1]}, "reasoning": [{"summary": "hm"}]}
+    answer = decode_answer({"choices": [{"message": message, "finish_reason": "stop"}]}).choices[0].message
+    assert (answer.text, answer.extra) == ('{"a":[1]}', {"reasoning": [{"summary": "hm"}]})
 
 
 def test_tool_calls_without_an_index_are_distinguished_by_id() -> None:
