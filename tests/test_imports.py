@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterator
 from configparser import ConfigParser
+from functools import cache
 from graphlib import TopologicalSorter
 
 from tests.support.documents import ROOT
@@ -25,6 +26,7 @@ PARTS = {
     "google": "google_auth",
     "multidict": "aiohttp",
     "numpy": "scipy",
+    "opentelemetry": "opentelemetry_sdk",
     "referencing": "jsonschema",
     "pydantic_core": "pydantic",
     "yaml": "pyyaml",
@@ -32,9 +34,21 @@ PARTS = {
 }
 
 
-def list_imports(name: str) -> Iterator[str]:
-    """Yield every module that a module imports, even within functions and under TYPE_CHECKING."""
-    for node in ast.walk(ast.parse(FILES[name].read_bytes())):
+@cache
+def parse(name: str) -> ast.Module:
+    """Return the syntax tree of a module."""
+    return ast.parse(FILES[name].read_bytes())
+
+
+@cache
+def list_imports(name: str) -> tuple[str, ...]:
+    """Return every module that a module imports, even within functions and under TYPE_CHECKING."""
+    return tuple(walk_imports(name))
+
+
+def walk_imports(name: str) -> Iterator[str]:
+    """Yield them as they come."""
+    for node in ast.walk(parse(name)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -68,9 +82,22 @@ def test_only_declared_packages_are_list_imports() -> None:
     """That excludes tests, anything outside the repository, and relative imports."""
     setup = ConfigParser()
     setup.read(ROOT / "setup.cfg")
-    extras = [setup["options.extras_require"][extra] for extra in ("bedrock", "evaluate", "parquet", "vertex")]
+    extras = [setup["options.extras_require"][extra] for extra in ("bedrock", "evaluate", "otel", "parquet", "vertex")]
     wanted = "\n".join([setup["options"]["install_requires"], *extras])
     declared = {re.split(r"[>=\[]", line)[0].replace("-", "_") for line in wanted.split()}
     allowed = declared | sys.stdlib_module_names | {"fanout"}
     roots = {(name, other.split(".")[0]) for name in FILES for other in list_imports(name)}
     assert [f"{name} imports `{root}`" for name, root in roots if PARTS.get(root, root) not in allowed] == []
+
+
+def test_opentelemetry_is_imported_by_the_modules_of_spans_alone_and_these_only_where_traces_are_on() -> None:
+    spans = {f"fanout.observability.{name}" for name in ("call_span", "trace_content", "tracing")}
+    importing = {name for name in FILES if any(other.startswith("opentelemetry") for other in list_imports(name))}
+    at_once = [
+        f"{name} imports {node.module}"
+        for name in FILES
+        if name not in spans
+        for node in parse(name).body
+        if isinstance(node, ast.ImportFrom) and node.module in spans
+    ]
+    assert (importing, at_once) == (spans, [])

@@ -16,8 +16,9 @@ from fanout.api.signatures import name_options
 from fanout.config.settings import Settings, load_settings
 from fanout.core.errors import ConfigError, Fault, RequestError
 from fanout.core.sampling import SamplingOptions
+from fanout.core.sockets import raise_file_limit
 from fanout.dispatch.default_models import choose_default_models
-from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher, raise_file_limit
+from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher
 from fanout.dispatch.entries import Entry, Models, parse_entries
 from fanout.dispatch.plan import Request
 from fanout.evaluate.scoring.declarations import parse_scorers, to_declaration

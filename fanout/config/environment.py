@@ -96,6 +96,8 @@ class Environment(BaseModel):
     """Number of days for which a comparison is kept; 0: for ever"""
     usage_days: float = Field(400, ge=0, le=36_500)
     """Number of days for which usage is kept; 0: for ever"""
+    traces: Literal["off", "on"] = "off"
+    """`on`: a span of each request and each call goes to OpenTelemetry's collector, by the variables `OTEL_…`"""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Lowest level that is logged"""
     log_format: Literal["json", "text"] | None = None

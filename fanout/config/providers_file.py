@@ -170,6 +170,8 @@ class ProviderRow(Row):
     headers: dict[HeaderName, HeaderValue] = Field({}, repr=False)
     """Extra headers; `${VAR}` is taken from the environment."""
     limits: LimitsRow = LimitsRow()
+    trace_context: bool = False
+    """Whether its requests carry the trace context (`traceparent`, `tracestate`) while traces are on."""
     proxy: ProxyAddress | None = None
     """Proxy of its requests, instead of that of the environment; `""`: none."""
     timeout_s: float = Field(120, gt=0, le=MAX_TIMEOUT_S)

@@ -1,9 +1,11 @@
-"""Options of the connections that this process opens."""
+"""Options of the connections that this process opens, and their number."""
 
 from __future__ import annotations
 
+import resource
 import socket
 
+MAX_FILE_LIMIT = 65_536
 KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30_000}
 """Where the system has them: a connection whose other end is gone is found out after a minute, idle or not."""
 
@@ -14,3 +16,11 @@ def notice_silence(raw: socket.socket) -> None:
     for name, value in KEEPALIVE.items():
         if (option := getattr(socket, name, None)) is not None:
             raw.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def raise_file_limit() -> None:
+    """Raise this process's limit on open files, since each upstream call is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_FILE_LIMIT if hard == resource.RLIM_INFINITY else min(hard, MAX_FILE_LIMIT)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

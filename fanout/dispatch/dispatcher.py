@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
@@ -42,6 +42,7 @@ from fanout.dispatch.in_flight import (
 )
 from fanout.dispatch.plan import Request, plan
 from fanout.dispatch.retries import Result
+from fanout.dispatch.tracing import begin_span, open_tracing
 from fanout.dispatch.upstreams import Upstreams
 from fanout.limits.answer_memory import AnswerMemory, release_answer
 from fanout.limits.limiter import InFlightCap
@@ -52,7 +53,9 @@ from fanout.providers.transport.connection_errors import HEAD_LIMITS
 from fanout.providers.transport.connector import UpstreamConnector
 from fanout.providers.transport.departures import WatchedRequest
 
-MAX_FILE_LIMIT = 65_536
+if TYPE_CHECKING:
+    from fanout.observability.tracing import Tracing
+
 CRASHED = Failure("internal", "Fanout could not handle this provider's answer; its log has the details", code="internal_error")
 
 
@@ -66,17 +69,17 @@ class Dispatcher:
         observers: Sequence[Observer] = (),
         *,
         is_serving: bool = False,
+        tracing: Tracing | None = None,
     ) -> None:
-        self.settings = settings
+        self.settings, self.tracing = settings, tracing
         self.answers = AnswerMemory(settings.environment.held_bytes)
         self.catalogue = Catalogue(settings, is_serving=is_serving)
         self.cap = InFlightCap(settings.environment.max_in_flight or resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
         self.limiters = LimiterRegistry(self.cap, max_waiting=settings.environment.max_waiting)
         self.upstreams = Upstreams(settings, session, self.limiters)
-        self._observers, self._is_serving = tuple(observers), is_serving
+        self._observers, self._is_serving, self._is_stopping = tuple(observers), is_serving, False
         # Strong references, unlike asyncio's. Removed by who awaits it: a callback would cost each call a turn of the loop.
         self._running: dict[InFlightCall, asyncio.Task[Any]] = {}
-        self._is_stopping = False
 
     async def prepare(self, calls: Iterable[Call] | None = None) -> None:
         """Prepare providers, which would otherwise count as a model's time; if given, only those of `calls`."""
@@ -170,9 +173,9 @@ class Dispatcher:
     def cancel(self, matches: Callable[[Call], bool], failure: Failure, *, waiting_only: bool = False) -> list[Call]:
         """End the matching calls, which get `failure`, and return them; `waiting_only`: those that are not sent yet."""
         found = []
-        for running, task in self._list_unfinished():
+        for running, task in list(self._running.items()):
             # An attempt is counted before it is sent: a call that may cost money does not only wait.
-            if not (waiting_only and running.attempts) and matches(running.call):
+            if not task.done() and not (waiting_only and running.attempts) and matches(running.call):
                 running.cancelled_as = failure
                 task.cancel()
                 found.append(running.call)
@@ -187,9 +190,8 @@ class Dispatcher:
         return pricing.compute_cost(usage, price, provider, target.model or "", answered)
 
     def _release_answers(self, calls: Sequence[Call]) -> None:
-        if not self._is_serving:  # a server's count until its caller has received them
-            for call in calls:
-                release_answer(call)
+        for call in () if self._is_serving else calls:  # a server's count until its caller has received them
+            release_answer(call)
 
     def _start(self, running: Sequence[InFlightCall], create_task: Callable[..., CallTask], race: Race) -> list[CallTask]:
         tasks = [create_task(self._run_call(item, self._attempt_with_retries)) for item in running]
@@ -200,11 +202,10 @@ class Dispatcher:
         self._running.pop(running, None)
         return running.outcome or self._finish(running, running.cancelled_as)
 
-    def _list_unfinished(self) -> list[tuple[InFlightCall, asyncio.Task[Any]]]:
-        return [(running, task) for running, task in self._running.items() if not task.done()]
-
     async def _run_call(self, running: InFlightCall, attempt: Callable[[InFlightCall], Awaitable[Result]]) -> Outcome:
         """Run one call to its end; observers are notified of its outcome, even if the call is cancelled."""
+        if self.tracing is not None:
+            begin_span(running, self.tracing, self.settings)
         try:
             result = self._answer_locally(running.call)
             if result is None and running.members is not None:
@@ -238,7 +239,7 @@ class Dispatcher:
                 row=self.upstreams.find_row(call).row.retries,
                 deadline=running.deadline,
                 may_retry=running.may_retry,
-                before_sleep=lambda failure, attempt, delay_s: self._notify(Retry(call, failure, attempt, delay_s)),
+                before_sleep=lambda failure, attempt, delay_s: self._notify(running, Retry(call, failure, attempt, delay_s)),
             )
         return result
 
@@ -250,20 +251,14 @@ class Dispatcher:
             if isinstance(result, Completion) and running.attempts:
                 cost = self.compute_cost(running.call, result.usage, result.model)
             running.outcome = Outcome(running.call, running.add_partial_text(result), running.build_timing(result), cost)
-            self._notify(running.outcome)
+            self._notify(running, running.outcome)
         return running.outcome
 
-    def _notify(self, event: Outcome | Retry) -> None:
+    def _notify(self, running: InFlightCall, event: Outcome | Retry) -> None:
         for observer in self._observers:
             observer(event)
-
-
-def raise_file_limit() -> None:
-    """Raise this process's limit on open files, since each upstream call is one."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MAX_FILE_LIMIT if hard == resource.RLIM_INFINITY else min(hard, MAX_FILE_LIMIT)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        if running.span is not None:
+            running.span.observe(event)
 
 
 @asynccontextmanager
@@ -279,15 +274,18 @@ async def open_dispatcher(
             against `FANOUT_MAX_HELD_BYTES` until the scope of their calls is closed, not until they are returned.
 
     Raises:
-        ConfigError: an adapter cannot be loaded.
+        ConfigError: an adapter, or what traces need, cannot be loaded.
     """
     # No cookies: one caller's session at an upstream must not leak into another's call.
     jar, environment = aiohttp.DummyCookieJar(), settings.environment
     may_write_heads = environment.http_client == "own"
-    async with aiohttp.ClientSession(
-        connector=UpstreamConnector(make_ssl_context(environment.ca_file), may_write_heads=may_write_heads),
-        cookie_jar=jar,
-        request_class=WatchedRequest,
-        **HEAD_LIMITS,
-    ) as session:
-        yield Dispatcher(settings, session, observers, is_serving=is_serving)
+    async with (
+        open_tracing(is_on=environment.traces == "on") as tracing,
+        aiohttp.ClientSession(
+            connector=UpstreamConnector(make_ssl_context(environment.ca_file), may_write_heads=may_write_heads),
+            cookie_jar=jar,
+            request_class=WatchedRequest,
+            **HEAD_LIMITS,
+        ) as session,
+    ):
+        yield Dispatcher(settings, session, observers, is_serving=is_serving, tracing=tracing)

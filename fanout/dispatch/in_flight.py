@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequenc
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from fanout.core.errors import ProviderError
 from fanout.core.query_size import count_characters
@@ -17,6 +18,9 @@ from fanout.dispatch.fusing import MemberAnswer, fuse
 from fanout.dispatch.fusion_plan import list_member_places
 from fanout.dispatch.retries import Result
 from fanout.limits.queue import Priority
+
+if TYPE_CHECKING:
+    from fanout.observability.call_span import CallSpan
 
 BUFFER_BYTES = 256 * 1024
 """Unread bytes of one call's stream, above which the call waits for its reader."""
@@ -54,6 +58,8 @@ class InFlightCall:
     outcome: Outcome | None = None
     members: Mapping[asyncio.Task[Outcome], InFlightCall] | None = None
     """Calls whose answers it waits for, if it is a fusion."""
+    span: CallSpan | None = None
+    """`None` unless traces are on."""
 
     def may_retry(self, failure: Failure) -> bool:
         """Return whether another attempt may follow, which is never the case after a delivered piece."""

@@ -96,6 +96,11 @@ def _escape(value: str) -> str:
     return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
 
 
+def name_method(method: str) -> str:
+    """Return the label of an HTTP method."""
+    return method if method in METHODS else "_OTHER"
+
+
 class Metrics:
     """Counts of calls, made as an observer of the Dispatcher, and of HTTP requests."""
 
@@ -163,7 +168,7 @@ class Metrics:
 
     def record_request(self, method: str, route: str, status: int, seconds: float, overhead_s: float | None) -> None:
         """Count an HTTP request."""
-        self._requests.observe((method if method in METHODS else "_OTHER", route, str(status)), seconds)
+        self._requests.observe((name_method(method), route, str(status)), seconds)
         if overhead_s is not None:
             self._overhead.observe((route,), overhead_s)
 

@@ -14,8 +14,9 @@ from aiohttp import HttpVersion11, web
 
 from fanout.config.settings import Settings
 from fanout.core.errors import ConfigError, Fault, ListenError
+from fanout.core.sockets import raise_file_limit
 from fanout.core.threads import run_in_thread
-from fanout.dispatch.dispatcher import open_dispatcher, raise_file_limit
+from fanout.dispatch.dispatcher import open_dispatcher
 from fanout.evaluate.judging.judging import open_judging
 from fanout.evaluate.scoring.scoring import make_scorer_factory
 from fanout.jobs.job import JobKind, RequestBuilderFactory

@@ -46,6 +46,7 @@ def find_faults(**variables: str) -> list[str]:
         ("HISTORY", "full", "full"),
         ("HISTORY_DAYS", "0.5", 0.5),
         ("USAGE_DAYS", "31", 31),
+        ("TRACES", "on", "on"),
         ("LOG_LEVEL", "debug", "debug"),
         ("LOG_FORMAT", "json", "json"),
     ],

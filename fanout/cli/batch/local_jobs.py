@@ -17,9 +17,10 @@ from fanout.cli.model_choice import expand_models, list_local_models
 from fanout.config.settings import Settings
 from fanout.core.errors import ConfigError, Fault, RequestError
 from fanout.core.json_text import JsonObject
+from fanout.core.sockets import raise_file_limit
 from fanout.core.threads import run_in_thread
 from fanout.dispatch.default_models import EMBEDDED_SET, OWN_SET
-from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher, raise_file_limit
+from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher
 from fanout.dispatch.entries import Entry
 from fanout.dispatch.plan import Request
 from fanout.evaluate.judging.checks import check_judges

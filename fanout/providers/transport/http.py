@@ -30,6 +30,7 @@ from fanout.providers.transport.own_client import MAX_BODY_BYTES, open_client
 from fanout.providers.transport.piecewise import PiecewisePayload
 from fanout.providers.transport.request import MAX_INLINE_ENCODE_CHARACTERS, HttpRequest
 from fanout.providers.transport.response import Response, read_length
+from fanout.providers.transport.trace_context import TRACE_CONTEXT
 
 MAX_INLINE_PARSE_BYTES = 256 * 1024
 """A longer body takes over a millisecond to parse, so it is parsed in a thread."""
@@ -136,6 +137,10 @@ class HttpProvider(ConfiguredProvider, ABC):
         return self.encode(call, stream=stream)
 
     async def _post(self, request: HttpRequest, on_headers: OnHeaders | None) -> Response:
+        if (context := TRACE_CONTEXT.get()) is not None and self.settings.row.trace_context:
+            headers = request.headers.copy()  # others share them
+            headers.update(context)
+            request = request._replace(headers=headers)
         with self._named_errors:
             response = await self._send(request)
         if on_headers is not None:  # before the body, so that a stream's headers count while it runs

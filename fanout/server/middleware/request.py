@@ -6,6 +6,7 @@ import re
 import time
 import uuid
 from functools import partial
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -18,12 +19,15 @@ from fanout.rendering.errors import render_error, render_faults
 from fanout.rendering.history import CLIENT_LEFT
 from fanout.server.connections import AFTER_SENDING, ANSWER_SCOPES, SAFE_HEADERS, Connection
 from fanout.server.lifecycle import DISPATCHER, LIFECYCLE, REQUEST_ID
-from fanout.server.middleware import auth, compression, cors, history, idempotency
+from fanout.server.middleware import auth, compression, cors, history, idempotency, traces
 from fanout.server.middleware.history import COMPARISON, REQUEST_OUTCOMES, RequestOutcomes
 from fanout.server.middleware.request_log import log_request
 from fanout.server.middleware.wrong_keys import WRONG_KEYS
 from fanout.server.openapi.endpoint import Handler
 from fanout.server.responses import error_response, is_scale_path
+
+if TYPE_CHECKING:
+    from fanout.observability.tracing import RequestSpan
 
 STARTED_RESPONSE = web.RequestKey("started_response", web.StreamResponse)
 """The response whose head has been sent: no other response can follow."""
@@ -58,6 +62,8 @@ async def handle_request(request: web.Request, handler: Handler) -> web.StreamRe
     logs.request_id.set(request_id)
     REQUEST_OUTCOMES.set(collected)
     logs.account.set(None)
+    tracing = request.app[DISPATCHER].tracing
+    span = traces.begin_span(request, tracing) if tracing is not None else None
     lifecycle = request.app[LIFECYCLE]
     lifecycle.begin_request()
     status = CLIENT_LEFT  # stays if the handler is cancelled
@@ -71,7 +77,7 @@ async def handle_request(request: web.Request, handler: Handler) -> web.StreamRe
         _hand_over_answers(request, collected, is_sent=status != CLIENT_LEFT)
         lifecycle.end_request()
         collected.is_closed = True  # an outcome reported from here on is in neither line nor history
-        record_end = partial(_record_end, request, status, time.perf_counter() - began, collected)
+        record_end = partial(_record_end, request, status, time.perf_counter() - began, collected, span)
         if status != CLIENT_LEFT and isinstance(request.protocol, Connection):
             request[AFTER_SENDING] = record_end  # a tenth of a millisecond that the client need not wait for
         else:  # nobody waits, or another server's connection, which would never run it
@@ -79,9 +85,13 @@ async def handle_request(request: web.Request, handler: Handler) -> web.StreamRe
     return response
 
 
-def _record_end(request: web.Request, status: int, total_s: float, collected: RequestOutcomes) -> None:
+def _record_end(
+    request: web.Request, status: int, total_s: float, collected: RequestOutcomes, span: RequestSpan | None
+) -> None:
     history.record_comparison(request, status, total_s, collected)
-    log_request(request, status, total_s, collected.outcomes)
+    if span is not None:
+        traces.end_span(span, request, status, collected.outcomes)
+    log_request(request, status, total_s, collected.outcomes, trace_id=span.trace_id if span is not None else None)
     # A connection to a provider keeps the context of the call that opened it, and would keep these as long.
     collected.outcomes = []
 

@@ -19,11 +19,17 @@ MONITORED_ROUTES = ("/livez", "/health", "/readyz", "/metrics")
 """Fetched every few seconds by monitors: logged at level `debug` as long as all is well."""
 
 
-def log_request(request: web.Request, status: int, total_s: float, outcomes: list[Outcome]) -> None:
-    """Write the line of a request, and count it."""
+def find_route(request: web.Request) -> str:
+    """Return the route's pattern, not the path: metrics must not get a series for each id that somebody invents."""
     resource = request.match_info.route.resource
-    # The route's pattern, not the path: metrics must not get a series for each id that somebody invents.
-    route = resource.canonical if resource else "unknown"
+    return resource.canonical if resource else "unknown"
+
+
+def log_request(
+    request: web.Request, status: int, total_s: float, outcomes: list[Outcome], *, trace_id: str | None = None
+) -> None:
+    """Write the line of a request, and count it."""
+    route = find_route(request)
     # They are in the order of their ends; models, results and times are read side by side.
     outcomes.sort(key=lambda outcome: outcome.call.index)
     slowest_s = max((outcome.timing.total_s for outcome in outcomes), default=None)
@@ -35,6 +41,8 @@ def log_request(request: web.Request, status: int, total_s: float, outcomes: lis
     path = request.rel_url.raw_path[:200]  # still quoted: a line break in it could forge a line of the log
     line: JsonObject = {"request_id": request[REQUEST_ID], "method": request.method, "path": path}
     line |= {"status": status, "total_ms": round(total_s * 1e3, 1)}
+    if trace_id:
+        line["trace_id"] = trace_id
     if outcomes:
         line |= _summarize(outcomes, overhead_s or 0.0)
     log.info("request.answered", **line)
