@@ -70,7 +70,8 @@ async def echo(request: web.Request) -> web.StreamResponse:
         return web.json_response({"error": error, "id": word, **error}, status=400, headers=headers)
     head = {"id": word, "model": word, "system_fingerprint": word}
     choice = {"index": 0, "finish_reason": word, "native_finish_reason": word}
-    beside = {"citations": [word], "debug": {word: {"deep": [word]}}}
+    call = {"index": 0, "id": word, "type": "function", "function": {"name": "f", "arguments": "{}"}, "signature": word}
+    beside = {"citations": [word], "debug": {word: {"deep": [word]}}, "tool_calls": [call]}
     if '"stream":true' not in body:
         message = {"role": "assistant", "content": "Hello", **beside}
         return web.json_response({**head, "choices": [{**choice, "message": message}]}, headers=headers)
@@ -154,6 +155,7 @@ async def test_no_answer_shows_what_its_request_bore(model: str, tmp_path: Path,
     assert whole[0].result.request_id == whole[0].result.model == "[key]-[key]"
     assert whole[0].result.choices[0].native_finish_reason == "[key]-[key]"
     assert whole[0].result.choices[0].message.extra["citations"] == ["[key]-[key]"]
+    assert whole[0].result.choices[0].message.tool_calls[0]["id"] == "[key]-[key]"
     assert not [secret for secret in echoed if secret in show(whole + streamed)]
 
 

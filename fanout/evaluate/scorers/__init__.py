@@ -1,7 +1,7 @@
 """Scorers: from an answer, its reference and its row's columns to a number, without calling a model.
 
 A scorer is declared as data (`{"type": "exact", "ignore_case": true}`) and validated by its own model, which scores as well.
-To add one: a subclass of `Scorer` with a `type` and a `score`, in the module of its kind, and its place in `ANY_SCORER`.
+To add one: a subclass of `Scorer` with a `type` and a `compute`, in the module of its kind, and its place in `ANY_SCORER`.
 """
 
 from __future__ import annotations

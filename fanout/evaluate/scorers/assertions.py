@@ -5,8 +5,7 @@ Types and meanings are promptfoo's. Source: https://www.promptfoo.dev/docs/confi
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any, ClassVar, Literal
 
@@ -15,11 +14,11 @@ import referencing
 import regex
 import yaml
 
-from fanout.evaluate.scorers.promptfoo_texts import list_objects, load_yaml, split_list, translate_pattern
-from fanout.evaluate.scorers.schema_patterns import DEADLINE, has_both, make_validator
+from fanout.evaluate.scorers.bounded_schemas import has_both, make_validator
+from fanout.evaluate.scorers.limits import MAX_PATTERN_CHARS, check_time, search
+from fanout.evaluate.scorers.promptfoo_texts import MAX_LENIENT_CHARS, list_objects, load_yaml, split_list, translate_pattern
 from fanout.evaluate.scorers.scorer import Score, Scorer, ScorerInput, to_text
 from fanout.evaluate.scorers.structured import is_equal, parse_strictly
-from fanout.evaluate.scorers.text import REGEX_TIMEOUT_S
 
 NOT = "not-"
 MAX_LEVENSHTEIN_CHARS = 10_000
@@ -46,7 +45,7 @@ class AssertionsScorer(Scorer):
 
     VERSION: ClassVar[int] = 2
 
-    def score(self, given: ScorerInput) -> Score:
+    def compute(self, given: ScorerInput) -> Score:
         """Return 1 or 0, with the first assertion that does not hold."""
         listed = given.columns.get(self.against)
         if not isinstance(listed, Sequence) or isinstance(listed, str):
@@ -56,6 +55,7 @@ class AssertionsScorer(Scorer):
         for assertion in listed:
             if not isinstance(assertion, Mapping) or not is_known(str(assertion.get("type"))):
                 return Score(None, f"{to_text(assertion)[:80]} is no assertion that is known here")
+            check_time()
             result = check(given, assertion)
             own = float(assertion.get("weight", 1))
             weight, held = weight + own, held + own * result
@@ -94,17 +94,19 @@ def _equals(given: ScorerInput, assertion: Mapping[str, Any]) -> bool:
         return False
 
 
-def _list_values(assertion: Mapping[str, Any]) -> list[str]:
-    """Return the values of `contains-all` and its like: a list, or a text with commas between them."""
+def _list_values(assertion: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the values of `contains-all` and its like: a list, or a text with commas between them."""
     value = assertion.get("value")
-    return [to_text(one) for one in value] if isinstance(value, list) else split_list(to_text(value))
+    # Looked for within the time, one after the other: a row may bring along thousands.
+    for one in value if isinstance(value, list) else split_list(to_text(value)):
+        check_time()
+        yield to_text(one)
 
 
 def _matches(given: ScorerInput, assertion: Mapping[str, Any]) -> bool:
     try:
-        pattern = translate_pattern(to_text(assertion.get("value")))
-        return regex.search(pattern, given.text, timeout=REGEX_TIMEOUT_S) is not None
-    except (TimeoutError, regex.error):
+        return search(translate_pattern(to_text(assertion.get("value"))[: MAX_PATTERN_CHARS + 1]), given.text)
+    except (TimeoutError, ValueError):
         raise UncheckableError from None
 
 
@@ -128,27 +130,36 @@ def _is_email(value: object) -> bool:
 
 
 def _fits(value: Any, given: object) -> bool:
-    try:
-        # A schema may be written as a text.
-        schema = load_yaml(given) if isinstance(given, str) else given
-    except yaml.YAMLError:
-        raise UncheckableError from None
+    schema = _parse_schema(given) if isinstance(given, str) else given
     if not isinstance(schema, dict):
         return True
     if has_both(schema, "patternProperties", "unevaluatedProperties"):
         raise UncheckableError
-    DEADLINE.set(time.monotonic() + REGEX_TIMEOUT_S)
     try:
         return bool(make_validator(schema, FORMATS).is_valid(value))
-    except (referencing.exceptions.Unresolvable, RecursionError, TimeoutError, regex.error):
+    except (referencing.exceptions.Unresolvable, RecursionError, ValueError):
         raise UncheckableError from None
+
+
+def _parse_schema(text: str) -> object:
+    try:
+        return parse_strictly(text)
+    except ValueError:
+        pass
+    try:
+        if len(text) <= MAX_LENIENT_CHARS:
+            return load_yaml(text)
+    except (yaml.YAMLError, ValueError, RecursionError, TypeError):
+        pass
+    raise UncheckableError
 
 
 def _is_json(given: ScorerInput, assertion: Mapping[str, Any]) -> bool:
     try:
-        return _fits(parse_strictly(given.text), assertion.get("value"))
+        value = parse_strictly(given.text)
     except ValueError:
         return False
+    return _fits(value, assertion.get("value"))
 
 
 def _contains_json(given: ScorerInput, assertion: Mapping[str, Any]) -> bool:
@@ -162,6 +173,7 @@ def _levenshtein(given: ScorerInput, assertion: Mapping[str, Any]) -> bool:
     limit = float(assertion.get("threshold", 5))
     row = list(range(len(value) + 1))
     for place, letter in enumerate(text, 1):
+        check_time()
         before, row[0] = row[0], place
         for other, wanted in enumerate(value, 1):
             before, row[other] = row[other], min(row[other] + 1, row[other - 1] + 1, before + (letter != wanted))

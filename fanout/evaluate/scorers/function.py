@@ -20,6 +20,7 @@ class FunctionScorer(Scorer):
     """
 
     is_bounded: ClassVar[bool] = False
+    MAX_CHARS: ClassVar[int | None] = None
 
     type: Literal["python"] = "python"
     function: str = Field(pattern=r"^[A-Za-z_][\w.]*\.[A-Za-z_]\w*$")
@@ -44,7 +45,7 @@ class FunctionScorer(Scorer):
         function: Callable[[ScorerInput], Any] = getattr(import_module(module), name)
         return function
 
-    def score(self, given: ScorerInput) -> Score:
+    def compute(self, given: ScorerInput) -> Score:
         """Return the function's value; no score, but its error, where it raises or returns no finite number."""
         try:
             value = self._function(given)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
+import regex
 from pydantic import Field
 
 from fanout.evaluate.judging.tasks import SCALE, JudgeTask
 from fanout.evaluate.scorers.scorer import Score, Scorer, ScorerInput
 
 MAX_RUBRIC_CHARS = 20_000
-VERDICT = re.compile(r"^[\s>*_`#]*verdict[\s*_`]*:[\s*_`]*([A-Za-z_ ]+?|\d)[\s*_`.]*$", re.IGNORECASE)
+VERDICT = regex.compile(r"^[\s>*_`#]*verdict[\s*_`]*:[\s*_`]*([A-Za-z_ ]+?|\d)[\s*_`.]*$", regex.IGNORECASE)
 """The last line of a judge's answer; models like to set it in bold or as a heading."""
 MAX_VERDICT_CHARS = 200
 """Of that line: the time of the pattern grows with the cube of its length."""
@@ -44,7 +44,7 @@ class JudgeScorer(Scorer):
     max_cost_usd: float | None = Field(default=None, gt=0)
     """Most US dollars that judging may cost, all rounds together."""
 
-    def score(self, given: ScorerInput) -> Score:
+    def compute(self, given: ScorerInput) -> Score:
         """Return no score: a judge judges in a job of its own."""
         return Score(None, "a judge judges in a job of its own")
 
@@ -58,7 +58,7 @@ class VerdictScorer(Scorer):
 
     VERSION: ClassVar[int] = 1
 
-    def score(self, given: ScorerInput) -> Score:
+    def compute(self, given: ScorerInput) -> Score:
         """Return 0 … 1: of a score its place on the scale, of a pair 1 for A, 0 for B, ½ for a tie and for both bad."""
         lines = [line for line in given.text.splitlines() if line.strip()]
         # The last line alone: judges quote "VERDICT: A" while they weigh, and an answer may contain it to be quoted.

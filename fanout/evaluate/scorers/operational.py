@@ -17,7 +17,7 @@ class LengthScorer(Scorer):
     unit: Literal["characters", "words", "tokens"] = "words"
     """Unit; tokens are those that the provider reports."""
 
-    def score(self, given: ScorerInput) -> Score:
+    def compute(self, given: ScorerInput) -> Score:
         """Return the length; no score where the provider reported no tokens."""
         if self.unit == "tokens":
             return Score(None, "no usage reported") if given.output_tokens is None else Score(float(given.output_tokens))
@@ -29,12 +29,13 @@ class LatencyScorer(Scorer):
 
     is_bounded: ClassVar[bool] = False
     is_higher_better: ClassVar[bool] = False
+    MAX_CHARS: ClassVar[int | None] = None
 
     type: Literal["latency"] = "latency"
     until: Literal["end", "first_token"] = "end"
     """The moment that counts."""
 
-    def score(self, given: ScorerInput) -> Score:
+    def compute(self, given: ScorerInput) -> Score:
         """Return seconds; no score where they were not measured."""
         value = given.call_s if self.until == "end" else given.ttft_s
         return Score(value, None if value is not None else "not measured")
@@ -44,10 +45,11 @@ class RefusalScorer(Scorer):
     """1 where the model refused to answer, by its own statement or its provider's filter, else 0."""
 
     is_higher_better: ClassVar[bool] = False
+    MAX_CHARS: ClassVar[int | None] = None
 
     type: Literal["refusal"] = "refusal"
 
-    def score(self, given: ScorerInput) -> Score:
+    def compute(self, given: ScorerInput) -> Score:
         """Return 1 or 0."""
         return Score(float(given.is_refusal or given.finish_reason == "content_filter"))
 
@@ -57,9 +59,10 @@ class CostScorer(Scorer):
 
     is_bounded: ClassVar[bool] = False
     is_higher_better: ClassVar[bool] = False
+    MAX_CHARS: ClassVar[int | None] = None
 
     type: Literal["cost"] = "cost"
 
-    def score(self, given: ScorerInput) -> Score:
+    def compute(self, given: ScorerInput) -> Score:
         """Return US dollars; no score where no price is known."""
         return Score(given.cost_usd, None if given.cost_usd is not None else "no known price")

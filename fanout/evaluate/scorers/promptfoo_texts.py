@@ -6,19 +6,22 @@ Source: promptfoo 0.123.1, `src/assertions/contains.ts`, `src/util/json.ts`.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
+import regex
 import yaml
+
+from fanout.evaluate.scorers.limits import REGEX_TIMEOUT_S, check_time
 
 MAX_COUNTED_CHARS = 1_000_000
 """Letters at which braces are counted: an answer of nothing but braces would take the square of its length."""
 MAX_OBJECT_CHARS = 100_000
 MAX_LENIENT_CHARS = 20_000
 """Of an answer that are read as YAML, which takes long: nearly JSON is short."""
-QUOTED = re.compile(r'"((?:\\["\\]|""|[^"])*)"\s*(?:,|$)', re.DOTALL)
-ESCAPED = re.compile(r'\\(["\\])|"(")')
+# Two backslashes can be read in two ways, so that thirty of them take a thousand million steps: only within a time.
+QUOTED = regex.compile(r'"((?:\\["\\]|""|[^"])*)"\s*(?:,|$)', regex.DOTALL)
+ESCAPED = regex.compile(r'\\(["\\])|"(")')
 SPACE = r"\t-\r \xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff"
 CLASSES = {r"\w": "A-Za-z0-9_", r"\d": "0-9", r"\s": SPACE}
 LINE_ENDS = r"\n\r\u2028\u2029"
@@ -31,7 +34,7 @@ def split_list(text: str) -> list[str]:
     while place < len(text):
         if text[place] == "," or text[place].isspace():
             place += 1
-        elif quoted := QUOTED.match(text, place):
+        elif quoted := QUOTED.match(text, place, timeout=min(check_time(), REGEX_TIMEOUT_S), concurrent=True):
             found.append(ESCAPED.sub(r"\1\2", quoted[1]))
             place = quoted.end()
         else:
@@ -73,6 +76,7 @@ class _PlainLoader(_Loader):
     """The same without references: a few lines of references to references stand for gigabytes."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
+        check_time()
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("references are not read")
         return super().compose_node(parent, index)
@@ -90,6 +94,7 @@ def list_objects(text: str) -> Iterator[dict[str, Any]]:
     """
     place, left, unread = 0, MAX_LENIENT_CHARS, MAX_COUNTED_CHARS
     while left >= 0 and unread >= 0:
+        check_time()
         place = text.find("{", place)
         if place < 0 or place + 1 == len(text):
             return

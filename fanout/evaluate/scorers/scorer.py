@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field
 from pydantic_core import to_json
 
 from fanout.core.long_lists import BoundedObject
+from fanout.evaluate.scorers.limits import ANSWER_TIME_S, REGEX_TIMEOUT_S, TooLongError, limit_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,8 @@ class Scorer(BoundedObject):
     is_bounded: ClassVar[bool] = True
     """Whether scores lie within 0 … 1."""
     is_higher_better: ClassVar[bool] = True
+    MAX_CHARS: ClassVar[int | None] = 1_000_000
+    """Longest answer and expected answer; `None` where they are not read, or by somebody else's code."""
 
     type: str
     name: str | None = Field(default=None, min_length=1, max_length=64)
@@ -63,8 +66,21 @@ class Scorer(BoundedObject):
     against: str = Field(default="reference", min_length=1, max_length=128)
     """Column that holds the expected answer."""
 
-    @abstractmethod
     def score(self, given: ScorerInput) -> Score:
+        """Return the answer's score; none where its texts are too long, or take too much time."""
+        if self.MAX_CHARS is not None and len(given.text) > self.MAX_CHARS:
+            return Score(None, f"longer than {self.MAX_CHARS:,} characters")
+        try:
+            with limit_time():
+                return self.compute(given)
+        except TooLongError as error:
+            return Score(None, str(error))
+        except TimeoutError:
+            # Never 0: the fault is the pattern's or the schema's, and every model would look equally wrong.
+            return Score(None, f"took longer than {REGEX_TIMEOUT_S} s for a pattern, or {ANSWER_TIME_S:g} s for all scorers")
+
+    @abstractmethod
+    def compute(self, given: ScorerInput) -> Score:
         """Return the answer's score; the same for the same input, whatever else runs."""
 
     @property
@@ -82,7 +98,12 @@ class Scorer(BoundedObject):
     def expected(self, given: ScorerInput) -> str | None:
         """Return the expected answer as text; `None` where the row has none."""
         value = given.reference if self.against == "reference" else given.columns.get(self.against)
-        return None if value is None else to_text(value)
+        if value is None:
+            return None
+        text = to_text(value)
+        if self.MAX_CHARS is not None and len(text) > self.MAX_CHARS:
+            raise TooLongError(f"`{self.against}` is longer than {self.MAX_CHARS:,} characters")
+        return text
 
     def no_reference(self) -> Score:
         """Return the score of an answer whose row has no expected one."""

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from typing import Literal, Self
 
 import regex
 from pydantic import Field, model_validator
 
+from fanout.evaluate.scorers.limits import MAX_PATTERN_CHARS, compile_pattern, search
 from fanout.evaluate.scorers.scorer import Score, Scorer, ScorerInput
 
-REGEX_TIMEOUT_S = 0.25
-"""For one answer: a pattern may be written so that it takes for ever."""
-MAX_PATTERN_CHARS = 2_000
-NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d{1,3})?|[-+]?\.\d+")
-CHOICE_STATED = r"(?:answer|choice|option)\s*(?:is|:|=)?\s*[\(\[\*\s]*([{letters}])\b"
+NUMBER = regex.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d{1,3})?|[-+]?\.\d+")
+# Possessive (`*+`): a run of spaces that can be divided in three ways would take the cube of its length.
+CHOICE_STATED = r"(?:answer|choice|option)\s*+(?:is|:|=)?+[\(\[\*\s]*+([{letters}])\b"
 CHOICE_ALONE = r"^[\s\(\[\*]*([{letters}])\b[\s\)\]\.\:\*]*"
 
 
@@ -35,7 +33,7 @@ class ExactScorer(_TextScorer):
 
     type: Literal["exact"] = "exact"
 
-    def score(self, given: ScorerInput) -> Score:
+    def compute(self, given: ScorerInput) -> Score:
         """Return 1 or 0."""
         expected = self.expected(given)
         if expected is None:
@@ -50,7 +48,7 @@ class ContainsScorer(_TextScorer):
     text: str | None = Field(default=None, min_length=1)
     """Text to look for; by default the expected answer of each row."""
 
-    def score(self, given: ScorerInput) -> Score:
+    def compute(self, given: ScorerInput) -> Score:
         """Return 1 or 0."""
         wanted = self.text if self.text is not None else self.expected(given)
         # The empty text is in every answer: it would give everybody a point.
@@ -73,19 +71,14 @@ class RegexScorer(Scorer):
         """Refuse a pattern that does not compile."""
         try:
             # Here, not at the first answer: then a thousand calls would have been paid for.
-            regex.compile(self.pattern)
-        except regex.error as error:
-            raise ValueError(f"pattern `{self.pattern[:80]}` is not a regular expression: {error}") from None
+            compile_pattern(self.pattern)
+        except ValueError as error:
+            raise ValueError(f"pattern `{self.pattern[:80]}` {error}") from None
         return self
 
-    def score(self, given: ScorerInput) -> Score:
-        """Return 1 or 0; no score where the pattern takes longer than 0.25 s."""
-        # `regex` instead of `re`, which cannot be stopped: one pattern could hold a thread for ever.
-        match = regex.fullmatch if self.full else regex.search
-        try:
-            return Score(float(match(self.pattern, given.text, timeout=REGEX_TIMEOUT_S) is not None))
-        except TimeoutError:
-            return Score(None, f"the pattern took longer than {REGEX_TIMEOUT_S} s")
+    def compute(self, given: ScorerInput) -> Score:
+        """Return 1 or 0."""
+        return Score(float(search(self.pattern, given.text, whole=self.full)))
 
 
 class NumericScorer(Scorer):
@@ -99,7 +92,7 @@ class NumericScorer(Scorer):
     take: Literal["last", "first", "only"] = "last"
     """Which number of the answer counts; `only`: an answer with several is wrong."""
 
-    def score(self, given: ScorerInput) -> Score:
+    def compute(self, given: ScorerInput) -> Score:
         """Return 1 or 0; 0 where the answer has no number."""
         expected = self.expected(given)
         if expected is None:
@@ -120,7 +113,9 @@ class NumericScorer(Scorer):
 
 def parse_numbers(text: str) -> list[float]:
     """Return the numbers in a text, `1,234.5` read as one; a minus that joins two words is none."""
-    return [float(match[0].replace(",", "")) for match in NUMBER.finditer(re.sub(r"(?<=\w)-(?=\d)", " ", text))]
+    # `regex` everywhere here: unlike `re` it lets other threads run while it searches.
+    numbers = NUMBER.finditer(regex.sub(r"(?<=\w)-(?=\d)", " ", text, concurrent=True), concurrent=True)
+    return [float(match[0].replace(",", "")) for match in numbers]
 
 
 class ChoiceScorer(Scorer):
@@ -130,7 +125,7 @@ class ChoiceScorer(Scorer):
     letters: str = Field(default="ABCD", pattern=r"^[A-Z]{2,26}$")
     """Letters that may be chosen."""
 
-    def score(self, given: ScorerInput) -> Score:
+    def compute(self, given: ScorerInput) -> Score:
         """Return 1 or 0; 0 where no choice, or more than one, can be read."""
         expected = self.expected(given)
         if expected is None:
@@ -144,11 +139,11 @@ class ChoiceScorer(Scorer):
 def parse_choice(text: str, letters: str = "ABCD") -> str | None:
     """Return the chosen letter: the last that is stated as the answer, else one that opens the text or is its only one."""
     # Models often weigh several letters first: the last statement is their answer.
-    stated = re.findall(CHOICE_STATED.format(letters=letters), text, re.IGNORECASE)
+    stated = regex.findall(CHOICE_STATED.format(letters=letters), text, regex.IGNORECASE, concurrent=True)
     if stated:
         return str(stated[-1]).upper()
     # Case matters here: "a" opens many English sentences.
-    if alone := re.match(CHOICE_ALONE.format(letters=letters), text):
+    if alone := regex.match(CHOICE_ALONE.format(letters=letters), text, concurrent=True):
         return alone[1]
-    standing = set(re.findall(rf"(?<![\w'])([{letters}])(?![\w'])", text))
+    standing = set(regex.findall(rf"(?<![\w'])([{letters}])(?![\w'])", text, concurrent=True))
     return standing.pop() if len(standing) == 1 else None

@@ -5,6 +5,8 @@ Scores of one version are given once and never again, so scoring may be cut off 
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
     from fanout.evaluate.scorers import Scorer, ScorerInput
 
 PAGE_ROWS = 512
-"""Answers scored in one go."""
+"""Answers read from the store at once."""
+STEP_S = 0.1
+"""CPU time after which other jobs have their turn, and one that is cancelled ends."""
 OnProgress = Callable[[int], None]
 """Called with the number of answers looked at so far."""
 
@@ -39,6 +43,8 @@ class JobScorer:
         self._scorers = scorers
         self._versions = {(scorer.label, scorer.version): (number, scorer) for number, scorer in scorers}
         self.watch: StoppingWatch | None = None
+        # One answer of a job at a time: a job whose answers take long would else have all threads, and all jobs wait for it.
+        self._turn = asyncio.Lock()
 
     @property
     def is_empty(self) -> bool:
@@ -47,15 +53,23 @@ class JobScorer:
 
     async def score(self, body: str, outcome: StoredOutcome) -> Sequence[UnitScore]:
         """Return the scores of one answer, in a thread."""
-        return await run_in_thread("scoring", self._score, body, outcome, self._scorers)
+        async with self._turn:
+            return await run_in_thread("scoring", self._score, body, outcome, self._scorers)
 
     async def score_page(self, page: Sequence[ResultRow]) -> Sequence[tuple[Place, UnitScore]]:
-        """Return the scores that the answers of a page lack, in a thread."""
-        return await run_in_thread("scoring", self._score_page, page)
-
-    def _score_page(self, page: Sequence[ResultRow]) -> list[tuple[Place, UnitScore]]:
+        """Return the scores that the answers of a page lack, in a thread, step by step."""
         found: list[tuple[Place, UnitScore]] = []
-        for row in page:
+        rows = list(reversed(page))
+        while rows:
+            found += await run_in_thread("scoring", self._score_step, rows)
+        return found
+
+    def _score_step(self, rows: list[ResultRow]) -> list[tuple[Place, UnitScore]]:
+        """Score the last rows of a list, and take them off it, until the time of a step is over."""
+        found: list[tuple[Place, UnitScore]] = []
+        deadline = time.thread_time() + STEP_S
+        while rows and (not found or time.thread_time() < deadline):
+            row = rows.pop()
             given = {(score.label, score.version) for score in row.scores}
             lacking = [scorer for version, scorer in self._versions.items() if version not in given]
             if lacking:
@@ -64,10 +78,12 @@ class JobScorer:
         return found
 
     def _score(self, body: str, outcome: StoredOutcome, scorers: Sequence[tuple[int, Scorer]]) -> list[UnitScore]:
+        from fanout.evaluate.scorers.limits import limit_time
         from fanout.evaluate.scoring.answers import to_scorer_input
 
         given = to_scorer_input(from_json(body), outcome)
-        return [_score_one(number, scorer, given) for number, scorer in scorers]
+        with limit_time():
+            return [_score_one(number, scorer, given) for number, scorer in scorers]
 
 
 def _score_one(number: int, scorer: Scorer, given: ScorerInput) -> UnitScore:

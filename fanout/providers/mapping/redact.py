@@ -17,6 +17,7 @@ from pydantic import SecretStr
 from fanout.core.errors import ProviderError
 from fanout.core.json_text import JsonObject
 from fanout.core.schema import Choice, Completion, Delta, Failure
+from fanout.providers.mapping.tool_calls import PAYLOADS
 
 MAX_MESSAGE_CHARS = 500
 MAX_SEARCHED_CHARS = 64 * 1024
@@ -142,9 +143,9 @@ class SecretGuard:
         self._secrets = secrets
 
     def hide(self, result: Completion) -> Completion:
-        """Return what `hide_secrets` makes of an answer, without secrets in the content beside its text either."""
-        if any(choice.message.extra for choice in result.choices):
-            result = replace(result, choices=tuple(map(self._hide_in_extra, result.choices)))
+        """Return what `hide_secrets` makes of an answer, without secrets in what stands beside its text either."""
+        if any(choice.message.extra or choice.message.tool_calls for choice in result.choices):
+            result = replace(result, choices=tuple(map(self._hide_beside_text, result.choices)))
         return hide_secrets(result, self._secrets)
 
     def hide_in_pieces(self, deltas: list[Delta]) -> list[Delta]:
@@ -152,11 +153,21 @@ class SecretGuard:
         for delta in deltas:
             if delta.extra:
                 delta.extra = hide_within(delta.extra, self._secrets)
+            if delta.tool_calls:
+                delta.tool_calls = self._hide_in_tool_calls(delta.tool_calls)
         return deltas
 
-    def _hide_in_extra(self, choice: Choice) -> Choice:
+    def _hide_beside_text(self, choice: Choice) -> Choice:
         message = choice.message
-        return replace(choice, message=replace(message, extra=hide_within(message.extra, self._secrets)))
+        extra, tool_calls = hide_within(message.extra, self._secrets), self._hide_in_tool_calls(message.tool_calls)
+        return replace(choice, message=replace(message, extra=extra, tool_calls=tool_calls))
+
+    def _hide_in_tool_calls(self, calls: Iterable[JsonObject]) -> tuple[JsonObject, ...]:
+        # The model has written name and arguments; the rest, its id above all, is the host's.
+        return tuple(
+            {name: value if name in PAYLOADS else hide_within(value, self._secrets) for name, value in call.items()}
+            for call in calls
+        )
 
     def check(self, error: BaseException) -> None:
         """Raise in place of an error that holds a secret one that does not.

@@ -126,7 +126,7 @@ async def _match(pages: ItemPages, number: int, pattern: str) -> Sequence[int]:
         raise RequestError([Fault("regex", sentence)]) from None
     try:
         compiled = regex.compile(pattern)
-    except regex.error as error:
+    except (regex.error, ValueError, RecursionError) as error:
         raise RequestError([Fault("regex", f"`{pattern[:80]}` is not a regular expression: {error}")]) from None
 
     def search(rows: Sequence[tuple[int, str]]) -> list[int]:
