@@ -49,7 +49,7 @@ from fanout.limits.limiter import InFlightCap
 from fanout.limits.queue import Priority
 from fanout.limits.registry import LimiterRegistry
 from fanout.observability.logs import log
-from fanout.providers.transport.connection_errors import HEAD_LIMITS
+from fanout.providers.transport.connection_errors import PARSER_LIMITS
 from fanout.providers.transport.connector import UpstreamConnector
 from fanout.providers.transport.departures import WatchedRequest
 
@@ -285,7 +285,7 @@ async def open_dispatcher(
             connector=UpstreamConnector(make_ssl_context(environment.ca_file), may_write_heads=may_write_heads),
             cookie_jar=jar,
             request_class=WatchedRequest,
-            **HEAD_LIMITS,
+            **PARSER_LIMITS,
         ) as session,
     ):
         yield Dispatcher(settings, session, observers, is_serving=is_serving, tracing=tracing)

@@ -27,7 +27,7 @@ from fanout.dispatch.entries import Entry
 from fanout.dispatch.plan import Request
 from fanout.probe.diagnosis import Finding, diagnose, diagnose_listing, diagnose_without_model
 from fanout.providers.model_listing import PATHS, list_models
-from fanout.providers.transport.connection_errors import HEAD_LIMITS
+from fanout.providers.transport.connection_errors import PARSER_LIMITS
 
 MAX_CONCURRENT_TRIALS = 8
 """Providers tried at the same time."""
@@ -78,7 +78,7 @@ async def run_trials(dispatcher: Dispatcher, trials: Iterable[Trial], timeout_s:
     jar = aiohttp.DummyCookieJar()
     connector = aiohttp.TCPConnector(ssl=make_ssl_context(dispatcher.settings.environment.ca_file))
     async with (
-        aiohttp.ClientSession(connector=connector, cookie_jar=jar, **HEAD_LIMITS) as session,
+        aiohttp.ClientSession(connector=connector, cookie_jar=jar, **PARSER_LIMITS) as session,
         asyncio.TaskGroup() as group,
     ):
         await run_in_thread("setup", pricing.load_prices)  # else the first price is read on the event loop

@@ -19,6 +19,7 @@ from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from fanout.core.json_text import encode_json
+from fanout.core.turns import READ_BYTES, TurnTaking
 from fanout.limits.answer_memory import AnswerScope
 from fanout.observability.log_once import LogOnce
 from fanout.observability.logs import log
@@ -33,6 +34,8 @@ SAFE_HEADERS = {"Server": "fanout", "X-Content-Type-Options": "nosniff"}
 PROBES = (b"GET /livez", b"HEAD /livez", b"GET /readyz", b"HEAD /readyz", b"GET /health", b"HEAD /health")
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 """Says nothing, and may be sent at any time before an answer: https://www.rfc-editor.org/rfc/rfc9110#section-15.2"""
+MAX_DROPPED_BYTES = 64 * 2**20
+"""Most that is taken of a refused body and thrown away: twice the largest that is accepted."""
 HALF_CLOSED_S = (0.01, 0.1, 5.0)
 """Delays after which a client that sends no more is probed: the first, the second, and all others."""
 
@@ -50,7 +53,7 @@ class WaitLimits:
     reader_s: float = 300.0
     """For a client that has stopped reading its answer."""
     close_s: float = 10.0
-    """For the last bytes of a closed connection to leave."""
+    """For the last bytes of a closed connection to leave, and for those that its client had begun to send."""
 
 
 WAIT_LIMITS = web.AppKey("wait_limits", WaitLimits)
@@ -66,10 +69,10 @@ def count_connections(configured: int | None) -> int:
     return configured or max(RESERVED_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2 - RESERVED_FILES)
 
 
-class Connection(RequestHandler):
+class Connection(TurnTaking, RequestHandler):
     """A connection that is closed if its client neither sends nor reads."""
 
-    __slots__ = ("_half_closed_timer", "_head_timer", "_limits", "_reader_timer")
+    __slots__ = ("_droppable", "_half_closed_timer", "_head_timer", "_is_malformed", "_limits", "_reader_timer")
 
     def __init__(self, server: BoundedServer, limits: WaitLimits) -> None:
         # The two last: a body that nobody wants is neither waited for nor unpacked.
@@ -80,7 +83,11 @@ class Connection(RequestHandler):
             keepalive_timeout=limits.idle_s,
             lingering_time=0.0,
             auto_decompress=False,
+            read_bufsize=READ_BYTES,
         )
+        self._droppable: int | None = None
+        """Bytes that are still taken and thrown away after the last answer; `None` before it."""
+        self._is_malformed = False
         self._limits = limits
         self._head_timer: asyncio.TimerHandle | None = None
         self._reader_timer: asyncio.TimerHandle | None = None
@@ -93,6 +100,11 @@ class Connection(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Parse what has come; begin to wait for the rest of a head that is incomplete."""
+        if self._droppable is not None:
+            self._droppable -= len(data)
+            if self._droppable < 0:
+                self._abort()
+            return
         if data.startswith(PROBES) and data.endswith(b"\r\n\r\n") and b"\r\nhost:" not in data.lower():
             # HTTP/1.1 requires `Host`, but some monitors send none; there is nothing to gain from these answers.
             data = data.replace(b"\r\n", b"\r\nHost: localhost\r\n", 1)
@@ -110,6 +122,8 @@ class Connection(RequestHandler):
 
     def eof_received(self) -> bool:  # type: ignore[override] # asyncio takes both
         """Keep the connection of a client that sends no more while a request of it is being answered."""
+        if self._droppable is not None:
+            return False
         request = self._current_request
         # Amid an answer it is nearly always a client that has left, and nothing can be written there to find that out.
         if self._is_waiting or not self._request_count or (request is not None and request.writer.output_size > 0):
@@ -166,10 +180,26 @@ class Connection(RequestHandler):
                     after()
             with suppress(ConnectionError):
                 await self._drain_helper()
-            return finished
         finally:
             for scope in request.get(ANSWER_SCOPES, ()):
                 scope.close()
+        if self._is_malformed or not request.content.is_eof():
+            await self._drop_rest()
+        return finished
+
+    async def _drop_rest(self) -> None:
+        """Say that nothing more will come, and throw away what the client still sends, until it closes, too.
+
+        With bytes that nobody has read, closing would reset the connection, and the client's system would throw the answer
+        away before the client, which first sends all it has, reads it. Source: RFC 9112 §9.6.
+        """
+        transport = self.transport
+        if transport is None or transport.is_closing() or self._half_closed_timer is not None:
+            return
+        self._droppable = MAX_DROPPED_BYTES
+        transport.write_eof()
+        transport.resume_reading()
+        await asyncio.sleep(self._limits.close_s)  # a client that closes cancels this
 
     async def start(self) -> None:
         """Serve requests until the connection is to be closed; then have it closed even if its client reads no more."""
@@ -192,6 +222,7 @@ class Connection(RequestHandler):
             raise ConnectionError("an answer has begun: another one cannot follow")
         request_id = str(uuid.uuid4())
         if status == 400:
+            self._is_malformed = True  # nobody can tell where it ends
             reply = explain_malformed(exc)
             # By its code: the parser's own message quotes what came, which may hold a key.
             log.warning("request.malformed", request_id=request_id, status=reply.status, code=reply.error["code"])

@@ -35,6 +35,7 @@ MODELS = 4
 FILE_BYTES = 100 * 10**6
 JOB_ROWS = 50_000
 MULTIPART = {"Content-Type": "multipart/form-data; boundary=frame"}
+CHUNKED = {"Transfer-Encoding": "chunked"}
 
 
 class Steps:
@@ -87,6 +88,11 @@ def describe(callback: Any) -> str:
     return " > ".join(names[-2:])
 
 
+def to_tiny_chunks(body: bytes) -> bytes:
+    """Return a body as HTTP sends it in chunks of a byte."""
+    return b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
+
+
 def build_bodies(mib: int) -> dict[str, tuple[str, bytes, dict[str, str]]]:
     """Return requests by name: a path, a body, headers."""
     size = mib * 2**20 - 1000
@@ -95,8 +101,8 @@ def build_bodies(mib: int) -> dict[str, tuple[str, bytes, dict[str, str]]]:
     def prompt(text: str, **fields: object) -> bytes:
         return json.dumps({"model": models, "prompt": text, **fields}, ensure_ascii=False).encode()
 
-    def ask(**fields: object) -> bytes:
-        return json.dumps({"model": ["up/large"], "prompt": "x", **fields}).encode()
+    def ask(model: str = "large", **fields: object) -> bytes:
+        return json.dumps({"model": ["up/" + model], "prompt": "x", **fields}).encode()
 
     chat = json.dumps({"model": "up/m0", "messages": [{"role": "user", "content": "ab " * (size // 3)}]}).encode()
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "iVBORw0KGgo" * (size // 11)}}
@@ -117,6 +123,12 @@ def build_bodies(mib: int) -> dict[str, tuple[str, bytes, dict[str, str]]]:
         "responses": ("/v1/responses", json.dumps({"model": "up/m0", "input": "ab " * (size // 3)}).encode(), plain),
         "not JSON": (completion, prompt("word " * (size // 5))[:-1], plain),
         "99,000 names": ("/v1/chat/completions", keys, plain),
+        "chunks of a byte": (completion, to_tiny_chunks(prompt("w" * min(size, 2**20))), CHUNKED),
+        "chunks of a byte, gzip": (completion, to_tiny_chunks(gzip.compress(os.urandom(2**19))), {**CHUNKED, **packed}),
+        "chunks of a byte, unknown path": ("/v1/nothing", to_tiny_chunks(b"w" * min(size, 2**20)), CHUNKED),
+        "chunks of a byte, upload": ("/v1/files", to_tiny_chunks(build_file(40, min(size, 2**20))), {**MULTIPART, **CHUNKED}),
+        "answer in chunks of a byte": (completion, ask("tiny"), plain),
+        "stream in chunks of a byte": (completion, ask("tiny", stream=True), plain),
         "answer of 12 MiB": (completion, ask(), plain),
         "answer of 12 MiB, gzip": (completion, ask(), {"Accept-Encoding": "gzip"}),
         "answer of 12 MiB, one event": (completion, ask(stream=True), plain),
@@ -179,6 +191,8 @@ class Jobs:
 async def run_upstream() -> None:
     async def answer(request: web.Request) -> web.StreamResponse:
         body = await request.read()
+        if b'"model":"tiny"' in body[:200]:
+            return await answer_in_chunks(request, is_stream=b'"stream":true' in body)
         size = 12 * 2**20 if b'"model":"large"' in body[:200] else 2
         message = {"role": "assistant", "content": "word\n" * (size // 5) or "ok"}
         if size > 2 and b'"stream":true' in body:
@@ -195,6 +209,19 @@ async def run_upstream() -> None:
     app = web.Application(client_max_size=2**30)
     app.router.add_post("/v1/chat/completions", answer)
     await _serve(web.AppRunner(app, access_log=None))
+
+
+async def answer_in_chunks(request: web.Request, *, is_stream: bool) -> web.StreamResponse:
+    """Answer with 1 MiB in chunks of a byte."""
+    message = {"role": "assistant", "content": "word\n" * (2**20 // 5)}
+    choice = {"index": 0, "delta" if is_stream else "message": message, "finish_reason": "stop"}
+    body = json.dumps({"id": "x", "choices": [choice]}).encode()
+    kind = "text/event-stream" if is_stream else "application/json"
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    assert request.transport
+    request.transport.write(head + to_tiny_chunks(b"data: %b\n\ndata: [DONE]\n\n" % body if is_stream else body))
+    await asyncio.sleep(3600)
+    raise AssertionError
 
 
 async def _serve(runner: web.AppRunner) -> None:
@@ -217,10 +244,26 @@ async def run_client() -> None:
                 status, answer = await jobs.send(session, name, address)
             else:
                 path, body, headers = bodies[name]
+                if "Transfer-Encoding" in headers:
+                    status, answer = await send_raw(port, path, body, headers)
+                    print(json.dumps([status, len(answer), time.monotonic() - began]), flush=True)
+                    continue
                 headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"} | headers
                 async with session.post(address + path, data=body, headers=headers) as response:
                     status, answer = response.status, await response.read()
             print(json.dumps([status, len(answer), time.monotonic() - began]), flush=True)
+
+
+async def send_raw(port: int, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
+    """Send a body that is framed already, on a connection of its own."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    lines = {"Host": "localhost", "Content-Type": "application/json", "Connection": "close"} | headers
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    writer.write(f"POST {path} HTTP/1.1\r\n{head}\r\n".encode())
+    writer.write(body)
+    answer = await reader.read()
+    writer.close()
+    return int(answer.split(maxsplit=2)[1]), answer
 
 
 async def start(role: str, mib: int, script: str = __file__) -> asyncio.subprocess.Process:

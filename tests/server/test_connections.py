@@ -11,6 +11,7 @@ import resource
 import time
 import zlib
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,16 @@ async def impatient(config: Path) -> AsyncIterator[Client]:
 async def connect(server: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     host, port = server.url.removeprefix("http://").split(":")
     return await asyncio.open_connection(host, int(port))
+
+
+async def send_until_cut_off(writer: asyncio.StreamWriter, piece: bytes) -> None:
+    async with asyncio.timeout(10):
+        with suppress(ConnectionError):
+            while True:
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(0.01)
+    writer.close()
 
 
 @pytest.mark.parametrize(
@@ -276,6 +287,38 @@ async def test_a_body_without_a_key_is_neither_unpacked_nor_waited_for(config: P
             assert (status, headers["connection"]) == (401, "close")
         assert time.monotonic() - began < 1
         assert time.process_time() - cpu < 0.5
+
+
+@pytest.mark.parametrize("path", ["/v1/nothing", "/v1/completion", "malformed"])
+async def test_a_refusal_reaches_a_client_that_first_sends_all_of_its_body(path: str, config: Path) -> None:
+    async with serve(config, FANOUT_API_KEYS=KEY) as server:
+        reader, writer = await connect(server)
+        lines = "no header\r\n" if path == "malformed" else "Host: localhost\r\nContent-Type: application/json\r\n"
+        writer.write(f"POST {path} HTTP/1.1\r\n{lines}Content-Length: 8000000\r\n\r\n".encode())
+        for _ in range(8):
+            writer.write(b"w" * 10**6)
+            await writer.drain()
+        async with asyncio.timeout(5):
+            status, headers, body = parse_response(await reader.read())
+        writer.close()
+    assert (status, headers["connection"]) == ({"malformed": 400}.get(path, 401), "close")
+    assert body["error"]["type"]
+
+
+async def test_a_refused_client_that_sends_on_is_cut_off(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fanout.server.connections.MAX_DROPPED_BYTES", 2 * 10**6)
+    async with serve(config, FANOUT_API_KEYS=KEY) as server:
+        reader, writer = await connect(server)
+        writer.write(b"POST /v1/completion HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 401")
+        await send_until_cut_off(writer, b"w" * 10**6)
+
+
+async def test_a_refused_client_that_keeps_its_connection_is_cut_off(impatient: Client) -> None:
+    reader, writer = await connect(impatient.server)
+    writer.write(b"POST /v1/nothing HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n")
+    assert (await reader.read()).startswith(b"HTTP/1.1 404")
+    await send_until_cut_off(writer, b"w")
 
 
 async def test_a_large_body_is_accepted_up_to_its_bound(config: Path) -> None:

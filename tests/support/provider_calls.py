@@ -18,7 +18,7 @@ from fanout.core.errors import ProviderError
 from fanout.core.messages import Message
 from fanout.core.sampling import Sampling
 from fanout.core.schema import Call, Completion, Credential, Delta, Failure, Query, Target
-from fanout.providers.transport.connection_errors import HEAD_LIMITS
+from fanout.providers.transport.connection_errors import PARSER_LIMITS
 from fanout.providers.transport.connector import UpstreamConnector
 from fanout.providers.transport.departures import WatchedRequest
 from fanout.providers.transport.http import HttpProvider
@@ -163,4 +163,4 @@ async def collect_stream(provider: HttpProvider, call: Call) -> StreamParts:
 def open_session(*, may_write_heads: bool = True, verify: ssl.SSLContext | bool = True) -> aiohttp.ClientSession:
     """Open a session as the dispatcher opens it."""
     jar, connector = aiohttp.DummyCookieJar(), UpstreamConnector(verify, may_write_heads=may_write_heads)
-    return aiohttp.ClientSession(connector=connector, cookie_jar=jar, request_class=WatchedRequest, **HEAD_LIMITS)
+    return aiohttp.ClientSession(connector=connector, cookie_jar=jar, request_class=WatchedRequest, **PARSER_LIMITS)

@@ -13,21 +13,28 @@ from aiohttp.http_exceptions import LineTooLong
 
 from fanout.core.errors import ProviderError
 from fanout.core.schema import NO_FILES_CODE, Failure, FailureKind
+from fanout.core.turns import READ_BYTES
 from fanout.providers.transport.response import Response
 
 CONNECTION_ERRORS = (aiohttp.ClientError, OSError)
 """The exceptions that a connection may end with; timeouts are among them."""
 
 
-class HeadLimits(TypedDict):
+class ParserLimits(TypedDict):
     max_line_size: int
     max_field_size: int
     max_headers: int
+    read_bufsize: int
 
 
 MAX_HEAD_BYTES = 2**16
 """Of one line of an answer's head; security headers alone exceed aiohttp's own 8 KiB."""
-HEAD_LIMITS: HeadLimits = {"max_line_size": MAX_HEAD_BYTES, "max_field_size": MAX_HEAD_BYTES, "max_headers": 256}
+PARSER_LIMITS: ParserLimits = {
+    "max_line_size": MAX_HEAD_BYTES,
+    "max_field_size": MAX_HEAD_BYTES,
+    "max_headers": 256,
+    "read_bufsize": READ_BYTES,
+}
 """Arguments of a `ClientSession` that asks providers."""
 OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
 NO_FILES = Failure(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
+from functools import partial
+from typing import Any, cast
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -12,6 +15,7 @@ from aiohttp.connector import AddrInfoType, Connection
 from aiohttp.tracing import Trace
 
 from fanout.core.sockets import notice_silence
+from fanout.core.turns import TurnTaking
 from fanout.providers.transport.resolver import DedicatedResolver
 
 KEEPALIVE_S = 30.0
@@ -25,7 +29,19 @@ def _open_socket(address: AddrInfoType) -> socket.socket:
     return opened
 
 
-class UpstreamConnector(aiohttp.TCPConnector):
+class UpstreamProtocol(TurnTaking, ResponseHandler):
+    """An upstream's connection."""
+
+
+class TurnTakingConnector(aiohttp.TCPConnector):
+    """A pool of connections on which no upstream's odd chunks hold the event loop."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._factory = cast("partial[ResponseHandler]", partial(UpstreamProtocol, loop=asyncio.get_running_loop()))
+
+
+class UpstreamConnector(TurnTakingConnector):
     """A pool that closes a host's idle connections when one in use breaks: whatever broke it has likely broken them, too.
 
     Without that, each attempt at a call could draw another dead one. A connection on which something came while it was idle

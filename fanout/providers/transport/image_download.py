@@ -9,12 +9,14 @@ another.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import aiohttp
 from aiohttp import hdrs
 from yarl import URL
 
+from fanout.core.turns import READ_BYTES
 from fanout.limits.shared_capacity import SharedCapacity
 from fanout.providers.mapping.data_urls import (
     MAX_IMAGE_BYTES,
@@ -25,6 +27,7 @@ from fanout.providers.mapping.data_urls import (
     recognize_image,
     size_error,
 )
+from fanout.providers.transport.connector import TurnTakingConnector
 from fanout.providers.transport.public_addresses import Network, PublicSocketFactory
 from fanout.providers.transport.resolver import DedicatedResolver
 from fanout.providers.transport.response import read_length
@@ -62,12 +65,13 @@ async def fetch_image(
     # No DNS cache and no kept connection: each check holds for this very connection.
     # Not the resolver that finds the providers: the names of images are the callers'.
     resolver = DedicatedResolver(lookups)
-    connector = aiohttp.TCPConnector(socket_factory=sockets, resolver=resolver, use_dns_cache=False, force_close=True)
+    connector = TurnTakingConnector(socket_factory=sockets, resolver=resolver, use_dns_cache=False, force_close=True)
+    options: Mapping[str, Any] = {"auto_decompress": False, "read_bufsize": READ_BYTES}
     try:
         # Without `trust_env`: behind a proxy the address that is checked would be the proxy's.
         async with (
             asyncio.timeout(timeout_s),
-            aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False) as session,
+            aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), **options) as session,
         ):
             return recognize_image(await _download(session, _parse_url(url), max_bytes, on_bytes))
     except TimeoutError:

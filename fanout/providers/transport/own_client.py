@@ -21,7 +21,7 @@ from yarl import URL
 
 from fanout.config.settings import ProviderSettings
 from fanout.providers.transport.configured import find_proxy
-from fanout.providers.transport.connection_errors import HEAD_LIMITS
+from fanout.providers.transport.connection_errors import PARSER_LIMITS
 from fanout.providers.transport.connector import UpstreamConnector
 from fanout.providers.transport.departures import report_departure
 
@@ -136,7 +136,7 @@ class OwnClient:
             protocol = connection.protocol
             assert protocol is not None
             # A parser for each response, as in aiohttp: the last one may have failed.
-            protocol.set_response_params(read_until_eof=True, **HEAD_LIMITS)
+            protocol.set_response_params(read_until_eof=True, **PARSER_LIMITS)
             try:
                 request.write(protocol, body)
             finally:

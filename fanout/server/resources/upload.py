@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from aiohttp import BodyPartReader, web
+from aiohttp import BodyPartReader, MultipartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from fanout.core.errors import Fault, RequestError
@@ -20,6 +20,8 @@ MAX_FIELD_BYTES = 512
 MAX_NAME_CHARS = 512
 MIN_LIFETIME_S, MAX_LIFETIME_S = 3_600, 2_592_000
 """Source: `ExpiresAfter`, https://github.com/openai/openai-openapi"""
+MAX_LINES = 64
+"""Outside of a form's parts. Each form has one for each part and a few at its end."""
 PLAIN_ENCODINGS = ("", "identity", "binary", "8bit", "7bit")
 """Encodings of a part that leave its bytes as they are."""
 
@@ -47,7 +49,7 @@ async def receive_upload(request: web.Request, files: FileStore, file_id: str, m
     """
     form = _Form(files, file_id, max_bytes, BodyPace(request))
     try:
-        reader = await request.multipart()
+        reader = _FormReader(request.headers, request.content)
         while (part := await form.pace.wait(reader.next())) is not None:
             if not isinstance(part, BodyPartReader):
                 form.faults.append(Fault("", "holds a multipart within the multipart"))
@@ -59,6 +61,18 @@ async def receive_upload(request: web.Request, files: FileStore, file_id: str, m
         reason = str(error).strip().rpartition("\n")[2].strip() or "it is broken off"
         raise RequestError([Fault("", f"the body is no multipart form: {reason[:100]}", "invalid_body")]) from None
     return form.finish()
+
+
+class _FormReader(MultipartReader):
+    """aiohttp's reader, for which no end of empty lines before the first part would be one step of the event loop."""
+
+    _lines = 0
+
+    async def _readline(self) -> bytes:
+        self._lines += 1
+        if self._lines > MAX_LINES:
+            raise ValueError(f"over {MAX_LINES} lines stand outside of its parts")
+        return await super()._readline()
 
 
 class _Form:

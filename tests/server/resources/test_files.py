@@ -192,6 +192,16 @@ async def test_an_invalid_upload_leaves_nothing_behind(
     assert count_parts(tmp_path) == 0
 
 
+async def test_empty_lines_without_end_before_a_form_are_refused(store_server: Server) -> None:
+    form = make_multipart(('name="purpose"', b"batch"), ('name="file"; filename="x"', b"x"))
+    for lines, wanted in ((50, 200), (65, 400)):
+        status, answer = await read_answer(
+            store_server.session.post("/v1/files", data=b"\r\n" * lines + form, headers=MULTIPART)
+        )
+        assert status == wanted, answer
+    assert "over 64 lines stand outside of its parts" in answer["error"]["message"]
+
+
 async def test_an_interrupted_upload_leaves_nothing_behind(store_server: Server, tmp_path: Path) -> None:
     head = make_multipart(('name="purpose"', b"batch"), ('name="file"; filename="x"', b"|")).split(b"|")[0]
     reader, writer = await asyncio.open_connection("127.0.0.1", int(store_server.url.rsplit(":", 1)[1]))
