@@ -17,6 +17,7 @@ from fanout.providers.gemini.adapter import Gemini
 from fanout.providers.mapping.messages import MAX_LEFT_OUT, MAX_NAME_CHARS
 from fanout.providers.ollama import Ollama
 from fanout.providers.openai.adapter import OpenAi
+from fanout.providers.openai.responses import Responses
 from fanout.providers.scale import Scale
 from fanout.providers.scale_llm_engine import LlmEngine
 from tests.support.provider_calls import build_adapter, build_call, encode_body
@@ -72,7 +73,7 @@ def test_hosts_of_openais_format_get_them_unchanged() -> None:
     assert (body["tools"], body["messages"][4]["cache_control"], call.fitted.ignored) == ([TOOL], MARK, ())
 
 
-@pytest.mark.parametrize("make", [Cohere, Gemini, Ollama, Scale, LlmEngine])
+@pytest.mark.parametrize("make", [Cohere, Gemini, Ollama, Responses, Scale, LlmEngine])
 def test_other_formats_report_them(make: Callable[..., Any]) -> None:
     provider = build_adapter(make)
     for messages in ((Message("user", (TextPart("Hi", MARKED),)),), (Message("user", "Hi", MARKED),)):
@@ -80,7 +81,7 @@ def test_other_formats_report_them(make: Callable[..., Any]) -> None:
         assert "cache_control" not in str(encode_body(provider, build_call(provider, messages=messages)))
 
 
-@pytest.mark.parametrize("make", [Cohere, Gemini, Ollama])
+@pytest.mark.parametrize("make", [Cohere, Gemini, Ollama, Responses])
 def test_marks_of_tools_are_reported_once(make: Callable[..., Any]) -> None:
     provider = build_adapter(make)
     call = build_call(provider, messages=(Message("user", "Hi", MARKED),), passthrough={"tools": [TOOL]})
@@ -88,7 +89,7 @@ def test_marks_of_tools_are_reported_once(make: Callable[..., Any]) -> None:
     assert "cache_control" not in str(encode_body(provider, call))
 
 
-@pytest.mark.parametrize("make", [Anthropic, Cohere, Gemini, Ollama])
+@pytest.mark.parametrize("make", [Anthropic, Cohere, Gemini, Ollama, Responses])
 def test_fields_that_a_format_lacks_are_reported(make: Callable[..., Any]) -> None:
     """Empty ones lose nothing."""
     provider = build_adapter(make)

@@ -10,6 +10,7 @@ from fanout.core.schema import Choice, Completion, FinishReason
 from fanout.core.usage import Usage
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.json_fields import as_count, as_name, as_text
+from fanout.providers.mapping.priced_content import add_priced_content
 from fanout.providers.mapping.reported_costs import read_cost_usd
 
 NO_ARGUMENTS = "{}"
@@ -59,6 +60,7 @@ def build_completion(origin: Origin, head: Mapping[str, Any], choices: tuple[Cho
         raise origin.answer_error("sent an answer without a choice", "no_choices")
     # The header is what the provider's support searches by; the id in the body a second best.
     request_id = origin.request_id or as_name(head.get("id"))
+    usage = add_priced_content(usage, choices)
     return Completion(choices, usage, as_name(head.get("model")), request_id, as_name(head.get("system_fingerprint")))
 
 

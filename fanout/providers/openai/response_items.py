@@ -5,7 +5,7 @@ Source: openai 3.51.0, `types/responses`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 
 from fanout.core.json_text import JsonObject
 from fanout.core.messages import ImagePart, Message, OtherPart, TextPart
@@ -13,13 +13,15 @@ from fanout.core.schema import Answer, FinishReason
 from fanout.core.usage import Usage
 from fanout.providers.mapping.completions import Finish, build_usage, make_tool_call
 from fanout.providers.mapping.json_fields import as_count, as_name, as_object, as_objects, as_text, find_count
+from fanout.providers.mapping.messages import CACHE_CONTROL
 from fanout.providers.mapping.openai_usage import CACHED, REASONING, WRITTEN
+from fanout.providers.mapping.priced_content import OTHER_ITEMS
 
 LOGPROBS = "message.output_text.logprobs"
 """What `include` names to have log probabilities."""
 CUTS: Mapping[str, FinishReason] = {"max_output_tokens": "length", "content_filter": "content_filter"}
-OTHER_ITEMS = "output_items"
-"""Field of an answer for items that are neither text, thoughts nor calls of functions."""
+CALLS = ("function_call", "custom_tool_call")
+READ_PARTS = frozenset({"output_text", "text", "refusal"})
 
 
 def convert_fields(sent: Mapping[str, object]) -> JsonObject:
@@ -27,7 +29,7 @@ def convert_fields(sent: Mapping[str, object]) -> JsonObject:
     fields: JsonObject = {"store": False, **sent}  # whatever a caller wants kept, Fanout keeps
     fields.pop("stream_options", None)  # usage always comes
     if isinstance(tools := fields.get("tools"), list):
-        fields["tools"] = [_flatten(tool) for tool in tools]
+        fields["tools"] = [_flatten(tool) for tool in map(drop_cache_mark, tools)]
     if isinstance(choice := fields.get("tool_choice"), dict):
         fields["tool_choice"] = _flatten(choice)
     text = {**as_object(fields.get("text"))}
@@ -42,6 +44,17 @@ def convert_fields(sent: Mapping[str, object]) -> JsonObject:
     return fields
 
 
+def drop_cache_mark(tool: object) -> object:
+    """Return a tool without the mark of the cache, which the format lacks; the very same tool where it has none."""
+    function = as_object(as_object(tool).get("function"))
+    if not isinstance(tool, dict) or CACHE_CONTROL not in {*tool, *function}:
+        return tool
+    bare = {name: value for name, value in tool.items() if name != CACHE_CONTROL}
+    if CACHE_CONTROL in function:
+        bare["function"] = {name: value for name, value in function.items() if name != CACHE_CONTROL}
+    return bare
+
+
 def _flatten(value: object) -> object:
     """Return an object of chat's with the fields of its inner one beside its type: `{"type": "function", "name": …}`."""
     if not isinstance(value, dict):
@@ -52,23 +65,40 @@ def _flatten(value: object) -> object:
 
 
 def convert_messages(messages: tuple[Message, ...]) -> list[JsonObject]:
-    """Return a conversation as items: an assistant's calls of functions are items of their own."""
-    return [item for message in messages for item in _convert_message(message)]
+    """Return a conversation as items: an assistant's tool calls are items of their own."""
+    custom = {call.get("id") for message in messages for call in _list_calls(message) if call.get("type") == "custom"}
+    return [item for message in messages for item in _convert_message(message, custom)]
 
 
-def _convert_message(message: Message) -> Iterator[JsonObject]:
+def _list_calls(message: Message) -> list[JsonObject]:
+    return as_objects(message.extra.get("tool_calls"))
+
+
+def _convert_message(message: Message, custom: Container[object]) -> Iterator[JsonObject]:
+    """Yield the items of a message.
+
+    Args:
+        message: of the conversation.
+        custom: ids of the conversation's calls of tools that are no functions.
+    """
     content = message.content
     kind = "output_text" if message.role == "assistant" else "input_text"
     converted = [_convert_part(part, kind) for part in content] if isinstance(content, tuple) else content
     if message.role == "tool":
-        yield {"type": "function_call_output", "call_id": message.extra.get("tool_call_id"), "output": converted or ""}
+        call_id = message.extra.get("tool_call_id")
+        kind = "custom_tool_call_output" if call_id in custom else "function_call_output"
+        yield {"type": kind, "call_id": call_id, "output": converted or ""}
         return
     if converted or message.role != "assistant":
         yield {"role": message.role, "content": converted or ""}
-    for call in as_objects(message.extra.get("tool_calls")):
-        function = as_object(call.get("function"))
-        named = {"name": function.get("name"), "arguments": function.get("arguments")}
-        yield {"type": "function_call", "call_id": call.get("id"), **named}
+    for call in _list_calls(message):
+        if call.get("id") in custom:
+            payload = as_object(call.get("custom"))
+            named = {"type": "custom_tool_call", "name": payload.get("name"), "input": payload.get("input")}
+        else:
+            function = as_object(call.get("function"))
+            named = {"type": "function_call", "name": function.get("name"), "arguments": function.get("arguments")}
+        yield {"call_id": call.get("id"), **named}
 
 
 def _convert_part(part: TextPart | ImagePart | OtherPart, kind: str) -> JsonObject:
@@ -93,9 +123,17 @@ def parse_answer(body: Mapping[str, object]) -> Answer:
                 thoughts.append(read_reasoning(item))
             case "function_call":
                 calls.append(make_tool_call(item.get("name"), item.get("arguments"), item.get("call_id")))
+            case "custom_tool_call":
+                calls.append(make_custom_call(item))
         for name, values in pick_beside(item).items():
             extra[name] = [*extra.get(name, ()), *values]
     return Answer("".join(texts), "".join(thoughts) or None, "".join(refusals) or None, tuple(calls), extra)
+
+
+def make_custom_call(item: Mapping[str, object]) -> JsonObject:
+    """Return the call of a tool that is no function, as chat completions write it."""
+    payload = {"name": as_text(item.get("name")), "input": as_text(item.get("input"))}
+    return {"id": item.get("call_id"), "type": "custom", "custom": payload}
 
 
 def read_reasoning(item: Mapping[str, object]) -> str:
@@ -105,14 +143,17 @@ def read_reasoning(item: Mapping[str, object]) -> str:
 
 
 def pick_beside(item: JsonObject) -> JsonObject:
-    """Return what an item holds beside text, thoughts and calls of functions."""
+    """Return what an item holds beside text, thoughts and tool calls."""
     kind = item.get("type")
-    if kind in ("reasoning", "function_call"):
+    if kind == "reasoning" or kind in CALLS:
         return {}
     if kind != "message":
         return {OTHER_ITEMS: [item]}
-    named = [note for part in as_objects(item.get("content")) for note in as_objects(part.get("annotations"))]
-    return {"annotations": [_nest_annotation(note) for note in named]} if named else {}
+    parts = as_objects(item.get("content"))
+    notes = [_nest_annotation(note) for part in parts for note in as_objects(part.get("annotations"))]
+    others = [part for part in parts if part.get("type") not in READ_PARTS]
+    beside = {"annotations": notes, "content_parts": others}
+    return {name: values for name, values in beside.items() if values}
 
 
 def _nest_annotation(note: JsonObject) -> JsonObject:

@@ -3,7 +3,7 @@
 Quirks (evidence: openai 3.51.0, llama.cpp's server):
 - `max_output_tokens` is at least 16 at OpenAI; there are no stop sequences, samples, seeds or penalties.
 - A failure is an answer of status 200 whose `status` is `failed`; in a stream an event of that name, or `error`.
-- Calls of functions grow by `output_index`; their id is `call_id`, and `id` that of the item.
+- Tool calls grow by `output_index`; their id is `call_id`, and `id` that of the item.
 - Requests ask not to be stored, unless their caller wants it.
 """
 
@@ -23,11 +23,15 @@ from fanout.providers.mapping.completions import build_completion
 from fanout.providers.mapping.error_objects import find_error
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.json_fields import as_object, as_objects, as_text
+from fanout.providers.mapping.messages import CACHE_CONTROL, report_left_out
 from fanout.providers.mapping.openai_answers import parse_logprobs
 from fanout.providers.openai.adapter import OWN_HOSTS
 from fanout.providers.openai.response_items import (
+    CALLS,
     convert_fields,
     convert_messages,
+    drop_cache_mark,
+    make_custom_call,
     parse_answer,
     parse_usage,
     pick_beside,
@@ -76,6 +80,8 @@ class ResponseReader(AnswerReader):
             self._add(size, refusal=delta)
         elif kind == "response.function_call_arguments.delta":
             self._add_call(place, {"function": {"arguments": delta}}, size)
+        elif kind == "response.custom_tool_call_input.delta":
+            self._add_call(place, {"custom": {"input": delta}}, size)
         elif kind == "response.output_item.added":
             self._begin_item(place, as_object(event.get("item")), size)
         elif kind == "response.output_item.done":
@@ -95,14 +101,21 @@ class ResponseReader(AnswerReader):
             if function["arguments"]:
                 self._begun.add(place)
             self._add_call(place, {"id": item.get("call_id"), "type": "function", "function": function}, size)
+        elif item.get("type") == "custom_tool_call":
+            self._calls[place] = len(self._calls)
+            if item.get("input"):
+                self._begun.add(place)
+            self._add_call(place, make_custom_call(item), size)
 
     def _end_item(self, place: object, item: JsonObject, size: int) -> None:
         """Take what has not come in pieces, as some servers send none."""
-        if item.get("type") == "function_call":
+        if item.get("type") in CALLS:
             if place not in self._calls:
                 self._begin_item(place, item, size)
-            elif place not in self._begun:
+            elif place not in self._begun and item.get("type") == "function_call":
                 self._add_call(place, {"function": {"arguments": as_text(item.get("arguments"))}}, size)
+            elif place not in self._begun:
+                self._add_call(place, {"custom": {"input": as_text(item.get("input"))}}, size)
         elif place in self._begun:
             self._add(size, extra=pick_beside(item))
         else:
@@ -114,7 +127,7 @@ class ResponseReader(AnswerReader):
         _check(self._origin, self._body)
         if not self._begun:  # nothing came before the end
             self._add_whole(self._body, size)
-        has_calls = bool(self._calls) or any(item.get("type") == "function_call" for item in as_objects(self._body["output"]))
+        has_calls = bool(self._calls) or any(item.get("type") in CALLS for item in as_objects(self._body["output"]))
         self._finish(read_end(self._body, has_calls=has_calls))
         self.is_ended = True
 
@@ -156,7 +169,10 @@ class Responses(JsonProvider):
     def fit(self, target: Target, query: Query) -> FittedParameters:
         effort = query.passthrough.get("reasoning_effort")
         family = find_openai_family(target.model or "", effort) if self._is_openai else "elsewhere"
-        fitted = fit(query, self._families[family])
+        fitted = report_left_out(fit(query, self._families[family]), query.messages, has_details=True)
+        tools = fitted.sent.get("tools")
+        if isinstance(tools, list) and any(drop_cache_mark(tool) is not tool for tool in tools):
+            fitted = replace(fitted, ignored=tuple(dict.fromkeys((*fitted.ignored, CACHE_CONTROL))))
         return replace(fitted, sent=convert_fields(fitted.sent))
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:

@@ -16,6 +16,7 @@ from tests.support.provider_calls import (
     build_call,
     collect_stream,
     encode_body,
+    expect_answer,
     expect_failure,
     open_session,
     try_decode,
@@ -249,3 +250,60 @@ def test_a_failure_within_an_answer_is_one() -> None:
 def test_a_stream_without_its_end_is_no_answer() -> None:
     provider = build_adapter(Responses)
     assert expect_failure(try_stream(provider, build_call(provider), [write_stream(b"")])).code == "stream_truncated"
+
+
+UP = build_adapter(Responses)
+CUSTOM = {"type": "custom", "custom": {"name": "sql", "description": "Query"}}
+CUSTOM_CALL = {"id": "c2", "type": "custom", "custom": {"name": "sql", "input": "SELECT 1"}}
+CUSTOM_ITEM = {"type": "custom_tool_call", "id": "ct", "call_id": "c2", "name": "sql", "input": "SELECT 1"}
+SPOKEN = {"type": "output_audio", "data": "aGk=", "transcript": "hi"}
+
+
+def write_items(*items: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    """Return an answer of these items, whole and in events without pieces."""
+    body = {**BODY, "output": list(items)}
+    events = (
+        write_event(f"response.output_item.{step}", output_index=place, item=item)
+        for place, item in enumerate(items)
+        for step in ("added", "done")
+    )
+    return body, b"".join(events) + write_event("response.completed", response=body)
+
+
+def test_calls_of_tools_that_are_no_functions_are_tool_calls() -> None:
+    """Whole, in pieces and without them; a conversation carries them back, with what they returned."""
+    whole, stream = write_items(CUSTOM_ITEM)
+    begun = write_event("response.output_item.added", output_index=0, item={**CUSTOM_ITEM, "input": ""})
+    pieces = [write_event("response.custom_tool_call_input.delta", output_index=0, delta=text) for text in ("SELECT", " 1")]
+    done = write_event("response.output_item.done", output_index=0, item=CUSTOM_ITEM)
+    end = write_event("response.completed", response=whole)
+    call = build_call(UP, passthrough={"tools": [CUSTOM]})
+    for answer in (
+        try_decode(UP, call, 200, whole),
+        *(
+            expect_answer(try_stream(UP, call, [data]))
+            for data in (stream, begun + b"".join(pieces) + done + end, begun + done + end)
+        ),
+    ):
+        assert isinstance(answer, Completion)
+        assert (answer.choices[0].message.tool_calls, answer.choices[0].finish_reason) == ((CUSTOM_CALL,), "tool_calls")
+    past = (
+        Message("assistant", None, {"tool_calls": [CUSTOM_CALL, CALL]}),
+        Message("tool", "1", {"tool_call_id": "c2"}),
+        Message("tool", "2", {"tool_call_id": "c1"}),
+    )
+    body = encode_body(UP, build_call(UP, messages=past, passthrough={"tools": [CUSTOM]}))
+    assert body["tools"] == [{"type": "custom", "name": "sql", "description": "Query"}]
+    assert body["input"] == [
+        {"call_id": "c2", "type": "custom_tool_call", "name": "sql", "input": "SELECT 1"},
+        {"call_id": "c1", "type": "function_call", "name": "weather", "arguments": "{}"},
+        {"type": "custom_tool_call_output", "call_id": "c2", "output": "1"},
+        {"type": "function_call_output", "call_id": "c1", "output": "2"},
+    ]
+
+
+def test_parts_of_a_message_that_are_no_text_are_kept() -> None:
+    whole, stream = write_items({"type": "message", "id": "m", "content": [SPOKEN]})
+    for answer in (try_decode(UP, build_call(UP), 200, whole), expect_answer(try_stream(UP, build_call(UP), [stream]))):
+        assert isinstance(answer, Completion)
+        assert (answer.choices[0].message.text, answer.choices[0].message.extra) == ("", {"content_parts": [SPOKEN]})
