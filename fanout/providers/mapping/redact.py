@@ -17,13 +17,14 @@ from pydantic import SecretStr
 from fanout.core.errors import ProviderError
 from fanout.core.json_text import JsonObject
 from fanout.core.schema import Choice, Completion, Delta, Failure
-from fanout.providers.mapping.tool_calls import PAYLOADS
 
 MAX_MESSAGE_CHARS = 500
 MAX_SEARCHED_CHARS = 64 * 1024
 """Longer texts beside an answer are images and audio, whose base64 spells no key."""
 MIN_SECRET_CHARS = 6
 """Shorter values would blot out harmless words."""
+MODELS_WORDS = ("function", "custom")
+"""Fields of a tool call that the model has written: name and arguments. The rest, its id above all, is the host's."""
 SIGNATURE = re.compile(r"(?:Signature|Credential)=([^\s,]+)")
 """The parts of AWS's `Authorization` header. Source: AWS Signature Version 4."""
 
@@ -163,9 +164,8 @@ class SecretGuard:
         return replace(choice, message=replace(message, extra=extra, tool_calls=tool_calls))
 
     def _hide_in_tool_calls(self, calls: Iterable[JsonObject]) -> tuple[JsonObject, ...]:
-        # The model has written name and arguments; the rest, its id above all, is the host's.
         return tuple(
-            {name: value if name in PAYLOADS else hide_within(value, self._secrets) for name, value in call.items()}
+            {name: value if name in MODELS_WORDS else hide_within(value, self._secrets) for name, value in call.items()}
             for call in calls
         )
 
