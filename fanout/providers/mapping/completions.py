@@ -12,9 +12,8 @@ from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.json_fields import as_count, as_name, as_text
 from fanout.providers.mapping.priced_content import add_priced_content
 from fanout.providers.mapping.reported_costs import read_cost_usd
+from fanout.providers.mapping.tool_calls import NO_ARGUMENTS
 
-NO_ARGUMENTS = "{}"
-"""What a call of a function without arguments has as text."""
 Finish = tuple[FinishReason | None, str | None]
 """End of a choice: our reason, and the provider's own word where it is another.
 

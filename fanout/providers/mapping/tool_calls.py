@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fanout.core.json_text import JsonObject, dump, parse
-from fanout.providers.mapping.completions import NO_ARGUMENTS
 from fanout.providers.mapping.json_fields import as_object, as_objects, as_text
 
+NO_ARGUMENTS = "{}"
+"""What a call of a function without arguments has as text."""
 MAX_CHECKED_CHARACTERS = 2**16
 """Longer arguments are not parsed to see whether they are complete."""
 PAYLOADS: Mapping[str, str] = {"function": "arguments", "custom": "input"}
