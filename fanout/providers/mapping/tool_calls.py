@@ -20,6 +20,8 @@ MAX_CHECKED_CHARACTERS = 2**16
 """Longer arguments are not parsed to see whether they are complete."""
 PAYLOADS: Mapping[str, str] = {"function": "arguments", "custom": "input"}
 """Kind of a call → the field of its input. Source: https://platform.openai.com/docs/api-reference/chat/object"""
+NO_ARGUMENTS = "{}"
+"""Text of the arguments of a function that has none."""
 KNOWN = frozenset({"index", "id", "type", *PAYLOADS})
 FLAT = KNOWN | {"name", "arguments"}
 """Fields that are read where a host leaves out the inner object."""
