@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Literal, overload
 
 LAST_MINUTE = 253_402_300_740
 """Last minute of the year 9999, in Unix seconds: later times cannot be written."""
+TIME_PATTERN = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d))?")
+"""Source: RFC 3339 §5.6, `full-date` or `date-time`."""
 
 
 @overload
@@ -40,3 +43,16 @@ def to_unix_seconds(moment: float | None) -> int | None: ...
 def to_unix_seconds(moment: float | None) -> int | None:
     """Return a time in whole Unix seconds, as OpenAI writes it."""
     return None if moment is None else int(moment)
+
+
+def parse_time(text: str) -> tuple[float, bool]:
+    """Return Unix seconds, and whether only a date was given; raise `ValueError` for anything else."""
+    # `+` in a query means a space: a caller who forgot to write %2B meant the sign of the zone.
+    given = re.sub(r" (\d\d:\d\d)$", r"+\1", text).upper()
+    try:
+        moment = datetime.fromisoformat(given if TIME_PATTERN.fullmatch(given) else "")
+    except ValueError:
+        allowed = "a date, `2026-11-20`, or a time with its zone, `2026-11-20T09:30:00Z`"
+        raise ValueError(f"`{text[:80]}` is not allowed: {allowed}") from None
+    zoned = moment.replace(tzinfo=moment.tzinfo or UTC)
+    return (zoned - datetime.fromtimestamp(0, UTC)).total_seconds(), len(given) == len("2026-11-20")

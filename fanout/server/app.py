@@ -27,6 +27,7 @@ from fanout.observability.logs import log
 from fanout.observability.metrics import Metrics
 from fanout.providers import import_adapters
 from fanout.requests.openai.batch_lines import LineRequestBuilder
+from fanout.server.accounts.directory import KEY_DIRECTORY, KeyDirectory
 from fanout.server.connections import WAIT_LIMITS, BoundedRunner, WaitLimits, count_connections, log_accept_errors
 from fanout.server.dialects.openai.batch_files import measure_files
 from fanout.server.endpoints import ENDPOINTS
@@ -55,6 +56,7 @@ from fanout.store.jobs.job_store import JobStore
 from fanout.store.opening import MEMORY, open_store
 
 SETTINGS = web.AppKey("settings", Settings)
+HOST = web.AppKey[str | None]("host", str)
 SWITCH_INTERVAL_S = 0.0005
 """Time after which a thread that works gives way to the event loop: by default Python waits ten times as long."""
 CANCELLED_GRACE_S = 2.0
@@ -63,10 +65,13 @@ CONNECTION_GRACE_S = 0.5
 """Time that aiohttp waits, twice, for connections whose clients have stopped reading."""
 
 
-def create_app(settings: Settings, wait_limits: WaitLimits | None = None) -> web.Application:
-    """Return the application, which opens what it needs at startup and closes it at cleanup."""
+def create_app(settings: Settings, wait_limits: WaitLimits | None = None, *, host: str | None = None) -> web.Application:
+    """Return the application, which opens what it needs at startup and closes it at cleanup.
+
+    With a `host` its startup raises `ConfigError` if it may not listen there: see `check_access`.
+    """
     app = web.Application(middlewares=[request.handle_request])
-    app[SETTINGS] = settings
+    app[SETTINGS], app[HOST] = settings, host
     app[METRICS] = Metrics()
     app[providers.ACCOUNT_HEALTH] = RecentCalls()
     app[LIFECYCLE] = Lifecycle()
@@ -96,7 +101,11 @@ async def _run_store(app: web.Application) -> AsyncIterator[None]:
             app[STORE] = store
         requests = idempotency.IdempotentRequests(store.idempotency if store else None)
         app[idempotency.IDEMPOTENCY] = requests
-        async with requests.running():
+        app[KEY_DIRECTORY] = directory = KeyDirectory(store.keys if store else None)
+        async with requests.running(), directory.running():
+            # Before any job is run, and not before the keys are known.
+            if (host := app[HOST]) is not None:
+                check_access(app[SETTINGS], host, has_stored_keys=directory.requires_keys)
             yield
 
 
@@ -153,13 +162,13 @@ async def send_continue(request: web.Request) -> None:
         request.writer.output_size = 0
 
 
-def check_access(settings: Settings, host: str) -> None:
-    """Refuse to serve other machines, or every web page, while no keys are configured.
+def check_access(settings: Settings, host: str, *, has_stored_keys: bool = False) -> None:
+    """Refuse to serve other machines, or every web page, while there are no keys.
 
     Raises:
-        ConfigError: no key is configured, and `host` is not loopback or every origin may call.
+        ConfigError: there is no key, and `host` is not loopback or every origin may call.
     """
-    if settings.environment.api_keys:
+    if settings.environment.api_keys or has_stored_keys:
         return
     if "*" in settings.environment.cors_origins:
         sentence = "is `*` without FANOUT_API_KEYS: any web page could spend your keys; set keys, or name the origins"
@@ -188,9 +197,8 @@ async def serve(settings: Settings, host: str, port: int, on_started: Callable[[
         ConfigError: see `check_access`.
         ListenError: the address cannot be listened on.
     """
-    check_access(settings, host)
     raise_file_limit()
-    app = create_app(settings)
+    app = create_app(settings, host=host)
     runner = make_runner(app, CONNECTION_GRACE_S)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -11,6 +11,7 @@ from fanout.server.openapi import pages
 from fanout.server.openapi.endpoint import Endpoint
 from fanout.server.page import routes as page
 from fanout.server.resources import (
+    audit,
     batches,
     comparison_events,
     comparisons,
@@ -23,6 +24,7 @@ from fanout.server.resources import (
     job_results,
     job_scores,
     jobs,
+    keys,
     models,
     provider_figures,
     providers,
@@ -54,6 +56,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *comparison_events.ENDPOINTS,
     *comparisons.ENDPOINTS,
     *votes.ENDPOINTS,
+    *keys.ENDPOINTS,
+    *audit.ENDPOINTS,
     *health.ENDPOINTS,
     *pages.ENDPOINTS,
     *page.ENDPOINTS,

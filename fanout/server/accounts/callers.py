@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 from aiohttp import web
 
+from fanout.requests.keys import KeyLimits
 from fanout.store.keys.key_store import Role
 
 READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -23,6 +24,9 @@ class Caller:
     role: Role
     account: str | None = None
     """Whose data it sees; `None`: everything, on a server without keys."""
+    key_id: str | None = None
+    """Of a key in the store."""
+    limits: KeyLimits = field(default_factory=KeyLimits)
 
 
 LOCAL = Caller("local", "admin")

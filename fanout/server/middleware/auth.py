@@ -15,6 +15,8 @@ from fanout.config.api_keys import ApiKey
 from fanout.core.errors import Fault, RequestError
 from fanout.core.schema import Credential
 from fanout.observability import logs
+from fanout.server.accounts.callers import CALLER, Caller, check_role, find_caller
+from fanout.server.accounts.directory import KeyDirectory
 from fanout.server.lifecycle import DISPATCHER
 
 KEY_HEADERS = ("x-api-key", "api-key")
@@ -29,8 +31,6 @@ Source: RFC 7239, RFC 9110 §7.6.3, and those of nginx, Apache, Envoy, Cloudflar
 """
 MAX_KEY_CHARS = 4096
 ACCOUNT_HEADER = "x-selected-account-id"
-ACCOUNT = web.RequestKey("account", str)
-"""Account of the caller's key; absent if no keys are configured."""
 PUBLIC_PATHS = web.AppKey("public_paths", frozenset[str])
 """Paths, as the router writes them, of the endpoints that are served without a key, even while the server stops."""
 
@@ -39,9 +39,14 @@ class WrongKeyError(web.HTTPUnauthorized):
     """A request shows a key that nobody has."""
 
 
-def authenticate(request: web.Request, allowed: Sequence[ApiKey]) -> None:
-    """Find the account of a request by its key, which stands in one of three headers; raise `HTTPUnauthorized` without one."""
-    if not allowed or is_public(request):
+def authenticate(request: web.Request, allowed: Sequence[ApiKey], stored: KeyDirectory) -> None:
+    """Find the caller of a request by its key, which stands in one of three headers.
+
+    Raises:
+        HTTPUnauthorized: there is no key, or nobody has it.
+        HTTPForbidden: the role of the key does not allow the request, or the account that it names is not the key's.
+    """
+    if is_public(request):
         return
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     bearer = token.strip() if scheme.lower() == "bearer" else ""
@@ -56,11 +61,17 @@ def authenticate(request: web.Request, allowed: Sequence[ApiKey]) -> None:
         raise web.HTTPUnauthorized(text=f"{names} hold different keys: send one, or the same in each")
     # All keys are compared, even after a match: the time this takes must not tell which key was nearly right.
     matches = [known for known in allowed if _is_equal(key, known.secret.get_secret_value())]
-    if not matches:
-        raise WrongKeyError(text="this key is not known here")
-    request[ACCOUNT] = matches[0].account
-    logs.account.set(matches[0].account)
+    if matches:
+        caller = Caller(f"environment:{matches[0].account}", "admin", matches[0].account)
+    else:
+        found = stored.find(key)
+        if found is None:
+            raise WrongKeyError(text="this key is not known here")
+        caller = found
+    request[CALLER] = caller
+    logs.account.set(caller.account)
     choose_account(request)  # an account in the header must match the key, on every endpoint
+    check_role(request, caller)
 
 
 def is_public(request: web.Request) -> bool:
@@ -141,8 +152,8 @@ def refuse_caller_credentials(request: web.Request) -> None:
 
 
 def find_account(request: web.Request) -> str | None:
-    """Return the caller's account, which limits the data they see. `None` if no keys are configured: no limit."""
-    return request.get(ACCOUNT)
+    """Return the caller's account, which limits the data they see. `None` if there are no keys: no limit."""
+    return find_caller(request).account
 
 
 def choose_account(request: web.Request, named: str | None = None) -> str | None:

@@ -27,7 +27,7 @@ def respond_preflight(request: web.Request, origins: Sequence[str]) -> web.Respo
     # Vendors' clients send headers of their own (`x-stainless-…`), which mean nothing here: an allowed page may send any.
     requested = request.headers.get("Access-Control-Request-Headers")
     allowed = f"{ALLOWED_HEADERS}, {requested}" if requested else ALLOWED_HEADERS
-    headers = {"Access-Control-Allow-Methods": "GET, POST, DELETE", "Access-Control-Allow-Headers": allowed}
+    headers = {"Access-Control-Allow-Methods": "GET, POST, PATCH, DELETE", "Access-Control-Allow-Headers": allowed}
     return web.Response(status=204, headers={**headers, "Access-Control-Max-Age": "600"})
 
 

@@ -31,6 +31,7 @@ from fanout.server.responses import error_response
 from fanout.store.idempotency import IdempotencyStore, RecentAnswers, StoredAnswer
 
 HEADER, REPLAYED = "Idempotency-Key", "Idempotent-Replayed"
+KEYS_PATH = "/v1/keys"
 KEY_PATTERN = re.compile(r"[ -~]{1,255}")
 WRITE_TIMEOUT_S = 2.0
 """Longest wait of an answer for its write to disk. A slower write leaves it only in memory, and it is sent."""
@@ -204,6 +205,8 @@ async def respond(request: web.Request, handler: Handler) -> web.StreamResponse:
     # A file is too large to be held in memory and hashed.
     if request.content_type.startswith("multipart/"):
         raise RequestError([Fault(HEADER, "is not accepted with a file upload: leave it out, or send JSON")])
+    if request.path.startswith(KEYS_PATH):
+        raise RequestError([Fault(HEADER, "is not accepted here: the answer holds a key, which nothing may keep")])
     raw = await request_body.read_raw_body(request)
     is_long = len(raw) > LONG_BODY_BYTES
     fingerprint = await run_in_thread("bodies", _digest, raw) if is_long else _digest(raw)

@@ -17,6 +17,7 @@ from fanout.observability import logs
 from fanout.observability.logs import log
 from fanout.rendering.errors import render_error, render_faults
 from fanout.rendering.history import CLIENT_LEFT
+from fanout.server.accounts.directory import KEY_DIRECTORY
 from fanout.server.connections import AFTER_SENDING, ANSWER_SCOPES, SAFE_HEADERS, Connection
 from fanout.server.lifecycle import DISPATCHER, LIFECYCLE, REQUEST_ID
 from fanout.server.middleware import auth, compression, cors, history, idempotency, traces
@@ -159,13 +160,15 @@ def _check_access(request: web.Request) -> web.Response | None:
     # The order matters: a stopping server answers 503 to everybody, and a preflight never carries a key.
     if request.app[LIFECYCLE].is_stopping and not auth.is_public(request):
         raise _refuse_while_stopping(StoppingError())
-    environment = request.app[DISPATCHER].settings.environment
-    if not environment.api_keys:
+    environment, stored = request.app[DISPATCHER].settings.environment, request.app[KEY_DIRECTORY]
+    requires_keys = environment.api_keys or stored.requires_keys
+    if not requires_keys:
         auth.check_host(request)
         auth.check_origin(request, environment.cors_origins)
     if cors.is_preflight(request):
         return cors.respond_preflight(request, environment.cors_origins)
-    auth.authenticate(request, environment.api_keys)
+    if requires_keys:
+        auth.authenticate(request, environment.api_keys, stored)
     return None
 
 

@@ -19,7 +19,18 @@ from fanout.server.openapi.components import (
 )
 from fanout.server.openapi.endpoint import JSON, MULTIPART, Content, Endpoint, Events, StatusAnswer
 
-TAGS = ("Compare", "OpenAI and Konko", "Files and batches", "Jobs", "Votes", "Scale", "History", "Models and usage", "Server")
+TAGS = (
+    "Compare",
+    "OpenAI and Konko",
+    "Files and batches",
+    "Jobs",
+    "Votes",
+    "Scale",
+    "History",
+    "Models and usage",
+    "Keys",
+    "Server",
+)
 """Groups of endpoints, in the order in which the document shows them."""
 HEADERS: Mapping[str, JsonObject] = {
     "x-request-id": {"description": "The request's id: yours if you sent one, else a new one.", "schema": {"type": "string"}},
@@ -58,7 +69,7 @@ REQUEST_HEADERS: Mapping[str, tuple[str, JsonObject]] = {
     ),
 }
 SECURITY: Mapping[str, JsonObject] = {
-    "bearer": {"type": "http", "scheme": "bearer", "description": "One of FANOUT_API_KEYS."},
+    "bearer": {"type": "http", "scheme": "bearer", "description": "A key of `/v1/keys`, or one of FANOUT_API_KEYS."},
     "x-api-key": {
         "type": "apiKey",
         "in": "header",
@@ -68,7 +79,7 @@ SECURITY: Mapping[str, JsonObject] = {
     "api-key": {"type": "apiKey", "in": "header", "name": "api-key", "description": "The same, as Azure's clients send it."},
 }
 ANY_KEY: list[JsonObject] = [{"bearer": []}, {"x-api-key": []}, {"api-key": []}, {}]
-"""The last, `{}`: without configured keys, local calls need none."""
+"""The last, `{}`: without keys, local calls need none."""
 
 
 def make_document(endpoints: Sequence[Endpoint], *, description: str) -> JsonObject:

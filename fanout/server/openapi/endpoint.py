@@ -103,8 +103,8 @@ Answers = dict[int, StatusAnswer]
 ACCESS: Answers = {
     401: StatusAnswer("The key is missing or unknown.", headers=("WWW-Authenticate",)),
     403: StatusAnswer(
-        "No keys are configured: only this machine may call, by a loopback address or `localhost` and through no proxy. "
-        "Or the account that is named is not the key's."
+        "There are no keys: only this machine may call, by a loopback address or `localhost` and through no proxy. Or the "
+        "key's role does not allow it. Or the account that is named is not the key's."
     ),
     429: StatusAnswer("Too many wrong keys have come from this address.", headers=("Retry-After",)),
 }

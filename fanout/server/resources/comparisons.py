@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 
 from fanout.core.errors import Fault, RequestError, StoreError
 from fanout.core.threads import run_in_thread
+from fanout.core.units import parse_time
 from fanout.rendering.errors import render_error
 from fanout.rendering.history import (
     PastComparisonsJson,
@@ -22,7 +23,7 @@ from fanout.requests.bodies import Metadata
 from fanout.server.lifecycle import STORE
 from fanout.server.middleware import auth
 from fanout.server.openapi.endpoint import INVALID_PARAMETERS, Endpoint, list_store_answers
-from fanout.server.resources.listing import DAY_S, page_response, parse_time, time_schema, validate_query, write_list
+from fanout.server.resources.listing import DAY_S, page_response, time_schema, validate_query, write_list
 from fanout.server.resources.storage import store_failed_response, store_off_response
 from fanout.server.responses import error_response
 from fanout.store.engine.text_columns import clean_name, clean_text

@@ -25,6 +25,8 @@ STATUSES: Mapping[str, int] = {
     "comparison_not_found": 404,
     "ballot_not_found": 404,
     "ballots_exhausted": 404,
+    "key_not_found": 404,
+    "too_many_keys": 409,
     "wrong_state": 409,
     "changed": 409,
 }

@@ -10,12 +10,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 
 from fanout.core.errors import Fault, RequestError, StoreError
 from fanout.core.suggestions import did_you_mean
-from fanout.core.units import LAST_MINUTE, to_rfc3339
+from fanout.core.units import LAST_MINUTE, parse_time, to_rfc3339
 from fanout.rendering.usage import UsageAnswerJson, render_usage_head, render_usage_row
 from fanout.server.lifecycle import STORE
 from fanout.server.middleware import auth
 from fanout.server.openapi.endpoint import Endpoint, list_store_answers
-from fanout.server.resources.listing import DAY_S, list_response, parse_time, read_query, time_schema
+from fanout.server.resources.listing import DAY_S, list_response, read_query, time_schema
 from fanout.server.resources.storage import store_failed_response, store_off_response
 from fanout.store.usage import UsageFilter
 

@@ -43,6 +43,17 @@ async def plain_server() -> AsyncIterator[Server]:
         yield server
 
 
+KEY = "key-one-abcdefghij"
+AUTHORIZATION = {"Authorization": f"Bearer {KEY}"}
+
+
+@pytest.fixture
+async def administered_server() -> AsyncIterator[Server]:
+    """A server with a key, to which others can be added without an end of its being open."""
+    async with serve(FANOUT_STORE=":memory:", FANOUT_API_KEYS=KEY) as server:
+        yield server
+
+
 async def fetch_document(server: Server) -> dict[str, Any]:
     async with server.session.get("/openapi.json") as response:
         assert (response.status, response.content_type) == (200, "application/json")
@@ -124,10 +135,12 @@ async def test_every_field_of_a_request_has_a_description(plain_server: Server) 
 
 
 @pytest.mark.parametrize(("route", "name"), EXAMPLES, ids=lambda value: value if isinstance(value, str) else value[1])
-async def test_every_example_works_and_has_a_documented_answer(route: tuple[str, str], name: str, plain_server: Server) -> None:
+async def test_every_example_works_and_has_a_documented_answer(
+    route: tuple[str, str], name: str, administered_server: Server
+) -> None:
     endpoint = BY_ROUTE[route]
     place = {parameter: example for parameter, (_, example) in endpoint.path_parameters.items()}
-    got = await post(plain_server, route[1].format(**place), endpoint.examples[name])
+    got = await post(administered_server, route[1].format(**place), endpoint.examples[name], headers=AUTHORIZATION)
 
     assert got.status in (200, 201)
     check_answer(route, got)
@@ -182,8 +195,8 @@ async def test_a_missed_deadline_has_a_documented_answer(dialect_server: Server)
 async def test_every_refusal_is_documented(route: tuple[str, str]) -> None:
     path = re.sub(r"\{\w+\}", "some", route[1])
     invalid = 422 if 422 in BY_ROUTE[route].answers else 400
-    async with serve(FANOUT_API_KEYS="key-one-abcdefghij", FANOUT_MAX_BODY_BYTES="2000", FANOUT_STORE=":memory:") as server:
-        key = {"Authorization": "Bearer key-one-abcdefghij"}
+    async with serve(FANOUT_API_KEYS=KEY, FANOUT_MAX_BODY_BYTES="2000", FANOUT_STORE=":memory:") as server:
+        key = AUTHORIZATION
         sent: list[tuple[int, dict[str, Any]]] = [
             (401, {"json": {}}),
             (invalid, {"data": b"{", "headers": {**key, "Content-Type": JSON}}),
@@ -192,7 +205,7 @@ async def test_every_refusal_is_documented(route: tuple[str, str]) -> None:
             (415, {"data": b"{}", "headers": {**key, "Content-Type": "text/plain"}}),
         ]
         for status, request in sent:
-            async with server.session.post(path, **request) as response:
+            async with server.session.request(route[0], path, **request) as response:
                 assert response.status == status
                 check_answer(route, Reply(response.status, response.headers, await response.read()))
 
@@ -201,7 +214,8 @@ async def test_generated_requests_have_documented_answers(tmp_path: Path) -> Non
     """Schemathesis against the real command: no undocumented status, type or shape, and no 500."""
     config = tmp_path / "embedded.json"
     config.write_text(json.dumps(EMBEDDED))
-    async with command("--config", str(config), FANOUT_LOG_LEVEL="error") as address:
+    # With a key, or the first one that is created would close the door to all requests behind it.
+    async with command("--config", str(config), FANOUT_LOG_LEVEL="error", FANOUT_API_KEYS=KEY) as address:
         run = await asyncio.to_thread(run_schemathesis, address, tmp_path)
 
     assert run.returncode == 0, run.stdout[-6000:]
@@ -220,7 +234,13 @@ def run_schemathesis(address: str, folder: Path) -> subprocess.CompletedProcess[
     bounds = ["--phases", "examples,coverage,fuzzing", "--max-examples", "4", "--continue-on-failure", "--warnings", "off"]
     # Paths of the same handler and body as another one.
     twins = ("/v2/completions", "/v3/completions", "/tokenize", "/openai/deployments/{model}/embeddings")
-    aside = [*(word for path in twins for word in ("--exclude-path", path)), "--generation-database", "none"]
+    aside = [
+        "--header",
+        f"Authorization: Bearer {KEY}",
+        *(word for path in twins for word in ("--exclude-path", path)),
+        "--generation-database",
+        "none",
+    ]
     return subprocess.run(
         [*run, *bounds, *aside, "--no-color"], cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )

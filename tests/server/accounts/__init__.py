@@ -1,0 +1,1 @@
+"""Tests of callers' keys: who may do what, and how much."""
