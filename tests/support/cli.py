@@ -9,14 +9,20 @@ import re
 import signal
 import sys
 import time
-from collections.abc import AsyncGenerator, Sequence
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support.fork_server import ForkedProcess, fork_fanout
+
 FANOUT = (sys.executable, "-m", "fanout")
 PATIENCE_S = 60
+Process = asyncio.subprocess.Process | ForkedProcess
+READ_BY_PYTHON = re.compile("PYTHON|LANG$|LC_|LD_|TZ$")
+"""Variables that matter before the first line of `fanout`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,32 @@ def build_environ(**variables: str) -> dict[str, str]:
     }
 
 
+async def start_command(
+    command: Sequence[str],
+    environ: dict[str, str],
+    *,
+    stdin: int = DEVNULL,
+    stdout: int = PIPE,
+    stderr: int = PIPE,
+    cwd: Path | None = None,
+    on_terminal: bool = False,
+) -> Process:
+    """Start a command; `fanout` is forked, unless Python itself reads one of its variables."""
+    arguments = tuple(command[len(FANOUT) :])
+    if tuple(command) == FANOUT + arguments and _list_read_by_python(environ) == _list_read_by_python(build_environ()):
+        return await fork_fanout(
+            arguments, environ, stdin=stdin, stdout=stdout, stderr=stderr, cwd=cwd, on_terminal=on_terminal
+        )
+    prepare = (lambda: os.login_tty(0)) if on_terminal else None
+    return await asyncio.create_subprocess_exec(
+        *command, stdin=stdin, stdout=stdout, stderr=stderr, cwd=cwd, env=environ, preexec_fn=prepare
+    )
+
+
+def _list_read_by_python(environ: Mapping[str, str]) -> set[tuple[str, str]]:
+    return {item for item in environ.items() if READ_BY_PYTHON.match(item[0])}
+
+
 async def run_fanout(*arguments: str, given: bytes | None = None, cwd: Path | None = None, **variables: str) -> CommandResult:
     """Run `fanout` to its end; `given` is its standard input."""
     return await run_command(FANOUT + arguments, given=given, cwd=cwd, **variables)
@@ -54,15 +86,8 @@ async def run_command(
     command: Sequence[str], *, given: bytes | None = None, cwd: Path | None = None, **variables: str
 ) -> CommandResult:
     """Run any command to its end."""
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.DEVNULL if given is None else pipe,
-        stdout=pipe,
-        stderr=pipe,
-        cwd=cwd,
-        env=build_environ(**variables),
-    )
+    stdin = DEVNULL if given is None else PIPE
+    process = await start_command(command, build_environ(**variables), stdin=stdin, cwd=cwd)
     async with _kill_at_end(process), asyncio.timeout(PATIENCE_S):
         out, err = await process.communicate(given)
     return CommandResult(process.returncode, out.decode(), err.decode())
@@ -71,17 +96,9 @@ async def run_command(
 @asynccontextmanager
 async def start_fanout(
     *arguments: str, cwd: Path | None = None, command: Sequence[str] = FANOUT, **variables: str
-) -> AsyncGenerator[asyncio.subprocess.Process]:
+) -> AsyncGenerator[Process]:
     """Start `fanout` with both outputs in `stdout`; kill it at the end if it still runs."""
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        *arguments,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        cwd=cwd,
-        env=build_environ(**variables),
-    )
+    process = await start_command((*command, *arguments), build_environ(**variables), stderr=STDOUT, cwd=cwd)
     async with _kill_at_end(process):
         yield process
 
@@ -96,7 +113,7 @@ async def serve_fanout(*arguments: str, command: Sequence[str] = FANOUT, **varia
             await process.communicate()
 
 
-async def read_address(server: asyncio.subprocess.Process) -> str:
+async def read_address(server: Process) -> str:
     """Wait for the greeting of a server and return the address in it."""
     assert server.stdout
     output = ""
@@ -112,7 +129,7 @@ async def read_address(server: asyncio.subprocess.Process) -> str:
 class ServerProcess:
     """A running `fanout serve` with its log."""
 
-    process: asyncio.subprocess.Process
+    process: Process
     url: str
     log: Path
 
@@ -157,14 +174,8 @@ async def start_server(
     log = config.with_name(f"log-{time.monotonic_ns()}")
     log.touch()
     descriptor = os.open(log, os.O_WRONLY) if stderr is None else stderr
-    process = await asyncio.create_subprocess_exec(
-        *FANOUT,
-        *("serve", "--port", str(port), "--config", str(config)),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=descriptor,
-        cwd=cwd,
-        env=build_environ(**variables),
-    )
+    arguments = ("serve", "--port", str(port), "--config", str(config))
+    process = await start_command(FANOUT + arguments, build_environ(**variables), stderr=descriptor, cwd=cwd)
     if stderr is None:
         os.close(descriptor)
     try:
@@ -172,7 +183,7 @@ async def start_server(
     finally:
         with suppress(ProcessLookupError):
             process.kill()
-        await process.wait()
+        await process.communicate()
 
 
 def describe_shape(value: Any) -> Any:
@@ -185,10 +196,10 @@ def describe_shape(value: Any) -> Any:
 
 
 @asynccontextmanager
-async def _kill_at_end(process: asyncio.subprocess.Process) -> AsyncGenerator[None]:
+async def _kill_at_end(process: Process) -> AsyncGenerator[None]:
     try:
         yield
     finally:
-        if process.returncode is None:
+        with suppress(ProcessLookupError):
             process.kill()
-            await process.communicate()
+        await process.communicate()

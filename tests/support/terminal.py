@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Sequence
 
-from tests.support.cli import FANOUT, PATIENCE_S, build_environ
+from tests.support.cli import FANOUT, PATIENCE_S, build_environ, start_command
 
 
 class TerminalSession:
@@ -25,16 +25,8 @@ class TerminalSession:
     async def __aenter__(self) -> TerminalSession:
         self._ours, theirs = os.openpty()
         columns, lines = self._size
-        variables = {**build_environ(**self._variables), "COLUMNS": str(columns), "LINES": str(lines), "TERM": "xterm-256color"}
-        self.process = await asyncio.create_subprocess_exec(
-            *self._command,
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            env=variables,
-            start_new_session=True,
-            preexec_fn=lambda: os.login_tty(theirs),
-        )
+        environ = {**build_environ(**self._variables), "COLUMNS": str(columns), "LINES": str(lines), "TERM": "xterm-256color"}
+        self.process = await start_command(self._command, environ, stdin=theirs, stdout=theirs, stderr=theirs, on_terminal=True)
         os.close(theirs)
         asyncio.get_running_loop().add_reader(self._ours, self._read)
         return self

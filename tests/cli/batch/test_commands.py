@@ -34,7 +34,7 @@ from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.records import ResultFilter
 from fanout.store.opening import open_store
 from tests.support.builders.settings import write_providers_file
-from tests.support.cli import PATIENCE_S, CommandResult, run_fanout, serve_fanout, start_fanout
+from tests.support.cli import PATIENCE_S, CommandResult, Process, run_fanout, serve_fanout, start_fanout
 from tests.support.server import serve as in_process
 from tests.support.terminal import TerminalSession
 from tests.support.upstream.server import Upstream
@@ -105,7 +105,7 @@ def workspace(tmp_path: Path, upstream: Upstream) -> Workspace:
     return Workspace(tmp_path, upstream)
 
 
-async def wait_for_exit(process: asyncio.subprocess.Process) -> tuple[int | None, str]:
+async def wait_for_exit(process: Process) -> tuple[int | None, str]:
     async with asyncio.timeout(PATIENCE_S):
         out, _ = await process.communicate()
     return process.returncode, out.decode()
