@@ -26,6 +26,7 @@ from fanout.core.shown_text import to_safe_text
 
 COMMANDS = {
     "serve": "Serve the HTTP API.",
+    "reload": "Have a running server read its configuration again.",
     "ask": "Ask many models at once.",
     "chat": "Talk with many models at once.",
     "log": "List, search and show your questions.",

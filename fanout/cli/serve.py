@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import click
@@ -43,7 +44,7 @@ def serve(config_file: Path | None, env_file: Path | None, host: str, port: int)
         except (OSError, AttributeError) as error:  # full or closed: no reason not to serve
             log.warning("server.greeting_failed", address=address, reason=getattr(error, "strerror", None) or "it is closed")
 
-    asyncio.run(app.serve(settings, host, port, greet))
+    asyncio.run(app.serve(settings, host, port, greet, partial(load_settings, config_file, env_file)))
 
 
 def compose_greeting(address: str, settings: Settings) -> str:

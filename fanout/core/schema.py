@@ -119,7 +119,11 @@ class Credential:
 class RequestScope:
     """Identity of a request, by which its calls share what they hold: fetched images, the memory of answers."""
 
-    __slots__ = ("__weakref__",)
+    __slots__ = ("__weakref__", "configuration")
+
+    def __init__(self, configuration: object | None = None) -> None:
+        self.configuration = configuration
+        """The Dispatcher's when the calls were planned, under which they also end; `None`: that of their start."""
 
 
 @value_type(frozen=True, slots=True)

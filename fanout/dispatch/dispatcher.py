@@ -5,29 +5,24 @@ from __future__ import annotations
 import asyncio
 import resource
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
 from fanout.config.ca_file import make_ssl_context
-from fanout.config.catalogue import Catalogue
 from fanout.config.settings import Settings
 from fanout.core.schema import (
     Call,
     Completion,
     Failure,
-    FittedParameters,
     Observer,
     Outcome,
-    Query,
     Retry,
-    Target,
 )
-from fanout.core.usage import Cost, Usage
-from fanout.dispatch import no_tokens, pricing, retries
+from fanout.dispatch import no_tokens, retries
+from fanout.dispatch.call_planner import CallPlanner
 from fanout.dispatch.in_flight import (
     CANCELLED,
     DISCARDED,
@@ -40,14 +35,10 @@ from fanout.dispatch.in_flight import (
     connect,
     join_members,
 )
-from fanout.dispatch.plan import Request, plan
 from fanout.dispatch.retries import Result
 from fanout.dispatch.tracing import begin_span, open_tracing
-from fanout.dispatch.upstreams import Upstreams
-from fanout.limits.answer_memory import AnswerMemory, release_answer
-from fanout.limits.limiter import InFlightCap
+from fanout.limits.answer_memory import release_answer
 from fanout.limits.queue import Priority
-from fanout.limits.registry import LimiterRegistry
 from fanout.observability.logs import log
 from fanout.providers.transport.connection_errors import PARSER_LIMITS
 from fanout.providers.transport.connector import UpstreamConnector
@@ -59,7 +50,7 @@ if TYPE_CHECKING:
 CRASHED = Failure("internal", "Fanout could not handle this provider's answer; its log has the details", code="internal_error")
 
 
-class Dispatcher:
+class Dispatcher(CallPlanner):
     """Maker of upstream calls. Open a dispatcher with `open_dispatcher` and keep it: it holds the connections and limits."""
 
     def __init__(
@@ -71,28 +62,11 @@ class Dispatcher:
         is_serving: bool = False,
         tracing: Tracing | None = None,
     ) -> None:
-        self.settings, self.tracing = settings, tracing
-        self.answers = AnswerMemory(settings.environment.held_bytes)
-        self.catalogue = Catalogue(settings, is_serving=is_serving)
-        self.cap = InFlightCap(settings.environment.max_in_flight or resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
-        self.limiters = LimiterRegistry(self.cap, max_waiting=settings.environment.max_waiting)
-        self.upstreams = Upstreams(settings, session, self.limiters)
+        super().__init__(settings, session, is_serving=is_serving)
+        self.tracing = tracing
         self._observers, self._is_serving, self._is_stopping = tuple(observers), is_serving, False
         # Strong references, unlike asyncio's. Removed by who awaits it: a callback would cost each call a turn of the loop.
         self._running: dict[InFlightCall, asyncio.Task[Any]] = {}
-
-    async def prepare(self, calls: Iterable[Call] | None = None) -> None:
-        """Prepare providers, which would otherwise count as a model's time; if given, only those of `calls`."""
-        await self.upstreams.prepare(calls)
-
-    def plan(self, request: Request, entries: Collection[int] | None = None) -> list[Call]:
-        """Return the calls of a request, or those of some of its entries; see `plan.plan`."""
-        today, max_calls = datetime.now(UTC).date(), self.settings.environment.max_calls
-        return plan(request, self.catalogue, self.fit, max_calls, today, entries, self.answers.open_scope())
-
-    def fit(self, target: Target, query: Query) -> FittedParameters:
-        """Return the parameters of `query` as the target's provider accepts them."""
-        return self.upstreams.find_provider(target, query.task).fit(target, query)
 
     async def attempt(self, call: Call, *, deadline_s: float, stream: bool = False) -> Outcome:
         """Make one attempt for a job, with batch priority: all interactive calls go first. The caller decides about retries.
@@ -100,12 +74,13 @@ class Dispatcher:
         It is made in the caller's task, which must await nothing else meanwhile.
         With `stream`, the provider streams its answer, so that the first token has a time.
         """
-        running = InFlightCall(call, time.monotonic() + deadline_s, Priority.BATCH, DISCARDED if stream else None)
+        upstreams = self.choose_newest(call)
+        running = InFlightCall(call, time.monotonic() + deadline_s, upstreams, Priority.BATCH, DISCARDED if stream else None)
         task = asyncio.current_task()
         assert task
         self._running[running] = task
         try:
-            return await self._run_call(running, self.upstreams.attempt)
+            return await self._run_call(running, upstreams.attempt)
         except asyncio.CancelledError:
             if running.cancelled_as is CANCELLED or task.uncancel():
                 raise  # the task itself was cancelled, not only its call
@@ -122,7 +97,7 @@ class Dispatcher:
             return_when: number of entries that must answer before the rest is cancelled; `None`: all.
         """
         deadline = time.monotonic() + deadline_s
-        running = [InFlightCall(call, deadline) for call in calls]
+        running = [InFlightCall(call, deadline, self.find_upstreams(call)) for call in calls]
         try:
             async with asyncio.TaskGroup() as group:
                 self._start(running, group.create_task, Race(calls, return_when))
@@ -150,8 +125,9 @@ class Dispatcher:
         deadline = time.monotonic() + deadline_s
         race, inbox = Race(calls, return_when), Inbox()
         tasks: list[asyncio.Task[Outcome]] = []
+        started = [InFlightCall(call, deadline, self.find_upstreams(call), inbox=inbox) for call in calls]
         try:
-            tasks += self._start([InFlightCall(call, deadline, inbox=inbox) for call in calls], asyncio.create_task, race)
+            tasks += self._start(started, asyncio.create_task, race)
             unfinished = len(calls)
             while unfinished:
                 burst = await inbox.take(silence_s)
@@ -180,14 +156,6 @@ class Dispatcher:
                 task.cancel()
                 found.append(running.call)
         return found
-
-    def compute_cost(self, call: Call, usage: Usage | None, answered: str | None = None) -> Cost | None:
-        """Return the cost of a call with that usage, by the model that answered; `None` where a price is not known."""
-        target, row = call.target, self.upstreams.find_row(call).row
-        found = self.catalogue.find(target.name)
-        price = found.row.price if found and found.row else None
-        provider = row.prices if row.prices is not None else target.provider or ""
-        return pricing.compute_cost(usage, price, provider, target.model or "", answered)
 
     def _release_answers(self, calls: Sequence[Call]) -> None:
         for call in () if self._is_serving else calls:  # a server's count until its caller has received them
@@ -230,13 +198,13 @@ class Dispatcher:
 
     async def _attempt_with_retries(self, running: InFlightCall) -> Result:
         """Make attempts while the failures are transient and no piece of an answer was delivered."""
-        result = await self.upstreams.attempt(running)
+        call, upstreams = running.call, running.upstreams
+        result = await upstreams.attempt(running)
         if isinstance(result, Failure) and running.may_retry(result):
-            call = running.call
             return await retries.retry(
                 result,
-                lambda: self.upstreams.attempt(running),
-                row=self.upstreams.find_row(call).row.retries,
+                lambda: upstreams.attempt(running),
+                row=upstreams.find_row(call).row.retries,
                 deadline=running.deadline,
                 may_retry=running.may_retry,
                 before_sleep=lambda failure, attempt, delay_s: self._notify(running, Retry(call, failure, attempt, delay_s)),
@@ -249,7 +217,7 @@ class Dispatcher:
         if running.outcome is None:
             cost = None if isinstance(result, Failure) or running.attempts else no_tokens.COST
             if isinstance(result, Completion) and running.attempts:
-                cost = self.compute_cost(running.call, result.usage, result.model)
+                cost = running.upstreams.compute_cost(running.call, result.usage, result.model)
             running.outcome = Outcome(running.call, running.add_partial_text(result), running.build_timing(result), cost)
             self._notify(running, running.outcome)
         return running.outcome

@@ -8,11 +8,13 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequenc
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ProviderError
 from fanout.core.query_size import count_characters
 from fanout.core.schema import Call, Completion, Delta, Failure, Outcome, Timing
+from fanout.core.usage import Cost, Usage
 from fanout.dispatch import retries
 from fanout.dispatch.fusing import MemberAnswer, fuse
 from fanout.dispatch.fusion_plan import list_member_places
@@ -31,12 +33,27 @@ Piece = Delta | Outcome
 CallTask = asyncio.Task[Outcome]
 
 
+class Configuration(Protocol):
+    """Providers and prices of one configuration, by which a call is made."""
+
+    async def attempt(self, running: InFlightCall) -> Result:
+        """Make one attempt."""
+
+    def find_row(self, call: Call) -> ProviderSettings:
+        """Return the provider of a call."""
+
+    def compute_cost(self, call: Call, usage: Usage | None, answered: str | None = None) -> Cost | None:
+        """Return the cost of a call."""
+
+
 @dataclass(slots=True, eq=False)
 class InFlightCall:
     """A call in flight, with the data of its future outcome."""
 
     call: Call
     deadline: float
+    upstreams: Configuration
+    """The configuration under which it runs to its end, also if there is another by then."""
     priority: Priority = Priority.INTERACTIVE
     inbox: Inbox | None = None
     """Destination of a streamed call's pieces."""

@@ -10,12 +10,13 @@ from functools import partial
 import aiohttp
 
 from fanout import providers
-from fanout.config.catalogue import Model
+from fanout.config.catalogue import Catalogue, Model
 from fanout.config.settings import ProviderSettings, Settings
 from fanout.core.errors import ProviderError
 from fanout.core.query_size import measure_query
 from fanout.core.schema import Call, Completion, Failure, Query, Target, Task
 from fanout.core.threads import run_in_thread
+from fanout.core.usage import Cost, Usage
 from fanout.dispatch import account_circuits, pricing
 from fanout.dispatch.attempt_clock import AttemptClock
 from fanout.dispatch.in_flight import InFlightCall, relay
@@ -40,10 +41,17 @@ TOO_LATE = Failure("timeout", "no complete answer before the request's deadline"
 
 
 class Upstreams:
-    """All providers and limiters, and the attempts through them."""
+    """One configuration: its catalogue, all its providers, and the attempts through them. A reload makes another.
 
-    def __init__(self, settings: Settings, session: aiohttp.ClientSession, limiters: LimiterRegistry) -> None:
-        self._settings, self._limiters, self._clock = settings, limiters, AttemptClock()
+    Raises `ConfigError` if an adapter cannot be loaded.
+    """
+
+    def __init__(
+        self, settings: Settings, session: aiohttp.ClientSession, limiters: LimiterRegistry, *, is_serving: bool = False
+    ) -> None:
+        self.settings, self._limiters, self._clock = settings, limiters, AttemptClock()
+        self.catalogue = Catalogue(settings, is_serving=is_serving)
+        self._is_serving = is_serving
         keys = [key.secret for key in settings.environment.api_keys]
         self._secrets = (*spell_secrets(keys), *list_secrets(settings.providers.values()))
         self._session = session
@@ -57,10 +65,20 @@ class Upstreams:
         self._others: dict[tuple[str, Task], Provider] = {}
         """Providers of what models do beside answering, made at their first call."""
 
+    def replace(self, settings: Settings) -> Upstreams:
+        """Return another configuration over the same connections and limiters; providers whose rows are the same stay."""
+        made = Upstreams(settings, self._session, self._limiters, is_serving=self._is_serving)
+        same = {name for name, row in settings.providers.items() if self.settings.providers.get(name) == row}
+        # Else embedded models would be trained again, and tokens of clouds fetched.
+        made._providers |= {name: provider for name, provider in self._providers.items() if name in same}
+        made._others |= {key: provider for key, provider in self._others.items() if key[0] in same}
+        made._loading_prices = self._loading_prices
+        return made
+
     def find_provider(self, target: Target, task: Task = "answer") -> Provider:
         name = target.provider
         assert name is not None, "a call without a provider has a refusal and is never sent"
-        row = self._settings.providers[name]
+        row = self.settings.providers[name]
         # One object where one adapter does it all: the embedded models are trained once.
         if task == "answer" or providers.find_adapter(row.row, task) == providers.find_adapter(row.row, "answer"):
             return self._find(name)
@@ -71,7 +89,7 @@ class Upstreams:
     def _find(self, name: str) -> Provider:
         provider = self._providers.get(name)
         if provider is None:
-            provider = self._providers[name] = providers.create(self._settings.providers[name], self._session)
+            provider = self._providers[name] = providers.create(self.settings.providers[name], self._session)
         return provider
 
     def knows(self, model: Model) -> bool:
@@ -81,7 +99,15 @@ class Upstreams:
 
     def find_row(self, call: Call) -> ProviderSettings:
         assert call.target.provider is not None
-        return self._settings.providers[call.target.provider]
+        return self.settings.providers[call.target.provider]
+
+    def compute_cost(self, call: Call, usage: Usage | None, answered: str | None = None) -> Cost | None:
+        """Return the cost of a call with that usage, by the model that answered; `None` where a price is not known."""
+        target, row = call.target, self.find_row(call).row
+        found = self.catalogue.find(target.name)
+        price = found.row.price if found and found.row else None
+        provider = row.prices if row.prices is not None else target.provider or ""
+        return pricing.compute_cost(usage, price, provider, target.model or "", answered)
 
     async def prepare(self, calls: Iterable[Call] | None) -> None:
         """Prepare providers; one that cannot be prepared fails in its calls, which report the reason."""

@@ -42,7 +42,7 @@ class UnitPlanner:
         """Return the digest of a call by which equal ones are found; `None` if the job reuses no answers."""
         if not self._job.spec.cache or call.refusal:
             return None
-        return _digest_call(self._job.account_id, call, self._dispatcher.settings.providers[call.target.provider or ""])
+        return _digest_call(self._job.account_id, call, self._dispatcher.find_upstreams(call).find_row(call))
 
 
 def _digest_call(account_id: str, call: Call, provider: ProviderSettings) -> bytes:

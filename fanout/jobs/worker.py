@@ -189,7 +189,7 @@ class JobWorker:
         if self._final_state:  # the job was stopped while the start was written
             await self._journal.record_failure(unit, WITHDRAWN)
             return None
-        row = self._dispatcher.settings.providers[unit.call.target.provider or ""].row
+        row = self._dispatcher.find_upstreams(unit.call).find_row(unit.call).row
         began = time.monotonic()
         deadline_s, stream = MAX_QUEUED_S + row.timeout_s, self.job.spec.stream
         outcome = await self._dispatcher.attempt(unit.call, deadline_s=deadline_s, stream=stream)

@@ -44,9 +44,9 @@ class AnswerMemory:
         """Bytes that are taken."""
         return self.beginnings.used + self.rest.used
 
-    def open_scope(self) -> AnswerScope:
-        """Return the scope of a request."""
-        return AnswerScope(self)
+    def open_scope(self, configuration: object | None = None) -> AnswerScope:
+        """Return the scope of a request that is planned under a configuration."""
+        return AnswerScope(self, configuration)
 
 
 class AnswerScope(RequestScope):
@@ -54,7 +54,8 @@ class AnswerScope(RequestScope):
 
     __slots__ = ("_answers", "_memory")
 
-    def __init__(self, memory: AnswerMemory) -> None:
+    def __init__(self, memory: AnswerMemory, configuration: object | None = None) -> None:
+        super().__init__(configuration)
         self._memory = memory
         self._answers: dict[int, HeldAnswer] = {}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -55,6 +56,13 @@ class Circuits:
         self.open: dict[Scope, Circuit] = {}
         """Those of them that are open."""
 
+    def configure(self, row: CircuitRow) -> None:
+        """Set other bounds; open circuits stay open, unless none opens any more."""
+        self.row = row
+        if not row.failures:
+            self.failing.clear()
+            self.open.clear()
+
     def record_failure(self, scope: Scope, reason: str, now: float) -> bool:
         """Count a failed attempt; return whether it has opened the circuit."""
         circuit = self.failing.get(scope)
@@ -105,8 +113,9 @@ class Circuits:
                 return Failure("server", sentence, code=UNAVAILABLE_CODE, retry_after_s=retry_after_s)
         return None
 
-    def list_open(self, now: float) -> Iterator[OpenCircuit]:
+    def list_open(self) -> Iterator[OpenCircuit]:
         """Yield the open circuits."""
+        now = time.monotonic()
         for scope, circuit in self.open.items():
             wait_s = self.compute_wait_s(now, scope)
             probe_in_s = None if wait_s == math.inf else wait_s

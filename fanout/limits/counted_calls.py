@@ -15,11 +15,27 @@ class CountedCalls:
     """The starts and tokens of one account: reserved for a permit, then counted for its request, or given back."""
 
     def __init__(self, limits: LimitsRow, period_s: float) -> None:
+        self._limits, self._period_s = limits, period_s
         self.starts = list(_build_start_windows(limits, period_s))
         self.tokens = _build_token_counter(limits, period_s)
         self._open_tokens = 0
         """Reserved for calls that have not ended."""
+        self._reserved = self._reserved_tokens = 0
+        """Of those that have not been counted."""
         self.is_empty = not (self.starts or self.tokens)
+
+    def configure(self, limits: LimitsRow) -> None:
+        """Set other limits: starts and tokens that were counted count on, and those with permits will."""
+        before, self.starts = self.starts, list(_build_start_windows(limits, self._period_s))
+        for place, window in enumerate(self.starts):
+            window.take_over(before[min(place, len(before) - 1)] if before else None, self._reserved)
+        if (limits.tokens_per_minute, limits.token_bucket) != (self._limits.tokens_per_minute, self._limits.token_bucket):
+            used = self.tokens.close(time.monotonic()) if self.tokens else 0
+            self.tokens = _build_token_counter(limits, self._period_s)
+            if self.tokens:
+                self.tokens.reserve(self._reserved_tokens + used)
+                self.tokens.count(time.monotonic(), used)
+        self._limits, self.is_empty = limits, not (self.starts or self.tokens)
 
     def compute_start_wait_s(self, now: float, slots: int = 1) -> float:
         """Return the wait until so many more starts fit."""
@@ -38,17 +54,18 @@ class CountedCalls:
 
     def reserve(self, tokens: int) -> None:
         """Keep a place for a call that has a permit."""
+        self._reserved, self._reserved_tokens = self._reserved + 1, self._reserved_tokens + tokens
+        self._open_tokens += tokens
         for window in self.starts:
             window.reserve()
         if self.tokens:
             self.tokens.reserve(tokens)
-            self._open_tokens += tokens
 
     def count(self, permit: Permit) -> None:
         """Count a call from now on: its request has left."""
         if permit.is_counted:
             return
-        permit.is_counted = True
+        self._end_reservation(permit)
         now = time.monotonic()
         for window in self.starts:
             window.count(now)
@@ -58,19 +75,22 @@ class CountedCalls:
     def end(self, permit: Permit, used: int | None, *, was_sent: bool) -> None:
         """Replace the estimate of a call that has ended by its usage, where it is known; of one never sent, free the place."""
         (self.count if was_sent else self._give_back)(permit)
-        if self.tokens:
-            self._open_tokens -= permit.started.tokens
-            if used is not None:
-                self.tokens.settle(permit.counted_in, permit.started.tokens, used)
+        self._open_tokens -= permit.started.tokens
+        if self.tokens and used is not None:
+            self.tokens.settle(permit.counted_in, permit.started.tokens, used)
 
     def _give_back(self, permit: Permit) -> None:
         if permit.is_counted:
             return
-        permit.is_counted = True
+        self._end_reservation(permit)
         for window in self.starts:
             window.give_back()
         if self.tokens:
             self.tokens.give_back(permit.started.tokens)
+
+    def _end_reservation(self, permit: Permit) -> None:
+        permit.is_counted = True
+        self._reserved, self._reserved_tokens = self._reserved - 1, self._reserved_tokens - permit.started.tokens
 
 
 def _build_start_windows(limits: LimitsRow, period_s: float) -> Iterator[StartWindow]:

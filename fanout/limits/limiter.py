@@ -12,7 +12,7 @@ from fanout.config.providers_file import LimitsRow
 from fanout.core.errors import ProviderError
 from fanout.core.rate_limits import RateLimitStatus
 from fanout.core.schema import Failure
-from fanout.limits.circuits import Circuits, OpenCircuit
+from fanout.limits.circuits import Circuits
 from fanout.limits.counted_calls import CountedCalls
 from fanout.limits.expected_waits import ExpectedWaits
 from fanout.limits.queue import Permit, Priority, Waiter, WaitingCalls
@@ -91,6 +91,16 @@ class Limiter:
         self._waiting = WaitingCalls(self)
         self._expected = ExpectedWaits(self, self._pauses, self._quotas, self.counted, self._waiting, max_waiting)
         self._estimates = TokenEstimates(limits.tokens_per_minute)
+
+    def configure(self, limits: LimitsRow) -> None:
+        """Set other limits; calls in flight and what was counted count on."""
+        self.limits = limits
+        self.concurrency = limits.concurrency or math.inf
+        self.counts_tokens = self.counts_tokens or limits.tokens_per_minute is not None
+        self.counted.configure(limits)
+        self._estimates.set_limit(limits.tokens_per_minute)
+        self.circuits.configure(limits.circuit)
+        self._waiting.pump()
 
     def try_acquire(self, model: str, size: CallSize | None, now: float) -> Permit | None:
         """Return a permit if a call may start now; nearly every call starts here, without a place in the queue."""
@@ -186,10 +196,6 @@ class Limiter:
         """Return the current holds and their reasons; `requests_left` and `tokens_left` come from the upstream's headers."""
         now = time.monotonic()
         return self._pauses.list_holds(now) + self._quotas.list_holds(now)
-
-    def list_open_circuits(self) -> list[OpenCircuit]:
-        """Return the circuits by which calls are not sent."""
-        return list(self.circuits.list_open(time.monotonic()))
 
     def list_reports(self) -> list[LimitReport]:
         """Return the upstream's last report on each model; empty where it reports nothing."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from fanout.config.providers_file import LimitsRow
 from fanout.limits.limiter import InFlightCap, Limiter
@@ -31,6 +31,15 @@ class LimiterRegistry:
             if len(self._callers) > self._max_caller_limiters:
                 self._forget_idle_caller()
         return limiter
+
+    def configure(self, limits: Mapping[str, LimitsRow]) -> None:
+        """Set the limits of accounts by provider; what was counted stays. Those without a provider go once they are idle."""
+        for limiters in (self._own, self._callers):
+            for key, limiter in list(limiters.items()):
+                if key[0] in limits:
+                    limiter.configure(limits[key[0]])
+                elif limiter.is_idle:
+                    del limiters[key]
 
     def __iter__(self) -> Iterator[Limiter]:
         """Iterate over the limiters of the operator's own accounts; limiters of callers' keys are excluded for privacy."""

@@ -57,8 +57,12 @@ class TokenEstimates:
     """The tokens that calls of one account may use. A call above the whole limit waits for an empty window, not for ever."""
 
     def __init__(self, limit: int | None) -> None:
-        self._limit = math.inf if limit is None else limit
+        self.set_limit(limit)
         self._input, self._output = LearnedAmount(1.0), LearnedAmount(0.0, UNSEEN_OUTPUT_TOKENS)
+
+    def set_limit(self, limit: int | None) -> None:
+        """Set the tokens of a period; what was learned stays."""
+        self._limit = math.inf if limit is None else limit
 
     def compute_reservation(self, size: CallSize | None, beside: int) -> int:
         """Return the tokens to keep for a call that starts beside so many others; 0 where none are counted."""

@@ -37,6 +37,10 @@ class TokenCounter(Protocol):
         """Replace an estimate by the real usage. Where that is more, the calls to come wait for the difference."""
         ...
 
+    def close(self, now: float) -> int:
+        """Return the tokens that still count, for the counter that takes its place."""
+        ...
+
 
 class TokenWindow:
     """Tokens reserved or used in the last period, in slices of it: thousands of calls a minute need no entry each."""
@@ -89,6 +93,13 @@ class TokenWindow:
             part.tokens += used - counted
             self.total += used - counted
 
+    def close(self, now: float) -> int:
+        """See `TokenCounter.close`."""
+        self._drop_old_slices(now)
+        for part in self._slices:  # the usage of calls in flight would settle them in another window
+            part.is_expired = True
+        return self.total
+
     def _drop_old_slices(self, now: float) -> None:
         while self._slices and now - self._slices[0].last_at > self.period_s:
             part = self._slices.popleft()
@@ -139,6 +150,11 @@ class TokenBucket:
     def settle(self, part: WindowSlice | None, counted: int, used: int) -> None:
         """See `TokenCounter.settle`."""
         self._level = min(self._level + counted - used, float(self.limit))
+
+    def close(self, now: float) -> int:
+        """See `TokenCounter.close`."""
+        self._refill(now)
+        return round(self.limit - self._level)
 
     def _refill(self, now: float) -> None:
         self._level = min(self._level + self._tokens_per_s * (now - self._at), float(self.limit))

@@ -37,10 +37,18 @@ class StartWindow(Throttler):
         excess = len(log) + self.reserved + slots - self.rate_limit
         if excess <= 0:
             return 0.0
+        if excess <= len(log):
+            return float(max(log[excess - 1] + self.period - now, 0.0) + MARGIN_S)
         # Past one period the log repeats itself: a slot that is taken now opens again one period later.
         periods, place = divmod(excess - 1, self.rate_limit)
         start = log[place] if place < len(log) else now
         return float(max(start + self.period * (1 + periods) - now, 0.0) + MARGIN_S)
+
+    def take_over(self, other: StartWindow | None, reserved: int) -> None:
+        """Count on what another window of the account has counted, and the starts that have permits."""
+        self.reserved = reserved
+        if other:
+            self._task_logs.extend(other._task_logs)
 
     def reserve(self) -> None:
         """Keep a place for a start."""

@@ -153,7 +153,7 @@ def _render_accounts(
             **_render_load(limits, [limiter] if limiter else []),
             "reported_limits": [_render_report(reported) for reported in limiter.list_reports()] if limiter else [],
             "pauses": [_render_hold(hold) for hold in limiter.list_holds()] if limiter else [],
-            "circuits": [_render_circuit(circuit) for circuit in limiter.list_open_circuits()] if limiter else [],
+            "circuits": [_render_circuit(circuit) for circuit in limiter.circuits.list_open()] if limiter else [],
             "recent": _render_recent(recent.summarize([(name, group, False)])),
         }
     if provider.row.key_header:

@@ -12,8 +12,8 @@ from functools import partial
 
 from aiohttp import HttpVersion11, web
 
-from fanout.config.settings import Settings
-from fanout.core.errors import ConfigError, Fault, ListenError
+from fanout.config.settings import Settings, load_settings
+from fanout.core.errors import ListenError
 from fanout.core.sockets import raise_file_limit
 from fanout.core.threads import run_in_thread
 from fanout.dispatch.dispatcher import open_dispatcher
@@ -48,6 +48,7 @@ from fanout.server.live_comparisons import LIVE_COMPARISONS, LiveComparisons
 from fanout.server.middleware import auth, history, idempotency, request, request_log
 from fanout.server.middleware.wrong_keys import WRONG_KEYS, WrongKeys
 from fanout.server.openapi.pages import DOCUMENTED
+from fanout.server.reloading import RELOADER, Load, Reloader, check_access, handle_hangup
 from fanout.server.resources import providers
 from fanout.store.batches import BatchStore
 from fanout.store.engine.database import CLOSE_TIMEOUT_S
@@ -57,6 +58,7 @@ from fanout.store.opening import MEMORY, open_store
 
 SETTINGS = web.AppKey("settings", Settings)
 HOST = web.AppKey[str | None]("host", str)
+LOOPBACK = "127.0.0.1"
 SWITCH_INTERVAL_S = 0.0005
 """Time after which a thread that works gives way to the event loop: by default Python waits ten times as long."""
 CANCELLED_GRACE_S = 2.0
@@ -65,10 +67,16 @@ CONNECTION_GRACE_S = 0.5
 """Time that aiohttp waits, twice, for connections whose clients have stopped reading."""
 
 
-def create_app(settings: Settings, wait_limits: WaitLimits | None = None, *, host: str | None = None) -> web.Application:
+def create_app(
+    settings: Settings, wait_limits: WaitLimits | None = None, *, host: str | None = None, load: Load = load_settings
+) -> web.Application:
     """Return the application, which opens what it needs at startup and closes it at cleanup.
 
-    With a `host` its startup raises `ConfigError` if it may not listen there: see `check_access`.
+    Args:
+        settings: the configuration at the start.
+        wait_limits: bounds on waiting for clients.
+        host: address that it will listen on; its startup raises `ConfigError` if it may not: see `check_access`.
+        load: reads the configuration for a reload.
     """
     app = web.Application(middlewares=[request.handle_request])
     app[SETTINGS], app[HOST] = settings, host
@@ -77,6 +85,7 @@ def create_app(settings: Settings, wait_limits: WaitLimits | None = None, *, hos
     app[LIFECYCLE] = Lifecycle()
     app[WAIT_LIMITS] = wait_limits or WaitLimits()
     app[WRONG_KEYS] = WrongKeys()
+    app[RELOADER] = Reloader(app, load, host or LOOPBACK)
     # The store opens first and closes last, so that it counts calls that end while the dispatcher closes.
     app.cleanup_ctx.extend([_run_store, _run_dispatcher, _run_jobs, _run_live_comparisons])
     app.on_response_prepare.append(request.add_headers)
@@ -121,6 +130,7 @@ async def _run_dispatcher(app: web.Application) -> AsyncIterator[None]:
         await dispatcher.prepare()
         app[LIFECYCLE].is_ready = True
         yield
+        await app[RELOADER].close()
 
 
 async def _run_jobs(app: web.Application) -> AsyncIterator[None]:
@@ -162,43 +172,32 @@ async def send_continue(request: web.Request) -> None:
         request.writer.output_size = 0
 
 
-def check_access(settings: Settings, host: str, *, has_stored_keys: bool = False) -> None:
-    """Refuse to serve other machines, or every web page, while there are no keys.
-
-    Raises:
-        ConfigError: there is no key, and `host` is not loopback or every origin may call.
-    """
-    if settings.environment.api_keys or has_stored_keys:
-        return
-    if "*" in settings.environment.cors_origins:
-        sentence = "is `*` without FANOUT_API_KEYS: any web page could spend your keys; set keys, or name the origins"
-        raise ConfigError("environment", [Fault("FANOUT_CORS_ORIGINS", sentence)])
-    if not auth.is_loopback(host):
-        sentence = f"is not set: on `{host}` other machines could spend your keys; set it, or listen on 127.0.0.1"
-        raise ConfigError("environment", [Fault("FANOUT_API_KEYS", sentence)])
-
-
 def make_runner(app: web.Application, shutdown_timeout_s: float) -> web.AppRunner:
     """Return what runs the application, with our limits on connections."""
     max_connections = count_connections(app[SETTINGS].environment.max_connections)
     return BoundedRunner(app, max_connections, shutdown_timeout=shutdown_timeout_s)
 
 
-async def serve(settings: Settings, host: str, port: int, on_started: Callable[[str], None]) -> None:
-    """Serve until SIGTERM, SIGINT or SIGHUP; then accept nothing new, and give running requests the grace period to finish.
+async def serve(
+    settings: Settings, host: str, port: int, on_started: Callable[[str], None], load: Load = load_settings
+) -> None:
+    """Serve until SIGTERM or SIGINT; then accept nothing new, and give running requests the grace period to finish.
+
+    SIGHUP reloads the configuration, or ends a server whose terminal has gone.
 
     Args:
         settings: the configuration.
         host: address to listen on.
         port: port to listen on; 0 takes a free one.
         on_started: called with the server's address once it accepts requests.
+        load: reads the configuration for a reload.
 
     Raises:
         ConfigError: see `check_access`.
         ListenError: the address cannot be listened on.
     """
     raise_file_limit()
-    app = create_app(settings, host=host)
+    app = create_app(settings, host=host, load=load)
     runner = make_runner(app, CONNECTION_GRACE_S)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -209,9 +208,10 @@ async def serve(settings: Settings, host: str, port: int, on_started: Callable[[
         received.append(number)
         stop.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` leaves SIGHUP
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(number) is not signal.SIG_IGN:
             loop.add_signal_handler(number, note, number)
+    handle_hangup(app[RELOADER], note)
     try:
         await runner.setup()
         gc.freeze()  # all present objects live until the process ends: looking through them costs 10 to 25 % CPU
@@ -236,7 +236,7 @@ async def serve(settings: Settings, host: str, port: int, on_started: Callable[[
         app[LIFECYCLE].is_draining = True
         if received[0] != signal.SIGINT:  # from a person at a terminal, who has no load balancer
             with suppress(TimeoutError):  # a second signal ends it
-                await asyncio.wait_for(stop.wait(), settings.environment.drain_s or 0)
+                await asyncio.wait_for(stop.wait(), app[DISPATCHER].settings.environment.drain_s or 0)
         await _wind_down(app, site)
     finally:
         await runner.cleanup()
@@ -253,7 +253,7 @@ async def _wind_down(app: web.Application, site: web.TCPSite) -> None:
     # No new connections from here on; requests that run keep theirs.
     await site.stop()
     with suppress(TimeoutError):
-        async with asyncio.timeout(app[SETTINGS].environment.grace_s):
+        async with asyncio.timeout(dispatcher.settings.environment.grace_s):
             await lifecycle.wait_until_idle()
             if manager:
                 await manager.supervisor.wait_until_idle()

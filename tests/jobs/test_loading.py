@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -82,11 +81,7 @@ async def test_inputs_are_given_up_when_the_server_stops(upstream: Upstream, tmp
 async def test_an_input_larger_than_a_job_may_be_is_refused_with_the_variable_to_set(
     upstream: Upstream, tmp_path: Path
 ) -> None:
-    async with open_jobs(upstream.url, tmp_path) as kept:
-        settings = kept.dispatcher.settings
-        kept.dispatcher.settings = replace(
-            settings, environment=settings.environment.model_copy(update={"max_job_bytes": 4096})
-        )
+    async with open_jobs(upstream.url, tmp_path, environ={"FANOUT_MAX_JOB_BYTES": "4096"}) as kept:
         with pytest.raises(RequestError, match=r"holds more than 4,096 bytes of prompts and columns \(FANOUT_MAX_JOB_BYTES\)"):
             await kept.manager.create(JobSpec(models=SPEC.models, template="{{prompt}}" * 200), make_rows(100))
         assert await kept.manager.list_jobs(limit=1) == []

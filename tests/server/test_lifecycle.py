@@ -132,7 +132,7 @@ async def _read_state(session: aiohttp.ClientSession) -> tuple[int, object]:
 
 async def test_a_server_that_drains_takes_requests_but_is_not_ready(config: Path) -> None:
     async with start_server(config, UP_KEY="k", FANOUT_DRAIN_S="30") as serving:
-        serving.process.send_signal(signal.SIGHUP)
+        serving.process.send_signal(signal.SIGTERM)
         async with aiohttp.ClientSession(serving.url) as session, asyncio.timeout(10):
             while (await _read_state(session)) != (503, {"status": "stopping"}):
                 await asyncio.sleep(0.02)

@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -52,7 +53,8 @@ async def serve_with_limits(
     aiohttp's TestServer would not do: it cancels handlers whatever the settings of the runner.
     """
     nowhere = {"HOME": os.devnull, "XDG_CONFIG_HOME": os.devnull, "FANOUT_STORE": "off"}  # their files must not be touched
-    app = create_app(load_settings(config, {**nowhere, **environ}), limits)
+    load = partial(load_settings, config, {**nowhere, **environ})
+    app = create_app(load(), limits, load=load)
     runner = make_runner(app, 1.0)
     thresholds = gc.get_threshold()
     try:

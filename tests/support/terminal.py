@@ -35,8 +35,14 @@ class TerminalSession:
         if self.process.returncode is None:
             self.process.kill()
             await self.process.wait()
-        asyncio.get_running_loop().remove_reader(self._ours)
-        os.close(self._ours)
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Close the terminal, as closing its window does."""
+        if self._ours >= 0:
+            asyncio.get_running_loop().remove_reader(self._ours)
+            os.close(self._ours)
+        self._ours = -1
 
     def _read(self) -> None:
         try:

@@ -13,8 +13,8 @@ import pytest
 
 from fanout.config.settings import load_settings
 from fanout.core.errors import ConfigError
-from fanout.server.app import check_access
 from fanout.server.middleware.wrong_keys import DELAY_S, FREE_TRIES, MAX_ADDRESSES, MAX_HELD, WrongKeys
+from fanout.server.reloading import check_access
 from tests.support.builders.settings import write_providers_file
 from tests.support.client import Client, encode_request, parse_response
 from tests.support.server import UP_KEY, serve
