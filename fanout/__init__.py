@@ -23,6 +23,8 @@ __all__ = [
     "FanoutError",
     "Fault",
     "Fusion",
+    "Hook",
+    "HookRefusalError",
     "JobResults",
     "Message",
     "Outcome",
@@ -50,12 +52,13 @@ if TYPE_CHECKING:
     from fanout.api.questions import AnswerPiece, ask, ask_stream, ask_sync
     from fanout.config.settings import Settings, load_settings
     from fanout.core.comparison import Comparison, CompletionChoice
-    from fanout.core.errors import ConfigError, FanoutError, Fault, RequestError, ServerError, StoreError
+    from fanout.core.errors import ConfigError, FanoutError, Fault, HookRefusalError, RequestError, ServerError, StoreError
     from fanout.core.messages import Message
     from fanout.core.schema import Answer, Choice, Completion, Failure, Outcome, Timing
     from fanout.core.usage import Cost, Usage, UsageTotals
     from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher
     from fanout.dispatch.entries import Fusion
+    from fanout.dispatch.hooks import Hook
     from fanout.jobs.job import Progress
     from fanout.providers import authoring as adapters
 
@@ -64,11 +67,12 @@ _EXPORTS = {
     "api.questions": ("AnswerPiece", "ask", "ask_stream", "ask_sync"),
     "config.settings": ("Settings", "load_settings"),
     "core.comparison": ("Comparison", "CompletionChoice"),
-    "core.errors": ("ConfigError", "FanoutError", "Fault", "RequestError", "ServerError", "StoreError"),
+    "core.errors": ("ConfigError", "FanoutError", "Fault", "HookRefusalError", "RequestError", "ServerError", "StoreError"),
     "core.messages": ("Message",),
     "core.schema": ("Answer", "Choice", "Completion", "Failure", "Outcome", "Timing"),
     "core.usage": ("Cost", "Usage", "UsageTotals"),
     "dispatch.entries": ("Fusion",),
+    "dispatch.hooks": ("Hook",),
     "dispatch.dispatcher": ("Dispatcher", "open_dispatcher"),
     "jobs.job": ("Progress",),
 }

@@ -37,6 +37,12 @@ def _check_origin(origin: str) -> str:
     return origin
 
 
+def _check_hook(text: str) -> str:
+    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*(:(open|closed))?", text):
+        raise ValueError("a hook is the dotted name of a module, perhaps with `:open` or `:closed`, like `company.redact:open`")
+    return text
+
+
 class Environment(BaseModel):
     """The `FANOUT_…` variables; one that is set to nothing is as if unset."""
 
@@ -74,6 +80,10 @@ class Environment(BaseModel):
     """Certificates (PEM) of authorities of your own, trusted for providers beside the system's"""
     fetch_images: Literal["on", "off"] = "on"
     """`off`: no image is fetched from its address for a provider that takes only bytes; callers send them as data: URLs"""
+    hooks: Annotated[tuple[Annotated[str, AfterValidator(_check_hook)], ...], BeforeValidator(_split_commas)] = ()
+    """Python modules that see calls before and after, separated by commas; `module:open`: calls go on where that one fails"""
+    hook_timeout_s: float = Field(5, gt=0, le=MAX_TIMEOUT_S)
+    """Seconds that a hook may take before a call, and after it"""
     http_client: Literal["own", "aiohttp"] = "own"
     """`aiohttp`: providers are called through aiohttp's client alone; `own` writes requests itself, for half the CPU time"""
     max_in_flight: int | None = Field(None, ge=1)

@@ -7,6 +7,7 @@ FanoutError
 │   ├── LeaseLostError another process runs this job now
 │   └── StoreClosedError the database is being closed: trying again is of no use
 ├── ServerError        a Fanout server (`fanout ask --server`) answered with an error
+├── HookRefusalError   a hook refuses a call or its answer: raised by an operator's own Python
 └── ProviderError      an upstream call failed: carries the `Failure`; never passes `dispatch`
 """
 
@@ -88,6 +89,10 @@ class StoppingError(FanoutError):
 
 class ServerError(FanoutError):
     """A Fanout server answered with an error, or none could be reached."""
+
+
+class HookRefusalError(FanoutError):
+    """A hook refuses a call or its answer; its sentence is shown to the caller."""
 
 
 class ProviderError(FanoutError):

@@ -44,6 +44,8 @@ SHORTAGE_CODES = frozenset({NO_FILES_CODE, NO_MEMORY_CODE})
 """Codes of failures that are Fanout's own: its process may open no more files, or hold no more of answers."""
 UNAVAILABLE_CODE = "provider_unavailable"
 """Code of the failure of a call that was not sent because its account's calls keep failing."""
+HOOK_REFUSED_CODE, HOOK_FAILED_CODE = "hook_refused", "hook_failed"
+"""Codes of failures by the operator's own Python, to which a call or its answer was shown."""
 FinishReason = Literal["stop", "length", "content_filter", "tool_calls", "function_call"]
 
 
@@ -281,6 +283,8 @@ class Timing:
     total_s: float = 0.0
     """Everything, queue and retries included."""
     attempts: int = 0
+    hooks_s: float | None = None
+    """Time spent in hooks, which is part of `total_s` alone; `None`: there are none."""
     reader_limited: bool = False
     """A slow reader delayed this stream, so its times are not those of the model alone."""
 

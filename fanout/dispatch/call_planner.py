@@ -65,7 +65,7 @@ class CallPlanner:
 
     def fit(self, target: Target, query: Query) -> FittedParameters:
         """Return the parameters of `query` as the target's provider accepts them."""
-        return self.upstreams.find_provider(target, query.task).fit(target, query)
+        return self.upstreams.fit(target, query)
 
     def compute_cost(self, call: Call, usage: Usage | None, answered: str | None = None) -> Cost | None:
         """Return the cost of a call with that usage, by the model that answered; `None` where a price is not known."""

@@ -179,7 +179,10 @@ class Dispatcher(CallPlanner):
             if result is None and running.members is not None:
                 await join_members(running, self._end)
                 result = self._answer_locally(running.call)
-            return self._finish(running, await attempt(running) if result is None else result)
+            if result is None:
+                upstreams = running.upstreams
+                result = await (upstreams.run_hooks(running, attempt) if upstreams.has_hooks else attempt(running))
+            return self._finish(running, result)
         except asyncio.CancelledError:
             # A cancelled call may be billed nevertheless, so the observers that record usage must be notified.
             self._finish(running, running.cancelled_as)

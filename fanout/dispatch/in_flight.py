@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -36,6 +36,11 @@ CallTask = asyncio.Task[Outcome]
 class Configuration(Protocol):
     """Providers and prices of one configuration, by which a call is made."""
 
+    has_hooks: bool
+
+    async def run_hooks(self, running: InFlightCall, attempt: Callable[[InFlightCall], Awaitable[Result]]) -> Result:
+        """Make a call between hooks."""
+
     async def attempt(self, running: InFlightCall) -> Result:
         """Make one attempt."""
 
@@ -59,6 +64,9 @@ class InFlightCall:
     """Destination of a streamed call's pieces."""
     created_at: float = field(default_factory=time.monotonic)
     queued_s: float = 0.0
+    sent: Call | None = None
+    """The call as hooks have changed it."""
+    hooks_s: float | None = None
     attempts: int = 0
     started_at: float = 0.0
     """Start of the current attempt."""
@@ -97,6 +105,7 @@ class InFlightCall:
             call_s=self.call_s if has_answered else None,
             total_s=time.monotonic() - self.created_at,
             attempts=self.attempts,
+            hooks_s=self.hooks_s,
             reader_limited=self.reader_limited,
         )
 
@@ -227,8 +236,11 @@ async def join_members(running: InFlightCall, end: End) -> None:
     running.call = await fuse(running.call, [MemberAnswer.from_outcome(end(member)) for member in members.values()])
 
 
-async def relay(running: InFlightCall, pieces: AsyncGenerator[Delta | Completion]) -> Completion:
-    """Pass an attempt's deltas on as they arrive, and return the completion at its end; without one, it is `malformed`."""
+async def relay(running: InFlightCall, pieces: AsyncGenerator[Delta | Completion], *, is_held: bool = False) -> Completion:
+    """Pass an attempt's deltas on as they arrive, and return the completion at its end; without one, it is `malformed`.
+
+    With `is_held` nothing is passed on before the end.
+    """
     inbox = running.inbox
     assert inbox is not None
     async with aclosing(pieces):
@@ -238,6 +250,8 @@ async def relay(running: InFlightCall, pieces: AsyncGenerator[Delta | Completion
             has_content = piece.text or piece.reasoning or piece.tool_calls or piece.refusal or piece.extra
             if running.first_token_s is None and has_content:
                 running.first_token_s = time.monotonic() - running.started_at
+            if is_held:
+                continue
             # A failure reports one partial text, that of the first choice.
             if piece.text and piece.choice_index == 0:
                 running.text.append(piece.text)

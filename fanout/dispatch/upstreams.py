@@ -14,11 +14,12 @@ from fanout.config.catalogue import Catalogue, Model
 from fanout.config.settings import ProviderSettings, Settings
 from fanout.core.errors import ProviderError
 from fanout.core.query_size import measure_query
-from fanout.core.schema import Call, Completion, Failure, Query, Target, Task
+from fanout.core.schema import Call, Completion, Failure, FittedParameters, Query, Target, Task
 from fanout.core.threads import run_in_thread
 from fanout.core.usage import Cost, Usage
 from fanout.dispatch import account_circuits, pricing
 from fanout.dispatch.attempt_clock import AttemptClock
+from fanout.dispatch.hooks import Attempt, Hooks, load_hooks
 from fanout.dispatch.in_flight import InFlightCall, relay
 from fanout.dispatch.no_tokens import PromptReader
 from fanout.dispatch.retries import Result
@@ -47,11 +48,19 @@ class Upstreams:
     """
 
     def __init__(
-        self, settings: Settings, session: aiohttp.ClientSession, limiters: LimiterRegistry, *, is_serving: bool = False
+        self,
+        settings: Settings,
+        session: aiohttp.ClientSession,
+        limiters: LimiterRegistry,
+        *,
+        is_serving: bool = False,
+        hooks: Hooks | None = None,
     ) -> None:
         self.settings, self._limiters, self._clock = settings, limiters, AttemptClock()
         self.catalogue = Catalogue(settings, is_serving=is_serving)
         self._is_serving = is_serving
+        self._hooks = load_hooks(settings.environment, hooks)
+        self.has_hooks = self._hooks is not None
         keys = [key.secret for key in settings.environment.api_keys]
         self._secrets = (*spell_secrets(keys), *list_secrets(settings.providers.values()))
         self._session = session
@@ -67,7 +76,7 @@ class Upstreams:
 
     def replace(self, settings: Settings) -> Upstreams:
         """Return another configuration over the same connections and limiters; providers whose rows are the same stay."""
-        made = Upstreams(settings, self._session, self._limiters, is_serving=self._is_serving)
+        made = Upstreams(settings, self._session, self._limiters, is_serving=self._is_serving, hooks=self._hooks)
         same = {name for name, row in settings.providers.items() if self.settings.providers.get(name) == row}
         # Else embedded models would be trained again, and tokens of clouds fetched.
         made._providers |= {name: provider for name, provider in self._providers.items() if name in same}
@@ -124,9 +133,17 @@ class Upstreams:
             task = self._loading_prices = asyncio.create_task(run_in_thread("setup", pricing.load_prices))
         return task
 
+    def fit(self, target: Target, query: Query) -> FittedParameters:
+        """Return the parameters of `query` as the target's provider accepts them."""
+        return self.find_provider(target, query.task).fit(target, query)
+
+    async def run_hooks(self, running: InFlightCall, attempt: Attempt) -> Result:
+        """Make a call between its hooks."""
+        return await (self._hooks.run(running, attempt, self.fit) if self._hooks else attempt(running))
+
     async def attempt(self, running: InFlightCall) -> Result:
         """Make one attempt as soon as the limits allow; record its wait, its time and its usage."""
-        call, queued_at = running.call, time.monotonic()
+        call, queued_at = running.sent or running.call, time.monotonic()
         limiter, model = self._find_limiter(call), call.target.model or ""
         prices = self.load_prices() if self.find_row(call).row.prices != "" else None
         size = _measure_tokens(call.query) if limiter.counts_tokens else None
@@ -162,7 +179,8 @@ class Upstreams:
 
     async def _send(self, running: InFlightCall, on_headers: OnHeaders) -> Result:
         """Send a call upstream, within the time of one attempt and the request's deadline."""
-        call, provider = running.call, self.find_provider(running.call.target, running.call.query.task)
+        call = running.sent or running.call
+        provider = self.find_provider(call.target, call.query.task)
         sender = PromptReader(provider) if call.reads_prompt else provider
         attempt_s = self.find_row(call).row.timeout_s
         remaining_s = running.deadline - running.started_at
@@ -176,7 +194,8 @@ class Upstreams:
                 if running.inbox is None:
                     answer = await sender.complete(call, on_headers)
                 else:
-                    answer = await relay(running, sender.stream(call, on_headers))
+                    is_held = self._hooks is not None and self._hooks.reads_answers
+                    answer = await relay(running, sender.stream(call, on_headers), is_held=is_held)
                 if not is_counted(call):
                     await count_answer(call, answer)
                 return answer

@@ -8,11 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from fanout.core.schema import SHORTAGE_CODES, Completion, Failure, Outcome, Retry
+from fanout.core.schema import HOOK_FAILED_CODE, HOOK_REFUSED_CODE, SHORTAGE_CODES, Completion, Failure, Outcome, Retry
 
 WINDOW_S = 300.0
 MAX_CALLS = 1000
 """Of one account; the oldest are dropped."""
+
+OWN_CODES = SHORTAGE_CODES | {HOOK_REFUSED_CODE, HOOK_FAILED_CODE}
+"""Codes of failures that are of this process."""
 
 Account = tuple[str, str | None, bool]
 """Provider, limit group, and whether the calls bore callers' own keys, which are counted together."""
@@ -55,7 +58,7 @@ class RecentCalls:
         result, timing = event.result, event.timing
         if isinstance(result, Completion) and not timing.attempts:
             return  # nothing was sent: an answer of zero tokens
-        if isinstance(result, Failure) and result.code in SHORTAGE_CODES:
+        if isinstance(result, Failure) and result.code in OWN_CODES:
             return  # the account is not to blame
         account: Account = (target.provider, target.limit_group, event.call.credential is not None)
         kind = result.kind if isinstance(result, Failure) else None

@@ -119,6 +119,8 @@ class Metrics:
         self._tokens = _Metric("histogram", "gen_ai_client_token_usage", "Tokens of a call", by_type, TOKENS)
         text = "Waiting for the limits set here"
         self._queue = _Metric("histogram", "fanout_call_queue_wait_seconds", text, CALL_LABELS, WAITS_S)
+        text = "A call's time in hooks, before and after it together"
+        self._hooks = _Metric("histogram", "fanout_call_hooks_seconds", text, CALL_LABELS, WAITS_S)
         text = "Further attempts, by what the one before failed with"
         self._retries = _Metric("counter", "fanout_call_retries_total", text, (*CALL_LABELS, "error_type"))
         self._cost = _Metric("counter", "fanout_call_cost_usd_total", "Known cost of answered calls", CALL_LABELS)
@@ -157,6 +159,8 @@ class Metrics:
         # A refused call never waited: its zero would hide how long the others did.
         if timing.attempts or timing.queued_s:
             self._queue.observe(labels, timing.queued_s)
+        if timing.hooks_s is not None:
+            self._hooks.observe(labels, timing.hooks_s)
         if timing.first_token_s is not None:
             self._first.observe(labels, timing.first_token_s)
         if isinstance(result, Completion) and result.usage:

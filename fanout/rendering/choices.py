@@ -51,6 +51,7 @@ class TimingJson(TypedDict):
 
 
 class ChoiceTimingJson(TimingJson):
+    hooks_ms: Annotated[NotRequired[int | None], Doc("Spent in the server's hooks; part of `total_ms` alone.")]
     reader_limited: Annotated[
         NotRequired[bool | None], Doc("A slow reader held this stream back: its times are not the model's alone.")
     ]
@@ -205,6 +206,8 @@ def _render_timing(outcome: Outcome) -> ChoiceTimingJson:
         "attempts": timing.attempts,
         "tokens_per_second": round(tokens / timing.call_s, 2) if tokens is not None and timing.call_s else None,
     }
+    if timing.hooks_s is not None:
+        rendered["hooks_ms"] = to_ms(timing.hooks_s)
     # Absent in the normal case: the field warns against comparing this answer's times with others.
     if timing.reader_limited:
         rendered["reader_limited"] = True

@@ -1,0 +1,1 @@
+"""Hooks outside the package, for tests."""
