@@ -95,6 +95,20 @@ async def test_limits_keep_their_counts(upstream: Upstream, tmp_path: Path) -> N
     assert (reply.status, reply.json["error"]["code"]) == (429, "queue_too_long")
 
 
+async def test_administrators_alone_reload_and_the_audit_table_names_them(upstream: Upstream, tmp_path: Path) -> None:
+    config, administrator = write_config(upstream, tmp_path), {"Authorization": f"Bearer {KEY}"}
+    async with serve(config, FANOUT_API_KEYS=f"ops:{KEY}", FANOUT_STORE=":memory:") as server:
+        client = Client(server)
+        made = await client.send("POST", "/v1/keys", {"name": "team", "account_id": "team"}, headers=administrator)
+        write_config(upstream, tmp_path, "second")
+        refused = await reload(client, Authorization=f"Bearer {made.json['key']}")
+        assert (refused.status, (await reload(client, **administrator)).status) == (403, 200)
+        audit = await client.send("GET", "/v1/audit", headers=administrator)
+
+    row = next(row for row in audit.json["data"] if row["event"] == "configuration.reloaded")
+    assert (row["actor"], row["details"]["providers"]) == ("environment:ops", ["up", "second"])
+
+
 async def test_keys_are_exchanged_and_a_request_without_one_reloads_nothing(upstream: Upstream, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text(KEY)
