@@ -116,6 +116,14 @@ class CircuitRow(Row):
     """Time after which one call is sent as a probe, again and again until one is answered."""
 
 
+class RampRow(Row):
+    """The slope of an account's starts: from a few, when it is cold, to at most twice as many in each period."""
+
+    starts: int = Field(ge=1)
+    """Starts in a period before which there were none."""
+    period_s: float = Field(10, ge=0.01, le=MAX_TIMEOUT_S)
+
+
 class LimitsRow(Row):
     """Limits of one account. A limit that is absent does not apply."""
 
@@ -128,6 +136,8 @@ class LimitsRow(Row):
     """The provider documents a bucket that refills evenly: after a pause up to twice the limit may pass within a minute."""
     concurrency: int | None = Field(None, ge=1)
     """Calls in flight at once."""
+    ramp: RampRow | None = None
+    """For a provider that refuses sudden rises."""
     circuit: CircuitRow = CircuitRow()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from fanout.config.providers_file import LimitsRow
 from fanout.limits.queue import Permit
 from fanout.limits.tokens import TokenBucket, TokenCounter, TokenWindow
-from fanout.limits.windows import StartWindow
+from fanout.limits.windows import StartCounter, StartRamp, StartWindow
 
 
 class CountedCalls:
@@ -16,7 +16,7 @@ class CountedCalls:
 
     def __init__(self, limits: LimitsRow, period_s: float) -> None:
         self._limits, self._period_s = limits, period_s
-        self.starts = list(_build_start_windows(limits, period_s))
+        self.starts = list(_build_start_counters(limits, period_s))
         self.tokens = _build_token_counter(limits, period_s)
         self._open_tokens = 0
         """Reserved for calls that have not ended."""
@@ -26,9 +26,9 @@ class CountedCalls:
 
     def configure(self, limits: LimitsRow) -> None:
         """Set other limits: starts and tokens that were counted count on, and those with permits will."""
-        before, self.starts = self.starts, list(_build_start_windows(limits, self._period_s))
-        for place, window in enumerate(self.starts):
-            window.take_over(before[min(place, len(before) - 1)] if before else None, self._reserved)
+        before, self.starts = self.starts, list(_build_start_counters(limits, self._period_s))
+        for counter in self.starts:
+            counter.take_over(before, self._reserved)
         if (limits.tokens_per_minute, limits.token_bucket) != (self._limits.tokens_per_minute, self._limits.token_bucket):
             used = self.tokens.close(time.monotonic()) if self.tokens else 0
             self.tokens = _build_token_counter(limits, self._period_s)
@@ -93,12 +93,14 @@ class CountedCalls:
         self._reserved, self._reserved_tokens = self._reserved - 1, self._reserved_tokens - permit.started.tokens
 
 
-def _build_start_windows(limits: LimitsRow, period_s: float) -> Iterator[StartWindow]:
-    """Yield the windows that bound an account's starts: the whole period's, and a shorter one where `burst` smooths them."""
+def _build_start_counters(limits: LimitsRow, period_s: float) -> Iterator[StartCounter]:
+    """Yield what bounds an account's starts: the whole period's window, a shorter one for `burst`, and the ramp."""
     if limits.requests_per_minute:
         yield StartWindow(limits.requests_per_minute, period_s)
         if limits.burst:
             yield StartWindow(limits.burst, period_s * limits.burst / limits.requests_per_minute)
+    if limits.ramp:
+        yield StartRamp(limits.ramp.starts, limits.ramp.period_s)
 
 
 def _build_token_counter(limits: LimitsRow, period_s: float) -> TokenCounter | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 from asyncio_throttle import Throttler
 
@@ -18,6 +20,25 @@ MAX_SKEW_RATIO = 0.01
 def add_skew(period_s: float) -> float:
     """Return the period for which a call is counted here, so that late arrivals do not meet those of the next."""
     return period_s + min(MAX_ARRIVAL_SKEW_S, period_s * MAX_SKEW_RATIO)
+
+
+class StartCounter(Protocol):
+    """A limit on starts."""
+
+    def compute_wait_s(self, now: float, slots: int = 1) -> float:
+        """Return the wait until `slots` more starts fit if nobody else starts; 0 when they fit now."""
+
+    def reserve(self) -> None:
+        """Keep a place for a start."""
+
+    def count(self, now: float) -> None:
+        """Count a start that was reserved."""
+
+    def give_back(self) -> None:
+        """Free the place of a start that was never made."""
+
+    def take_over(self, others: Iterable[StartCounter], reserved: int) -> None:
+        """Count on what the account's counters have counted under other limits, and the starts that have permits."""
 
 
 class StartWindow(Throttler):
@@ -44,10 +65,11 @@ class StartWindow(Throttler):
         start = log[place] if place < len(log) else now
         return float(max(start + self.period * (1 + periods) - now, 0.0) + MARGIN_S)
 
-    def take_over(self, other: StartWindow | None, reserved: int) -> None:
-        """Count on what another window of the account has counted, and the starts that have permits."""
+    def take_over(self, others: Iterable[StartCounter], reserved: int) -> None:
+        """See `StartCounter.take_over`."""
         self.reserved = reserved
-        if other:
+        # The first has the longest period: what is too old for this one leaves it at once.
+        if other := next((other for other in others if isinstance(other, StartWindow)), None):
             self._task_logs.extend(other._task_logs)
 
     def reserve(self) -> None:
@@ -62,6 +84,65 @@ class StartWindow(Throttler):
     def give_back(self) -> None:
         """Free the place of a start that was never made."""
         self.reserved -= 1
+
+
+class StartRamp:
+    """A slope: in each period at most twice the starts of the one before, at least half of what was allowed then.
+
+    Some providers refuse a sudden rise of an account whose limits are far above it.
+    """
+
+    def __init__(self, starts: int, period_s: float) -> None:
+        self._least, self._period_s = starts, period_s
+        self._allowed, self._started = float(starts), 0
+        self._ends_at: float | None = None
+        """End of the current period; `None` before the first start."""
+        self.reserved = 0
+
+    def compute_wait_s(self, now: float, slots: int = 1) -> float:
+        """See `StartCounter.compute_wait_s`."""
+        self._turn(now)
+        allowed, excess = self._allowed, self._started + self.reserved + slots - self._allowed
+        if excess <= 0:
+            return 0.0
+        # None has left yet: the period begins when one does.
+        wait_s = (self._period_s if self._ends_at is None else self._ends_at - now) + MARGIN_S
+        while (excess := excess - (allowed := 2 * allowed)) > 0:
+            wait_s += self._period_s
+        return wait_s
+
+    def reserve(self) -> None:
+        """See `StartCounter.reserve`."""
+        self.reserved += 1
+
+    def count(self, now: float) -> None:
+        """See `StartCounter.count`."""
+        self._turn(now)
+        if self._ends_at is None:
+            self._ends_at = now + self._period_s
+        self.reserved -= 1
+        self._started += 1
+
+    def give_back(self) -> None:
+        """See `StartCounter.give_back`."""
+        self.reserved -= 1
+
+    def take_over(self, others: Iterable[StartCounter], reserved: int) -> None:
+        """See `StartCounter.take_over`."""
+        self.reserved = reserved
+        if other := next((other for other in others if isinstance(other, StartRamp)), None):
+            self._allowed, self._started = max(other._allowed, self._allowed), other._started
+            self._ends_at = other._ends_at
+
+    def _turn(self, now: float) -> None:
+        """Begin the period that `now` is in."""
+        if self._ends_at is None or now < self._ends_at:
+            return
+        periods = 1 + int((now - self._ends_at) / self._period_s)
+        warm = max(2 * self._started, self._allowed / 2)
+        # Cooled down over the periods in which nothing started; far fewer halves than a float can hold.
+        self._allowed, self._started = max(self._least, warm / 2 ** min(periods - 1, 64)), 0
+        self._ends_at += periods * self._period_s
 
 
 @dataclass(frozen=True, slots=True)

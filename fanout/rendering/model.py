@@ -20,6 +20,13 @@ STARTED_AT = int(time.time())
 CHAT_ENDPOINTS = ("/v1/chat/completions", "/v1/responses")
 
 
+class RampJson(TypedDict):
+    """Slope of an account's starts: at most twice as many in each period as in the one before."""
+
+    starts: Annotated[int, Doc("Starts in a period before which there were none.")]
+    period_s: Annotated[float, Doc("Seconds of a period.")]
+
+
 class ModelLimitsJson(TypedDict):
     """Limits of the account; null: not limited here."""
 
@@ -28,6 +35,7 @@ class ModelLimitsJson(TypedDict):
     tokens_per_minute: Annotated[int | None, Doc("Tokens of prompts and answers per minute.")]
     token_bucket: Annotated[bool, Doc("They come back evenly, instead of a minute after each call.")]
     concurrency: Annotated[int | None, Doc("Requests in flight at once.")]
+    ramp: Annotated[RampJson | None, Doc("Slope of the starts.")]
 
 
 class ModelPriceJson(TypedDict):
@@ -149,6 +157,7 @@ def render_limits(limits: LimitsRow) -> ModelLimitsJson:
         "tokens_per_minute": limits.tokens_per_minute,
         "token_bucket": limits.token_bucket,
         "concurrency": limits.concurrency,
+        "ramp": {"starts": limits.ramp.starts, "period_s": limits.ramp.period_s} if limits.ramp else None,
     }
 
 

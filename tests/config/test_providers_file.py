@@ -127,6 +127,7 @@ def test_a_full_row_is_read_unchanged(tmp_path: Path) -> None:
             "tokens_per_minute": 100,
             "token_bucket": True,
             "concurrency": 3,
+            "ramp": {"starts": 20, "period_s": 10},
             "circuit": {"failures": 4, "sustained_s": 1, "probe_after_s": 2},
         },
         timeout_s=1.5,

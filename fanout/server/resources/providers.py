@@ -66,7 +66,14 @@ EXAMPLE_PROVIDER = {
     "missing": [],
     "key_page": "https://platform.openai.com/api-keys",
     "key_header": None,
-    "limits": {"requests_per_minute": None, "burst": None, "tokens_per_minute": None, "token_bucket": False, "concurrency": 64},
+    "limits": {
+        "requests_per_minute": None,
+        "burst": None,
+        "tokens_per_minute": None,
+        "token_bucket": False,
+        "concurrency": 64,
+        "ramp": {"starts": 20, "period_s": 10.0},
+    },
     "accounts": [EXAMPLE_ACCOUNT],
 }
 ENDPOINTS = (

@@ -86,7 +86,7 @@ async def test_configured_facts_are_shown(client: Client) -> None:
         assert model[name] == FULL[name], name
     assert (model["is_chat"], model["is_text"], model["owned_by"]) == (False, True, "Meta")
     assert model["endpoints"] == ["/v1/completion", "/v1/completions"]
-    unset = {"burst": None, "tokens_per_minute": None, "token_bucket": False}
+    unset = {"burst": None, "tokens_per_minute": None, "token_bucket": False, "ramp": None}
     assert model["limits"] == {"requests_per_minute": 60, **unset, "concurrency": 4}
     assert (model["price"]["input_usd_per_mtok"], model["price"]["output_usd_per_mtok"]) == (1, 2)
     assert (model["provider"], model["upstream_id"], model["aliases"]) == ("needy", "llama-70b", ["l70"])
