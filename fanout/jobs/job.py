@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, Protocol, TypedDict
 
 from pydantic import TypeAdapter
@@ -14,7 +14,7 @@ from fanout.core.usage import WorkTotals, sum_known
 from fanout.dispatch.plan import Request
 from fanout.jobs.process_identity import is_gone
 from fanout.store.jobs.job_store import JobStore
-from fanout.store.jobs.records import FailurePolicy, JobRow, JobState
+from fanout.store.jobs.records import RUNNING_STATES, FailurePolicy, JobRow, JobState
 from fanout.store.usage import ANSWERED
 
 JobKind = Literal["rows", "requests"]
@@ -120,6 +120,9 @@ def parse_entry_number(name: str) -> int:
     return int(name.partition(":")[0])
 
 
+KILLED = "its process was killed"
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """A job as it was last read from the store."""
@@ -166,6 +169,16 @@ class Job:
         """No process runs the job."""
         # A killed process of this machine is seen at once; only one of another machine must let its lease run out.
         return not self.is_alive or bool(self.dead_owners)
+
+    @property
+    def as_left(self) -> Job:
+        """The job as its process has left it: one whose process was killed does not run, whatever is stored."""
+        if self.state not in RUNNING_STATES or not self.is_free:
+            return self
+        if self.state == "cancelling":
+            return replace(self, state="cancelled", reason="it was cancelled")
+        # A server on this store goes on with its own jobs by itself; of others, their user decides.
+        return replace(self, state="queued") if self.spec.unattended else replace(self, state="stopped", reason=KILLED)
 
 
 async def find_job(store: JobStore, job_id: str, account_id: str | None = None) -> Job:

@@ -30,7 +30,7 @@ from fanout.jobs.job import (
 from fanout.jobs.planner import JobPlanner
 from fanout.jobs.process_identity import identify_process
 from fanout.store.jobs.job_store import JobStore
-from fanout.store.jobs.records import ENDED_STATES, JobChange, JobState
+from fanout.store.jobs.records import ENDED_STATES, RUNNING_STATES, JobChange, JobState
 
 
 class JobManager:
@@ -102,15 +102,24 @@ class JobManager:
         states: Sequence[JobState] = (),
     ) -> list[Job]:
         """Return jobs, the newest first; see `JobStore.list_jobs`."""
-        rows = await self._store.list_jobs(limit=limit, before=before, account_id=account_id, prefix=prefix, states=states)
-        return [Job.from_row(row) for row in rows]
+        found: list[Job] = []
+        stored = {*states, *RUNNING_STATES} if states else ()
+        while True:
+            rows = await self._store.list_jobs(
+                limit=limit, before=before, account_id=account_id, prefix=prefix, states=[*stored]
+            )
+            listed = [Job.from_row(row).as_left for row in rows]
+            found += [job for job in listed if not states or job.state in states]
+            if len(found) >= limit or len(rows) < limit:
+                return found[:limit]
+            before = rows[-1].created
 
     async def read_progress(self, job_id: str) -> Progress:
         """Return the progress of a job, whichever process runs it."""
         job = await self.find_job(job_id)
         if worker := self.executor.workers.get(job.number):  # the worker counts units that the journal has not written yet
             return replace(worker.progress, job=job)
-        return Progress(job, await read_counts(self._store, job))
+        return Progress(job.as_left, await read_counts(self._store, job))
 
     async def watch(self, job_id: str, every_s: float = 1.0) -> AsyncGenerator[Progress]:
         """Yield the progress of a job every `every_s` seconds until the job has ended."""
@@ -172,7 +181,8 @@ class JobManager:
         """
         job = await self.find_job(job_id)
         if job.state not in ENDED_STATES:
-            raise build_state_error(f"job `{job_id}` is {job.state}; cancel it first, or wait until it ends")
+            advice = "resume or cancel it first" if job.is_free else "cancel it first, or wait until it ends"
+            raise build_state_error(f"job `{job_id}` is {'unfinished' if job.is_free else job.state}; {advice}")
         self.planner.require_unchanged_models(job)  # before anything is reopened: a refused retry must leave the job as it was
         if await self._store.journal.reopen(job.number, kinds, states=(job.state,)) is None:
             await self._refuse_changed_models(job)

@@ -38,6 +38,7 @@ from fanout.jobs.worker import JobWorker
 from fanout.limits.limiter import Limiter
 from fanout.rendering.job import JobEstimateJson, JobJson, render_estimate, render_job
 from fanout.requests.openai.batch_lines import BODIES, LineRequestBuilder
+from fanout.store.engine.database import CLOSE_TIMEOUT_S
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.records import ENDED_STATES, OPEN_STATES, JobState, ResultFilter
 from fanout.store.opening import MEMORY, OFF, open_store
@@ -58,11 +59,14 @@ NEEDS_STORE = (
 class LocalJobs:
     """The jobs of a store; opened by `open_local_jobs`. Runs one job at a time."""
 
-    def __init__(self, manager: JobManager, store: JobStore, dispatcher: Dispatcher, give_up_store: Callable[[], None]) -> None:
+    def __init__(
+        self, manager: JobManager, store: JobStore, dispatcher: Dispatcher, give_up_store: Callable[[float], None]
+    ) -> None:
         self._manager, self._store, self._dispatcher, self._give_up_store = manager, store, dispatcher, give_up_store
         self._worker: JobWorker | None = None
         self._is_stopped = False
-        self._abort_timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        """Ends what a stopped job still waits for."""
 
     async def choose_models(self, words: Sequence[str]) -> Sequence[str]:
         catalogue = self._dispatcher.catalogue
@@ -144,8 +148,8 @@ class LocalJobs:
             await task  # raises what the job raised
         finally:
             # Also reached when the consumer closes this generator: no task may outlive the store.
-            if self._abort_timer:
-                self._abort_timer.cancel()
+            if self._timer:
+                self._timer.cancel()
             if not task.done():
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
@@ -169,16 +173,19 @@ class LocalJobs:
             yield JobSnapshot(render_job(progress))
 
     async def stop(self) -> None:
-        """Stop the job, and abort its calls after the grace period."""
+        """Stop the job, and `abort` after the grace period."""
         self._is_stopped = True
         if self._worker:
             self._worker.stop("stopped", INTERRUPTED)
         grace_s = self._dispatcher.settings.environment.grace_s
-        self._abort_timer = asyncio.get_running_loop().call_later(grace_s, self._dispatcher.stop)
+        self._timer = asyncio.get_running_loop().call_later(grace_s, self.abort)
 
     def abort(self) -> None:
+        """End its calls at once, and a while later its waiting for a database that does not answer."""
+        if self._timer:
+            self._timer.cancel()
         self._dispatcher.stop()
-        self._give_up_store()
+        self._timer = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._give_up_store, 0.0)
 
     async def export(
         self, job: JobJson, output: str, format_: str | None, chosen: ResultFilter, *, quote_formulas: bool = False

@@ -55,7 +55,7 @@ async def gather(store: JobStore, job: Job, cluster_column: str | None = None) -
         scorers = [*scorers, collector.add_labels(labels)]
     choices = [vote for vote in votes if vote.choice is not None]
     models = list(collector.models.values())
-    return JobMeasures(job, models, scorers, clusters, cluster_column, choices, labels, judges)
+    return JobMeasures(job.as_left, models, scorers, clusters, cluster_column, choices, labels, judges)
 
 
 class _Collector:

@@ -77,7 +77,9 @@ def store_failed_response(request: web.Request, error: StoreError, event: str, s
     # The reason is only logged, because it may name the database and its host.
     log.error(event, database=request.app[STORE].name, reason=str(error))
     message = f"{sentence}; the log has the details"
-    return error_response(request, render_error(503, message, type_="server_error", code="store_unavailable"))
+    headers = {"Retry-After": "5"}
+    reply = render_error(503, message, type_="server_error", code="store_unavailable", headers=headers)
+    return error_response(request, reply)
 
 
 async def respond_download(

@@ -19,6 +19,8 @@ JobState = Literal["loading", "queued", "running", "cancelling", "stopped", "can
 - `done`: every unit has ended.
 """
 OPEN_STATES: tuple[JobState, ...] = ("queued", "running", "cancelling")
+RUNNING_STATES: tuple[JobState, ...] = ("running", "cancelling")
+"""Of a job that a process has."""
 ENDED_STATES: tuple[JobState, ...] = ("stopped", "cancelled", "expired", "done")
 FailurePolicy = Literal["score_zero", "drop_item"]
 """What a failed call counts in an evaluation: a score of 0, or its item is left out for all models."""

@@ -391,10 +391,15 @@ async def test_resume_after_sigkill_makes_only_the_calls_without_a_record(worksp
         process.kill()
         await wait_for_exit(process)
     cut_off = await workspace.get_last_job()
+    watched = await workspace.run("status", "last", "--watch")
+    listed = [await workspace.run("list", "--state", state) for state in ("running", "stopped")]
 
     result = await workspace.run("resume", "last", "-o", "r.jsonl")
 
-    assert cut_off["state"] == "running"
+    assert watched.code == 3
+    assert [cut_off["id"] in found.out for found in listed] == [False, True]
+
+    assert (cut_off["state"], cut_off["reason"]) == ("stopped", "its process was killed")
     assert cut_off["progress"]["left"] > 0
     assert result.code == 0, result.err
     records = workspace.read_records("r.jsonl")

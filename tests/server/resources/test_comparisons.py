@@ -308,9 +308,12 @@ async def test_a_broken_database_gives_503_and_completions_still_work(
         database.commit()
 
     answers = [await fetch(recording_server), await fetch(recording_server, "/x")]
+    going_on = {"model": SET, "input": "x", "previous_response_id": "resp_1"}
+    answers.append(await post(recording_server, "/v1/responses", going_on))
     answered = await post(recording_server, "/v1/completion", {"model": SET, "prompt": "The", "max_tokens": 2})
 
-    assert [(got.status, got.error["code"]) for got in answers] == [(503, "store_unavailable")] * 2
+    known = [(got.status, got.error["code"], got.headers["Retry-After"]) for got in answers]
+    assert known == [(503, "store_unavailable", "5")] * 3
     assert answered.status == 200
     assert any("no such table: comparisons" in line for line in log_lines)
 

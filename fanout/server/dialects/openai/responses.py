@@ -54,7 +54,11 @@ async def create_response(request: web.Request) -> web.StreamResponse:
     if body.store and not keeps:
         raise RequestError([Fault("store", "`true` is not allowed: no texts are kept here (FANOUT_HISTORY is not `full`)")])
     if body.previous_response_id is not None:
-        body.go_on_from(await _load_conversation(request, body.previous_response_id))
+        try:
+            conversation = await _load_conversation(request, body.previous_response_id)
+        except StoreError as error:
+            return store_failed_response(request, error, "history.read_failed", "the history cannot be read now")
+        body.go_on_from(conversation)
     calls, deadline_s = await plan_calls(request, body)
     head = _render_head(
         body, f"resp_{uuid.uuid4().hex}", int(now), join_labels(calls), stored=keeps and body.store is not False
@@ -114,16 +118,14 @@ async def _load_conversation(request: web.Request, id_: str) -> Sequence[Message
 
     Raises:
         RequestError: one of them is not kept, or has not exactly one answer, or all together are too long.
+        StoreError: the history cannot be read.
     """
     if not _keeps_texts(request):
         raise _refuse("no texts are kept here (FANOUT_HISTORY is not `full`): send the conversation in `input`")
     turns: list[Sequence[Message]] = []
     parts, left, next_id = 0, request.app[DISPATCHER].settings.environment.max_body_bytes, id_ or None
     while next_id is not None:
-        try:
-            stored = await _find(request, next_id)
-        except StoreError as error:
-            raise _refuse(f"the history cannot be read now: {error}") from None
+        stored = await _find(request, next_id)
         if stored is None or stored.comparison.request is None:
             raise _refuse(_explain_missing(next_id))
         # Bytes as well as turns: each turn repeats nothing, but may be as long as a whole body.
