@@ -10,7 +10,7 @@ import aiohttp
 
 from fanout.config.catalogue import Catalogue
 from fanout.config.settings import Settings
-from fanout.core.schema import Call, FittedParameters, Query, Target
+from fanout.core.schema import Call
 from fanout.core.usage import Cost, Usage
 from fanout.dispatch.plan import Request, plan
 from fanout.dispatch.upstreams import Upstreams
@@ -60,12 +60,10 @@ class CallPlanner:
 
     def plan(self, request: Request, entries: Collection[int] | None = None) -> list[Call]:
         """Return the calls of a request, or those of some of its entries; see `plan.plan`."""
-        today, max_calls = datetime.now(UTC).date(), self.settings.environment.max_calls
-        return plan(request, self.catalogue, self.fit, max_calls, today, entries, self.answers.open_scope(self.upstreams))
-
-    def fit(self, target: Target, query: Query) -> FittedParameters:
-        """Return the parameters of `query` as the target's provider accepts them."""
-        return self.upstreams.fit(target, query)
+        upstreams = self.upstreams  # once, for jobs plan in threads, beside which another may take its place
+        today, max_calls = datetime.now(UTC).date(), upstreams.settings.environment.max_calls
+        scope = self.answers.open_scope(upstreams)
+        return plan(request, upstreams.catalogue, upstreams.fit, max_calls, today, entries, scope)
 
     def compute_cost(self, call: Call, usage: Usage | None, answered: str | None = None) -> Cost | None:
         """Return the cost of a call with that usage, by the model that answered; `None` where a price is not known."""

@@ -19,7 +19,7 @@ from fanout.core.threads import run_in_thread
 from fanout.core.usage import Cost, Usage
 from fanout.dispatch import account_circuits, pricing
 from fanout.dispatch.attempt_clock import AttemptClock
-from fanout.dispatch.hooks import Attempt, Hooks, load_hooks
+from fanout.dispatch.hooks import Attempt, load_hooks
 from fanout.dispatch.in_flight import InFlightCall, relay
 from fanout.dispatch.no_tokens import PromptReader
 from fanout.dispatch.retries import Result
@@ -54,35 +54,38 @@ class Upstreams:
         limiters: LimiterRegistry,
         *,
         is_serving: bool = False,
-        hooks: Hooks | None = None,
+        previous: Upstreams | None = None,
     ) -> None:
         self.settings, self._limiters, self._clock = settings, limiters, AttemptClock()
         self.catalogue = Catalogue(settings, is_serving=is_serving)
         self._is_serving = is_serving
-        self._hooks = load_hooks(settings.environment, hooks)
+        self._hooks = load_hooks(settings.environment, previous._hooks if previous else None)
         self.has_hooks = self._hooks is not None
         keys = [key.secret for key in settings.environment.api_keys]
         self._secrets = (*spell_secrets(keys), *list_secrets(settings.providers.values()))
         self._session = session
         # Forty shipped providers wait for a key that few users have: each is made at its first call, by a caller's own key.
-        self._providers = {
-            name: providers.create(row, session)
-            for name, row in settings.providers.items()
-            if not row.lacks() or row.adapter not in ADAPTERS  # a module of the user's own: at once, for it may have faults
-        }
-        self._loading_prices: asyncio.Task[None] | None = None
+        self._providers: dict[str, Provider] = {}
         self._others: dict[tuple[str, Task], Provider] = {}
         """Providers of what models do beside answering, made at their first call."""
+        self._loading_prices: asyncio.Task[None] | None = None
+        if previous:
+            self._take_over(previous)
+        for name, row in settings.providers.items():
+            # A module of the user's own at once, for it may have faults.
+            if name not in self._providers and (not row.lacks() or row.adapter not in ADAPTERS):
+                self._providers[name] = providers.create(row, session)
 
     def replace(self, settings: Settings) -> Upstreams:
         """Return another configuration over the same connections and limiters; providers whose rows are the same stay."""
-        made = Upstreams(settings, self._session, self._limiters, is_serving=self._is_serving, hooks=self._hooks)
-        same = {name for name, row in settings.providers.items() if self.settings.providers.get(name) == row}
-        # Else embedded models would be trained again, and tokens of clouds fetched.
-        made._providers |= {name: provider for name, provider in self._providers.items() if name in same}
-        made._others |= {key: provider for key, provider in self._others.items() if key[0] in same}
-        made._loading_prices = self._loading_prices
-        return made
+        return Upstreams(settings, self._session, self._limiters, is_serving=self._is_serving, previous=self)
+
+    def _take_over(self, previous: Upstreams) -> None:
+        """Keep what is the same: else embedded models would be trained again, and tokens of clouds fetched."""
+        same = {name for name, row in self.settings.providers.items() if previous.settings.providers.get(name) == row}
+        self._providers = {name: provider for name, provider in previous._providers.items() if name in same}
+        self._others = {key: provider for key, provider in previous._others.items() if key[0] in same}
+        self._loading_prices = previous._loading_prices
 
     def find_provider(self, target: Target, task: Task = "answer") -> Provider:
         name = target.provider

@@ -165,7 +165,7 @@ class LocalJobs:
         progress = worker.progress
         waiting = f"{progress.waiting:,} calls are waiting for another attempt" if progress.waiting else ""
         trouble = f"the database cannot be written, trying again: {worker.store_error}" if worker.store_error else ""
-        accounts = [note for limiter in self._dispatcher.limiters if (note := _describe_limits(limiter))]
+        accounts = [note for limiter in self._dispatcher.limiters if (note := describe_limits(limiter))]
         return [note for note in (*accounts, waiting, trouble) if note]
 
     async def watch(self, job: JobJson) -> AsyncGenerator[JobSnapshot]:
@@ -203,12 +203,15 @@ class LocalJobs:
         return LocalEvaluation(self._store, self._manager)
 
 
-def _describe_limits(limiter: Limiter) -> str:
+def describe_limits(limiter: Limiter) -> str:
+    """Return what holds the calls of an account, for the line under a running job; empty where nothing does."""
     state, parts = limiter.snapshot(), []
     if state.paused_s >= 1:
         parts.append(f"paused for {state.paused_s:.0f} s")
     if state.paused_models:
         parts.append(f"{', '.join(state.paused_models[:MAX_SHOWN_MODELS])} paused")
+    if failing := [circuit.model or "every call" for circuit in limiter.circuits.list_open()]:
+        parts.append(f"{', '.join(failing[:MAX_SHOWN_MODELS])} keeps failing and is tried again from time to time")
     if state.waiting_batch:
         parts.append(f"{state.waiting_batch:,} calls waiting for its limits")
     return f"{limiter.name}: {', '.join(parts)}" if parts else ""

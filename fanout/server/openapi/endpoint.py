@@ -129,7 +129,8 @@ ALL_FAILED: Answers = {
         "Every call failed, for different reasons or through a provider's fault: see `details`.", headers=("x-should-retry",)
     ),
     503: StatusAnswer(
-        "Every call failed: the server has no key for that provider. Or the server is stopping.",
+        "Every call failed: the server has no key for that provider, or does not call it because its calls keep failing. "
+        "Or the server is stopping.",
         headers=("Retry-After", "x-should-retry"),
     ),
     504: StatusAnswer("Every call failed: no complete answer before the deadline.", headers=("x-should-retry",)),
