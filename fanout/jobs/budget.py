@@ -41,7 +41,7 @@ class Budget:
         """Set aside the most that a call can cost, and return it; `None`: it is more than is left, or not known."""
         if self.limit_usd is None or call.refusal:
             return 0.0
-        cost = self.price(call, self._max_usage(call.query))
+        cost = self.price(call, max_usage(call.query, self.longest_tokens * LENGTH_MARGIN))
         if cost is None or self.spent_usd + self.reserved_usd + cost.usd > self.limit_usd:
             return None
         self.reserved_usd += cost.usd
@@ -59,15 +59,21 @@ class Budget:
         self.spent_usd += reserved_usd if cost is None else cost.usd
         self.longest_tokens = max(self.longest_tokens, (result.usage and result.usage.output_tokens) or 0)
 
-    def _max_usage(self, query: Query) -> Usage:
-        sampling = query.sampling
-        length = self.longest_tokens * LENGTH_MARGIN if sampling.max_tokens is None else sampling.max_tokens
-        return Usage(input_tokens=max_input_tokens(query), output_tokens=length * sampling.generated_answers)
+
+def max_usage(query: Query, unset_tokens: int = UNSEEN_ANSWER_TOKENS) -> Usage:
+    """Return the most that a call can use; where it sets no length, its answer is taken to have `unset_tokens`."""
+    sampling = query.sampling
+    length = unset_tokens if sampling.max_tokens is None else sampling.max_tokens
+    output = length * sampling.generated_answers if query.task == "answer" else 0
+    return Usage(input_tokens=max_input_tokens(query), output_tokens=output)
 
 
 def max_input_tokens(query: Query) -> int:
     """Return the most tokens that the input of a call can have: no tokenizer makes more of a text than it has bytes."""
     beside = len(to_json(query.passthrough, fallback=str)) if query.passthrough else 0  # the tools, among others
+    if query.inputs is not None:
+        sizes = (len(one.encode(errors="replace")) if isinstance(one, str) else len(one) for one in query.inputs)
+        return sum(sizes) + MESSAGE_TOKENS * len(query.inputs) + beside
     if query.messages is None:
         return len((query.prompt or "").encode(errors="replace")) + len(query.prompt_tokens or ()) + MESSAGE_TOKENS + beside
     return sum(map(_message_tokens, query.messages)) + beside

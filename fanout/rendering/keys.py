@@ -54,6 +54,42 @@ class KeyJson(TypedDict):
     limits: KeyLimitsJson
 
 
+class KeyAmountsJson(TypedDict):
+    """Amounts, by the limit that they belong to."""
+
+    requests_per_minute: Annotated[int | None, Doc("Requests, and calls of jobs, of the last minute.")]
+    tokens_per_minute: Annotated[int | None, Doc("Tokens of the last minute; calls in flight by estimate.")]
+    in_flight: Annotated[int | None, Doc("Requests, and calls of jobs, of this server.")]
+    budget_day_usd: Annotated[float | None, Doc("US dollars of this day, in UTC.")]
+    budget_month_usd: Annotated[float | None, Doc("US dollars of this month, in UTC.")]
+    budget_total_usd: Annotated[float | None, Doc("US dollars ever.")]
+
+
+class KeyRenewalsJson(TypedDict):
+    """When budgets begin anew."""
+
+    budget_day_usd: Annotated[str, Doc("RFC 3339, UTC.")]
+    budget_month_usd: Annotated[str, Doc("RFC 3339, UTC.")]
+
+
+class KeyUseJson(KeyJson):
+    """A key, and what it has used."""
+
+    used: Annotated[KeyAmountsJson, Doc("What it has used; costs that are not known are missing.")]
+    reserved_usd: Annotated[float, Doc("US dollars set aside for calls in flight at this server.")]
+    left: Annotated[KeyAmountsJson, Doc("What is left of its limits; null: there is no limit.")]
+    renews: Annotated[KeyRenewalsJson, Doc("When its budgets of a day and a month begin anew.")]
+
+
+class OwnKeyJson(TypedDict):
+    """The key of whoever asks, of FANOUT_API_KEYS, or none."""
+
+    object: Literal["key"]
+    actor: Annotated[str, Doc("`environment:<account>`, or `local` on a server without keys.")]
+    account_id: Annotated[str | None, Doc("Account whose data it opens; null: all.")]
+    role: Role
+
+
 class NewKeyJson(KeyJson):
     """A key with its secret, which is shown here and nowhere else."""
 

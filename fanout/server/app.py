@@ -7,7 +7,7 @@ import gc
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 
 from aiohttp import HttpVersion11, web
@@ -27,7 +27,10 @@ from fanout.observability.logs import log
 from fanout.observability.metrics import Metrics
 from fanout.providers import import_adapters
 from fanout.requests.openai.batch_lines import LineRequestBuilder
+from fanout.server.accounts import admission
+from fanout.server.accounts.admission import KEY_LEDGER
 from fanout.server.accounts.directory import KEY_DIRECTORY, KeyDirectory
+from fanout.server.accounts.ledger import KeyLedger
 from fanout.server.connections import WAIT_LIMITS, BoundedRunner, WaitLimits, count_connections, log_accept_errors
 from fanout.server.dialects.openai.batch_files import measure_files
 from fanout.server.endpoints import ENDPOINTS
@@ -54,6 +57,7 @@ from fanout.store.batches import BatchStore
 from fanout.store.engine.database import CLOSE_TIMEOUT_S
 from fanout.store.files import FileStore
 from fanout.store.jobs.job_store import JobStore
+from fanout.store.keys.counts import KeyCountStore
 from fanout.store.opening import MEMORY, open_store
 
 SETTINGS = web.AppKey("settings", Settings)
@@ -111,7 +115,10 @@ async def _run_store(app: web.Application) -> AsyncIterator[None]:
         requests = idempotency.IdempotentRequests(store.idempotency if store else None)
         app[idempotency.IDEMPOTENCY] = requests
         app[KEY_DIRECTORY] = directory = KeyDirectory(store.keys if store else None)
-        async with requests.running(), directory.running():
+        if store:
+            app[KEY_LEDGER] = KeyLedger(KeyCountStore(store.database), store.name)
+        ledger = app[KEY_LEDGER].running() if store else nullcontext()
+        async with requests.running(), directory.running(), ledger:
             # Before any job is run, and not before the keys are known.
             if (host := app[HOST]) is not None:
                 check_access(app[SETTINGS], host, has_stored_keys=directory.requires_keys)
@@ -120,7 +127,13 @@ async def _run_store(app: web.Application) -> AsyncIterator[None]:
 
 async def _run_dispatcher(app: web.Application) -> AsyncIterator[None]:
     metrics = app[METRICS]
-    observers = [metrics.observe, app[providers.ACCOUNT_HEALTH].observe, history.collect_outcome, request_log.log_retry]
+    observers = [
+        metrics.observe,
+        app[providers.ACCOUNT_HEALTH].observe,
+        history.collect_outcome,
+        request_log.log_retry,
+        admission.observe,
+    ]
     if STORE in app:
         observers.append(app[STORE].observe)
     async with open_dispatcher(app[SETTINGS], observers, is_serving=True) as dispatcher:

@@ -20,6 +20,7 @@ from fanout.limits.answer_memory import release_answer
 from fanout.rendering.errors import render_all_failed
 from fanout.rendering.history import CLIENT_LEFT
 from fanout.server import event_stream
+from fanout.server.accounts.admission import ADMISSION
 from fanout.server.event_stream import PING, PING_INTERVAL_S, READER_GRACE_S, EventEncoder
 from fanout.server.lifecycle import DISPATCHER
 from fanout.server.middleware import history
@@ -194,6 +195,8 @@ class LiveComparisons:
         abandoned = sorted((other for other in self._found.values() if other.is_abandoned), key=lambda other: other.left_at)
         for other in abandoned[:-MAX_ABANDONED]:
             other.task.cancel()
+        if admission := request.get(ADMISSION):
+            admission.is_detached = True
         live.task = asyncio.create_task(_run(request, encoder, live, deadline_s, return_when), name="live comparison")
 
     def find(self, id_: str, account_id: str | None) -> LiveComparison | None:
@@ -232,6 +235,8 @@ async def _run(
         live.collected.is_closed = True
         history.record_comparison(request, status, time.perf_counter() - began, live.collected)
         live.collected.outcomes = [_drop_answer(outcome) for outcome in live.collected.outcomes]
+        if admission := request.get(ADMISSION):
+            admission.close()
         for call in live.calls:
             release_answer(call)
         live.end()

@@ -12,7 +12,10 @@ from aiohttp import web
 ALLOWED_HEADERS = (
     "Authorization, Content-Type, Idempotency-Key, Api-Key, X-Api-Key, X-OpenAI-Api-Key, X-Request-Id, X-Selected-Account-Id"
 )
-EXPOSED_HEADERS = "x-request-id, x-comparison-id, x-should-retry, Idempotent-Replayed, Retry-After"
+RATE_HEADERS = ", ".join(
+    f"x-ratelimit-{part}-{of}" for of in ("requests", "tokens") for part in ("limit", "remaining", "reset")
+)
+EXPOSED_HEADERS = f"x-request-id, x-comparison-id, x-should-retry, Idempotent-Replayed, Retry-After, {RATE_HEADERS}"
 
 
 def is_preflight(request: web.Request) -> bool:

@@ -17,6 +17,8 @@ from fanout.observability import logs
 from fanout.observability.logs import log
 from fanout.rendering.errors import render_error, render_faults
 from fanout.rendering.history import CLIENT_LEFT
+from fanout.server.accounts.admission import ADMISSION, RATE_HEADERS, AdmissionError
+from fanout.server.accounts.callers import find_caller
 from fanout.server.accounts.directory import KEY_DIRECTORY
 from fanout.server.connections import AFTER_SENDING, ANSWER_SCOPES, SAFE_HEADERS, Connection
 from fanout.server.lifecycle import DISPATCHER, LIFECYCLE, REQUEST_ID
@@ -112,12 +114,16 @@ async def _respond(request: web.Request, handler: Handler) -> web.StreamResponse
         preflight = _check_access(request)
         if preflight is not None:
             return preflight
+        if find_caller(request).key_id is not None:
+            handler = _close_admission(handler)
         has_key = request.method == "POST" and idempotency.HEADER in request.headers
         return await (idempotency.respond(request, handler) if has_key else handler(request))
     except _HeadAnsweredError as answered:
         return answered.response
     except RequestError as error:
         return error_response(request, render_faults(error.faults, 422 if is_scale_path(request) else 400))
+    except AdmissionError as error:
+        return error_response(request, error.reply)
     except StoppingError as error:
         return _respond_http_error(request, _refuse_while_stopping(error))
     except auth.WrongKeyError as error:
@@ -137,6 +143,20 @@ async def _respond(request: web.Request, handler: Handler) -> web.StreamResponse
         message, headers = "Fanout failed here; its log has the details", {"x-should-retry": "false"}
         reply = render_error(500, message, type_="server_error", code="internal_error", headers=headers)
         return error_response(request, reply)
+
+
+def _close_admission(handler: Handler) -> Handler:
+    """Wrap a handler, which may outlive its client: what its calls have reserved and not used is given back at its end."""
+
+    async def run(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        finally:
+            admission = request.get(ADMISSION)
+            if admission and not admission.is_detached:
+                admission.close()
+
+    return run
 
 
 def _refuse_while_stopping(error: StoppingError) -> web.HTTPException:
@@ -184,6 +204,8 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
         response.force_close()
         response.headers["Connection"] = "close"
     response.headers["x-request-id"] = request.get(REQUEST_ID) or "-"
+    if (rates := request.get(RATE_HEADERS)) is not None:
+        response.headers.update(rates)
     if comparison := request.get(COMPARISON):
         response.headers["x-comparison-id"] = comparison.id
     cors.add_headers(request, response, request.app[DISPATCHER].settings.environment.cors_origins)

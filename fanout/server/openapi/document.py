@@ -47,6 +47,15 @@ HEADERS: Mapping[str, JsonObject] = {
         "description": "`true`: this is the stored answer to the first request with this `Idempotency-Key`.",
         "schema": {"type": "string", "enum": ["true"]},
     },
+    **{
+        f"x-ratelimit-{part}-{of}": {"description": f"{sentence} {of} a minute, where it has one.", "schema": {"type": kind}}
+        for of in ("requests", "tokens")
+        for part, sentence, kind in (
+            ("limit", "The key's limit on", "integer"),
+            ("remaining", "Left of the key's limit on", "integer"),
+            ("reset", "Time, such as `1m30s`, until all is left of the key's limit on", "string"),
+        )
+    },
     "Location": {"description": "URL of the created resource.", "schema": {"type": "string"}},
     "WWW-Authenticate": {"description": "How to authenticate.", "schema": {"type": "string"}},
 }

@@ -115,15 +115,19 @@ BODY: Answers = {
     413: StatusAnswer("The body is larger than FANOUT_MAX_BODY_BYTES."),
     415: StatusAnswer("The body is not declared as `application/json`, or its `Content-Encoding` is not accepted."),
 }
+RATE_HEADERS = tuple(f"x-ratelimit-{part}-{of}" for of in ("requests", "tokens") for part in ("limit", "remaining", "reset"))
 ALL_FAILED: Answers = {
-    402: StatusAnswer("Every call failed: a provider's quota is used up.", headers=("x-should-retry",)),
+    402: StatusAnswer(
+        "The budget of the key is spent: nothing was called. Or every call failed: a provider's quota is used up.",
+        headers=("Retry-After", "x-should-retry"),
+    ),
     404: StatusAnswer(
         "Every call failed: no model has that name, or its vendor has shut it down.", headers=("x-should-retry",)
     ),
     429: StatusAnswer(
-        "Every call failed: a provider's limit, or one set here, is reached. Or too many wrong keys have come from this "
-        "address.",
-        headers=("Retry-After",),
+        "A limit of the key is reached: nothing was called. Or every call failed: a provider's limit, or one set here, is "
+        "reached. Or too many wrong keys have come from this address.",
+        headers=("Retry-After", "x-should-retry", *RATE_HEADERS),
     ),
     502: StatusAnswer(
         "Every call failed, for different reasons or through a provider's fault: see `details`.", headers=("x-should-retry",)
@@ -178,7 +182,7 @@ def list_call_answers(
     error: Shape = ErrorAnswerJson,
 ) -> Answers:
     """Return the answers of an endpoint that calls models; `content` is that of a whole answer, `events` of a streamed one."""
-    headers = ("x-comparison-id", "Idempotent-Replayed")
+    headers = ("x-comparison-id", "Idempotent-Replayed", *RATE_HEADERS)
     answered = {
         200: StatusAnswer(description, {JSON: content, **({EVENTS: events} if events else {})}, examples or {}, headers)
     }

@@ -9,10 +9,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from fanout.api.keys import change_key, create_key, find_key, list_prefixes, revoke_key, rotate_key
 from fanout.core.errors import Fault, RequestError
-from fanout.rendering.keys import KeyJson, KeyListJson, NewKeyJson, render_key
-from fanout.requests.keys import KeyBody, KeyChangeBody, KeyRotationBody
-from fanout.server.accounts.callers import LOCAL, require_admin
+from fanout.rendering.keys import KeyJson, KeyListJson, KeyUseJson, NewKeyJson, OwnKeyJson, render_key
+from fanout.requests.keys import KeyBody, KeyChangeBody, KeyRotationBody, load_limits
+from fanout.server.accounts.admission import KEY_LEDGER
+from fanout.server.accounts.callers import LOCAL, find_caller, require_admin
 from fanout.server.accounts.directory import KEY_DIRECTORY
+from fanout.server.accounts.use import render_use
 from fanout.server.lifecycle import STORE
 from fanout.server.openapi.endpoint import (
     INVALID_PARAMETERS,
@@ -79,7 +81,21 @@ async def list_keys(request: web.Request) -> web.StreamResponse:
 async def get(request: web.Request) -> web.StreamResponse:
     """Serve `GET /v1/keys/{key_id}`."""
     require_admin(request)
-    return await _show(request, await find_key(_keys(request), request.match_info["key_id"]))
+    return await _show_use(request, await find_key(_keys(request), request.match_info["key_id"]))
+
+
+async def get_self(request: web.Request) -> web.StreamResponse:
+    """Serve `GET /v1/keys/self`."""
+    caller = find_caller(request)
+    if caller.key_id is not None:
+        return await _get_stored_self(request)
+    own: OwnKeyJson = {"object": "key", "actor": caller.actor, "account_id": caller.account, "role": caller.role}
+    return json_response(own)
+
+
+@needs_store
+async def _get_stored_self(request: web.Request) -> web.StreamResponse:
+    return await _show_use(request, await find_key(_keys(request), find_caller(request).key_id or ""))
 
 
 @needs_store
@@ -113,6 +129,12 @@ def _keys(request: web.Request) -> KeyStore:
 async def _show(request: web.Request, key: KeyRow) -> web.Response:
     await request.app[KEY_DIRECTORY].refresh()  # what was changed counts before its answer leaves
     return json_response(render_key(key, (await list_prefixes(_keys(request), [key]))[key.id]))
+
+
+async def _show_use(request: web.Request, key: KeyRow) -> web.Response:
+    counts = await request.app[KEY_LEDGER].open(key.id)
+    shown = render_key(key, (await list_prefixes(_keys(request), [key]))[key.id])
+    return json_response(render_use(shown, counts, load_limits(key.limits)))
 
 
 async def _show_secret(request: web.Request, key: KeyRow, secret: str, status: int) -> web.Response:
@@ -155,6 +177,27 @@ EXAMPLE_KEY = {
     "expires": "2027-12-01T00:00:00Z",
     "revoked": None,
     "limits": EXAMPLE_LIMITS,
+}
+EXAMPLE_USE = {
+    **EXAMPLE_KEY,
+    "used": {
+        "requests_per_minute": 12,
+        "tokens_per_minute": 3400,
+        "in_flight": 1,
+        "budget_day_usd": 0.75,
+        "budget_month_usd": 12.5,
+        "budget_total_usd": 40.0,
+    },
+    "reserved_usd": 0.25,
+    "left": {
+        "requests_per_minute": 48,
+        "tokens_per_minute": 96600,
+        "in_flight": 7,
+        "budget_day_usd": 4.0,
+        "budget_month_usd": 37.25,
+        "budget_total_usd": None,
+    },
+    "renews": {"budget_day_usd": "2026-11-28T00:00:00Z", "budget_month_usd": "2026-12-01T00:00:00Z"},
 }
 CREATE_EXAMPLE = {
     "name": "nightly evaluation",
@@ -202,6 +245,15 @@ ENDPOINTS = (
         ),
     ),
     Endpoint(
+        "GET /v1/keys/self",
+        get_self,
+        id="own_key",
+        tag="Keys",
+        summary="Your own key, and what is left of its limits",
+        description="For any key, of whichever role.",
+        answers=list_store_answers((KeyUseJson, OwnKeyJson), "The key.", {"a key": EXAMPLE_USE}),
+    ),
+    Endpoint(
         "GET /v1/keys/{key_id}",
         get,
         id="key",
@@ -209,7 +261,7 @@ ENDPOINTS = (
         summary="A key, and what it has used",
         description=ADMIN,
         path_parameters=KEY_ID,
-        answers=list_store_answers(KeyJson, "The key.", {"a key": EXAMPLE_KEY}, missing=MISSING),
+        answers=list_store_answers(KeyUseJson, "The key.", {"a key": EXAMPLE_USE}, missing=MISSING),
     ),
     Endpoint(
         "PATCH /v1/keys/{key_id}",

@@ -39,10 +39,23 @@ class Team:
         )
 
 
+PRICED = "local/ngram-3"
+"""A model whose every token of an answer costs a tenth of a dollar."""
+
+
+def write_config(folder: Path) -> Path:
+    """Write a configuration of embedded models, one of which has a price and one of which has none that is known."""
+    known: Any = EMBEDDED["models"]
+    models: dict[str, Any] = {name: dict(model) for name, model in known.items()}
+    models[PRICED]["price"] = {"input_usd_per_mtok": 0, "output_usd_per_mtok": 100_000}
+    del models["local/ngram-5"]["price"]
+    config = folder / "embedded.json"
+    config.write_text(json.dumps({**EMBEDDED, "models": models}))
+    return config
+
+
 @pytest.fixture
 async def team(tmp_path: Path) -> AsyncIterator[Team]:
-    config = tmp_path / "embedded.json"
-    config.write_text(json.dumps(EMBEDDED))
     store = str(tmp_path / "fanout.db")
-    async with serve(config, FANOUT_API_KEYS=f"operator:{ADMIN}", FANOUT_STORE=store) as server:
+    async with serve(write_config(tmp_path), FANOUT_API_KEYS=f"operator:{ADMIN}", FANOUT_STORE=store) as server:
         yield Team(Client(server))

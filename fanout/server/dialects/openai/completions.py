@@ -22,6 +22,7 @@ from fanout.requests.openai.bodies import OpenAiBody
 from fanout.requests.openai.chat import ChatBody, DeploymentChatBody
 from fanout.requests.openai.text import CompletionsBody, DeploymentCompletionsBody
 from fanout.server import event_stream
+from fanout.server.accounts.admission import admit
 from fanout.server.lifecycle import DISPATCHER
 from fanout.server.middleware import auth, history
 from fanout.server.openapi.endpoint import Endpoint, Events, list_call_answers
@@ -71,15 +72,16 @@ async def _respond(request: web.Request, body: OpenAiBody, dialect: Dialect) -> 
 
 
 async def plan_calls(request: web.Request, body: OpenAiBody) -> tuple[Sequence[Call], float]:
-    """Return the calls of a request and its deadline in seconds.
+    """Return the calls of a request, admitted by its key, and its deadline in seconds.
 
     Raises:
+        AdmissionError: see `admit`.
         RequestError: with everything that is wrong between the fields.
     """
     environment = request.app[DISPATCHER].settings.environment
     calls = await work_on_body(request, _plan, request, body)
     check_limits(body.timeout_s, body.return_when, calls, environment.max_timeout_s)
-    return calls, body.timeout_s or environment.timeout_s
+    return await admit(request, calls), body.timeout_s or environment.timeout_s
 
 
 def _plan(request: web.Request, body: OpenAiBody) -> Sequence[Call]:

@@ -16,6 +16,7 @@ from fanout.dispatch.plan import Request
 from fanout.rendering.errors import render_all_failed
 from fanout.rendering.openai.answers import OpenAiHeadJson
 from fanout.requests.bodies import check_limits
+from fanout.server.accounts.admission import admit
 from fanout.server.dialects.openai.completions import join_labels
 from fanout.server.lifecycle import DISPATCHER
 from fanout.server.middleware import auth, history
@@ -48,6 +49,7 @@ async def run_task(request: web.Request, body: TaskBody, write: WriteAnswer) -> 
     environment = dispatcher.settings.environment
     calls = await work_on_body(request, _plan, request, body)
     check_limits(body.timeout_s, body.return_when, calls, environment.max_timeout_s)
+    calls = await admit(request, calls)
     head: OpenAiHeadJson = {"id": str(uuid.uuid4()), "created": int(now), "model": join_labels(calls)}
     # Before any call, so that a request whose client leaves is in the history too.
     history.begin_comparison(request, head["id"], now, stream=False)

@@ -33,6 +33,7 @@ from fanout.rendering.scale import (
 )
 from fanout.requests.scale import ScaleBody, ScaleChatBody, ScaleCompletionBody
 from fanout.server import event_stream
+from fanout.server.accounts.admission import admit
 from fanout.server.lifecycle import DISPATCHER
 from fanout.server.middleware import auth, history
 from fanout.server.openapi.endpoint import Endpoint, Events, list_call_answers, list_error_answers
@@ -55,7 +56,7 @@ async def create_chat_completion(request: web.Request) -> web.StreamResponse:
 
 async def _respond(request: web.Request, body: ScaleBody, shape: Shape) -> web.StreamResponse:
     dispatcher = request.app[DISPATCHER]
-    calls = await work_on_body(request, _plan, request, body)
+    calls = await admit(request, await work_on_body(request, _plan, request, body))
     history.begin_comparison(request, str(uuid.uuid4()), time.time(), stream=body.stream)
     if body.stream:
         return await event_stream.respond(request, ScaleEncoder(shape), calls, DEADLINE_S, None)

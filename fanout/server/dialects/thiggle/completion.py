@@ -24,6 +24,8 @@ from fanout.rendering.comparison import (
 )
 from fanout.rendering.errors import render_all_failed
 from fanout.requests.thiggle import CompletionBody
+from fanout.server.accounts.admission import admit, restrict
+from fanout.server.accounts.callers import find_caller
 from fanout.server.dialects.thiggle import examples
 from fanout.server.event_stream import respond
 from fanout.server.lifecycle import DISPATCHER
@@ -40,10 +42,12 @@ async def create_completion(request: web.Request) -> web.StreamResponse:
     dispatcher = request.app[DISPATCHER]
     body = await read_body(request, CompletionBody)
     credentials, account_id = auth.find_caller_credentials(request), auth.choose_account(request)
-    calls = await work_on_body(request, lambda: dispatcher.plan(body.to_request(credentials, account_id)))
+    calls: Sequence[Call] = await work_on_body(request, lambda: dispatcher.plan(body.to_request(credentials, account_id)))
     head = render_head(created)
     if body.dry_run:
+        calls = await restrict(find_caller(request), dispatcher, calls)
         return json_response(render_dry_run(calls, head))
+    calls = await admit(request, calls)
     # Before any call, so that the history also has a request whose client disconnects.
     history.begin_comparison(request, head["id"], created, stream=body.stream, metadata=body.metadata)
     deadline_s = body.timeout_s or dispatcher.settings.environment.timeout_s
