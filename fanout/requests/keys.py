@@ -98,7 +98,7 @@ class KeyChangeBody(KeyLimits):
 
 
 class KeyRotationBody(ObjectBody):
-    """How a key is rotated."""
+    """The rotation of a key."""
 
     grace_s: float = Field(0, ge=0, le=MAX_GRACE_S)
     """Seconds in which the old key is still good."""

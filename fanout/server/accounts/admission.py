@@ -44,7 +44,7 @@ class AdmissionError(Exception):
 
 @dataclass(slots=True)
 class Admission:
-    """What calls have reserved of the limits of their key; each gives it back when it ends."""
+    """The reservations of calls from the limits of their key; each gives its own back when it ends."""
 
     ledger: KeyLedger
     counts: KeyCounts

@@ -1,4 +1,4 @@
-"""What stored keys have used and reserved, in memory; written behind, and shared with other processes by the store."""
+"""The use and the reservations of stored keys, in memory; written behind, and shared with other processes by the store."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DAY_S = 86_400
 
 @dataclass(slots=True)
 class KeyCounts:
-    """What one key has used, and what its calls in flight may still use."""
+    """The use of one key, and of its calls in flight what they may still use."""
 
     key_id: str
     stored: KeyUse = field(default_factory=KeyUse)

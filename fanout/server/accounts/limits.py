@@ -16,7 +16,7 @@ DAY_S = 86_400
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What a request, or a call of a job, needs before it is sent."""
+    """The needs of a request, or of a call of a job, before it is sent."""
 
     tokens: int = 0
     cost_usd: float = 0.0

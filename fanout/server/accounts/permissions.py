@@ -1,4 +1,4 @@
-"""Which models a key may call."""
+"""The models that a key may call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a key has used and what is left, as answers show it."""
+"""The use of a key, and what is left to it, as answers show them."""
 
 from __future__ import annotations
 

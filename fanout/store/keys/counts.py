@@ -1,4 +1,4 @@
-"""What keys have used: money by day, requests and tokens of the last minutes. All processes on a store add to the same rows."""
+"""The use of keys: money by day, requests and tokens of the last minutes. All processes on a store add to the same rows."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class UseCount:
 
 @dataclass(slots=True)
 class KeyUse:
-    """What a key has used."""
+    """The use of a key."""
 
     by_minute: dict[int, UseCount] = field(default_factory=dict)
     by_day: dict[int, UseCount] = field(default_factory=dict)

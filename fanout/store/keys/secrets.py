@@ -21,7 +21,7 @@ UNKNOWN_SALT = secrets.token_bytes(SALT_BYTES)
 
 
 class SecretRow(NamedTuple):
-    """What is stored of a key: the columns of its table, in their order."""
+    """The stored part of a key: the columns of its table, in their order."""
 
     prefix: str
     key_id: str
