@@ -97,7 +97,7 @@ class CohereReader(AnswerReader):
         if body.get("error") or isinstance(message, str):
             raise CohereReader.parse_error(origin, body)
         if not isinstance(message, dict):
-            raise origin.answer_error("sent an answer without a message", "no_choices")
+            raise origin.no_answer_error("a message", body)
         finish = _read_finish(origin, body)
         choice = Choice(_parse_message(message), *finish, _parse_logprobs(body.get("logprobs")))
         return build_completion(origin, body, (choice,), _parse_usage(body.get("usage")))

@@ -68,7 +68,7 @@ class LineReader(AnswerReader):
         if is_error(body):
             raise LineReader.parse_error(origin, body)
         if not isinstance(body.get("message"), dict) and "response" not in body:
-            raise origin.answer_error("sent an answer without a message", "no_choices")
+            raise origin.no_answer_error("a message", body)
         answer = _parse_answer(body)
         finish = read_finish(body.get("done_reason"), FINISH, has_calls=bool(answer.tool_calls))
         return build_completion(origin, body, (Choice(answer, *finish, _parse_logprobs(body)),), _parse_usage(body))

@@ -43,7 +43,7 @@ class PacketReader(AnswerReader):
             raise PacketReader.parse_error(origin, body)
         completion = body.get("completion")
         if not isinstance(completion, dict):
-            raise origin.answer_error("sent an answer without a completion", "no_choices")
+            raise origin.no_answer_error("a completion", body)
         choice = Choice(Answer(as_text(completion.get("text"))), *read_finish(completion.get("finish_reason"), FINISH))
         return build_completion(origin, {}, (choice,), _parse_usage(body.get("token_usage")))
 

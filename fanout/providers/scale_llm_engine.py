@@ -53,7 +53,7 @@ class TokenReader(AnswerReader):
             raise TokenReader.parse_error(origin, body)
         output = body.get("output")
         if not isinstance(output, dict):
-            raise origin.answer_error("sent an answer without output", "no_choices")
+            raise origin.no_answer_error("output", body)
         answer = Answer(as_text(output.get("text")))
         choice = Choice(answer, None, None, _parse_logprobs(as_objects(output.get("tokens"))))
         return build_completion(origin, {"id": body.get("request_id")}, (choice,), _parse_usage(output))

@@ -10,6 +10,8 @@ import pytest
 
 from tests.support.client import Client, encode_request, parse_response
 
+LOCAL = "local/ngram-3"
+
 
 @pytest.mark.parametrize("path", ["/v1/completion/", "//v1/completion", "/v1//completion", "//v1///completion//"])
 async def test_slashes_too_many_name_the_same_path(embedded_client: Client, path: str) -> None:
@@ -41,6 +43,18 @@ async def test_azures_clients_find_the_model_of_the_path(embedded_client: Client
         assert (reply.status, reply.choice["model"]) == (200, "local/ngram-3"), reply.body
     assert (await embedded_client.send("POST", f"{place}/completions", {})).params == ["prompt"]
     assert (await embedded_client.send("POST", f"{place}/completions", [])).status == 400
+
+
+@pytest.mark.parametrize("begin", ["/openai", "/openai/v1", "/openai//v1"])
+async def test_azures_paths_without_a_model_are_those_of_the_server(embedded_client: Client, begin: str) -> None:
+    """As its clients send them: `responses.create`, `models.list`, and all of its newer API."""
+    response = await embedded_client.send("POST", f"{begin}/responses?api-version=preview", {"model": LOCAL, "input": "hi"})
+    chat = {"model": LOCAL, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
+    assert (response.status, response.json["object"]) == (200, "response")
+    assert (await embedded_client.send("POST", f"{begin}/chat/completions", chat)).status == 200
+    assert (await embedded_client.send("GET", f"{begin}/models/{LOCAL}")).json["id"] == LOCAL
+    assert (await embedded_client.send("GET", f"{begin}/nowhere")).status == 404
+    assert (await embedded_client.send("POST", "/openai/deployments/nix/responses", {})).status == 404
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])

@@ -72,7 +72,7 @@ class BlockReader(AnswerReader):
             raise BlockReader.parse_error(origin, body)
         content = body.get("content")
         if not isinstance(content, list):
-            raise origin.answer_error("sent an answer without content", "no_choices")
+            raise origin.no_answer_error("content", body)
         blocks = as_objects(content)
         extra = merge_extras(map(_pick_extra, blocks))
         text = "".join(as_text(block.get("text")) for block in blocks if block.get("type") == "text")

@@ -84,7 +84,7 @@ class FrameReader(AnswerReader):
     def parse_answer(origin: Origin, body: JsonObject) -> Completion:
         message = as_object(as_object(body.get("output")).get("message"))
         if not message:
-            raise origin.answer_error("sent an answer without a message", "no_choices")
+            raise origin.no_answer_error("a message", body)
         text, thoughts, calls = "", "", []
         blocks = as_objects(message.get("content"))
         for block in blocks:

@@ -56,7 +56,7 @@ def build_completion(origin: Origin, head: Mapping[str, Any], choices: tuple[Cho
         ProviderError: there is no choice. Such an answer would vanish from the comparison.
     """
     if not choices:
-        raise origin.answer_error("sent an answer without a choice", "no_choices")
+        raise origin.no_answer_error("a choice", head)
     # The header is what the provider's support searches by; the id in the body a second best.
     request_id = origin.request_id or as_name(head.get("id"))
     usage = add_priced_content(usage, choices)

@@ -15,7 +15,7 @@ from multidict import istr
 from fanout.core.errors import ProviderError
 from fanout.core.schema import Failure, FailureKind
 from fanout.core.value_type import value_type
-from fanout.providers.mapping.error_objects import read_message, read_status
+from fanout.providers.mapping.error_objects import find_error, read_message, read_status
 from fanout.providers.mapping.json_fields import as_name, as_object, as_text
 from fanout.providers.mapping.redact import MAX_MESSAGE_CHARS, hide, redact, shorten
 from fanout.providers.mapping.retry_after import find_retry_after_s
@@ -78,6 +78,11 @@ MESSAGES: Mapping[str, str] = {
     "server": "`{name}` had an internal error",
 }
 """By kind, but `auth` by its code: with a 403 the key was taken, and a permission, a service or a region is missing."""
+PERMISSION_CODES = frozenset({"organization_on_hold"})
+PERMISSION_TYPES = frozenset({"permission_error", "PERMISSION_DENIED"})
+"""Words of failures that are about a permission, where no status tells: Anthropic's, in streams; Google's."""
+OVERLOADED = (503, 529)
+"""Statuses of the 5xx with a sentence for callers: what is missing, and for how long. 529 is Anthropic's."""
 AUTH_CAUSES = frozenset({"invalid_api_key", "permission_denied"})
 
 REQUEST_ID_HEADERS = (
@@ -141,9 +146,10 @@ class Origin:
         )
         delay_s = find_retry_after_s(self.headers, error, message)
         # A 403 means a permission, unless its own code is about the key.
-        is_permitted = status != 403 or kind == "auth" or CODE_KINDS.get(code or "") == "auth"
+        is_about_key = kind == "auth" or CODE_KINDS.get(code or "") == "auth"
+        lacks_permission = category in PERMISSION_TYPES or code in PERMISSION_CODES or (status == 403 and not is_about_key)
         kind = kind or _find_kind(status, (code, category), error, message, delay_s)
-        auth_code = "invalid_api_key" if is_permitted else "permission_denied"
+        auth_code = "permission_denied" if lacks_permission else "invalid_api_key"
         return ProviderError(
             Failure(
                 kind,
@@ -166,6 +172,11 @@ class Origin:
     def answer_error(self, sentence: str, code: str) -> ProviderError:
         """Return the failure of an answer that makes no sense; `sentence` follows the provider's name."""
         return ProviderError(Failure("malformed", f"`{self.name}` {sentence}", code=code))
+
+    def no_answer_error(self, missing: str, body: Mapping[str, Any]) -> ProviderError:
+        """Return the failure of a whole body without an answer, with the sentence of its own that it may have."""
+        sentence = redact(read_message(find_error(body)), self.secrets)
+        return self.answer_error(f"sent an answer without {missing}{sentence and f': {sentence}'}", "no_choices")
 
     def request_error(self, sentence: str, param: str = "messages") -> ProviderError:
         """Return the failure of a request that the format cannot express; `sentence` follows the provider's name.
@@ -204,8 +215,8 @@ def _find_kind(
 
 def _write_message(origin: Origin, cause: str, status: int | None, message: str) -> str:
     """Return the upstream's sentence, redacted; ours before it where it is about keys, instead of it about inner faults."""
-    # A 5xx may hold a stack trace, but a 503 says what is missing and for how long.
-    is_passed_on = (status is None or 400 <= status < 500 or status == 503) and "Traceback" not in message
+    # A 5xx may hold a stack trace.
+    is_passed_on = (status is None or 400 <= status < 500 or status in OVERLOADED) and "Traceback" not in message
     shown = redact(message, origin.secrets) if is_passed_on else ""
     if shown and cause not in AUTH_CAUSES:
         return shown

@@ -202,7 +202,7 @@ def _check(origin: Origin, body: Mapping[str, object]) -> None:
         error = as_object(body.get("error")) or {"message": f"the response is `{body.get('status')}`"}
         raise origin.upstream_error(find_error({"error": error}))
     if not isinstance(body.get("output"), list):
-        raise origin.answer_error("sent an answer without items", "no_choices")
+        raise origin.no_answer_error("items", body)
 
 
 def _parse_logprobs(body: Mapping[str, object]) -> tuple[TokenLogprob, ...] | None:

@@ -29,10 +29,12 @@ class ParserLimits(TypedDict):
 
 MAX_HEAD_BYTES = 2**16
 """Of one line of an answer's head; security headers alone exceed aiohttp's own 8 KiB."""
+MAX_HEADERS = 4096
+"""As many as a head of that size may have of 16 bytes each."""
 PARSER_LIMITS: ParserLimits = {
     "max_line_size": MAX_HEAD_BYTES,
     "max_field_size": MAX_HEAD_BYTES,
-    "max_headers": 256,
+    "max_headers": MAX_HEADERS,
     "read_bufsize": READ_BYTES,
 }
 """Arguments of a `ClientSession` that asks providers."""
@@ -81,7 +83,7 @@ def to_provider_error(name: str, error: Exception, connect_limit_s: float | None
     if number in OUT_OF_FILES:
         return ProviderError(NO_FILES)  # nothing is wrong with the provider
     if _is_too_long(error):
-        sentence = f"`{name}` sent a head with a line of over {MAX_HEAD_BYTES:,} bytes"
+        sentence = f"`{name}` sent a head with a line of over {MAX_HEAD_BYTES:,} bytes, or over {MAX_HEADERS:,} lines"
         return ProviderError(Failure("malformed", sentence, code="head_too_large"))
     kind, code, sentence = next(row[1:] for row in FAILURES if isinstance(error, row[0]))
     reason = os.strerror(number) if number and number > 0 else "no reason given"
@@ -92,8 +94,8 @@ def to_provider_error(name: str, error: Exception, connect_limit_s: float | None
 
 
 def _is_too_long(error: BaseException | None) -> bool:
-    """Return whether an error comes of a line in a head; aiohttp tells that only by a cause of the cause."""
-    while error is not None and not isinstance(error, LineTooLong):
+    """Return whether an error comes of the size of a head; aiohttp tells that only by a cause of the cause, or its words."""
+    while error is not None and not (isinstance(error, LineTooLong) or "Too many headers" in str(error)):
         error = error.__cause__
     return error is not None
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from aiohttp import web
 from pydantic import BaseModel
 
@@ -25,7 +23,7 @@ class ModelsQuery(BaseModel):
 
 
 async def list_models(request: web.Request) -> web.Response:
-    """Serve `GET /v1/models` and Azure's `GET /openai/models`."""
+    """Serve `GET /v1/models`."""
     dispatcher = request.app[DISPATCHER]
     catalogue = dispatcher.catalogue
     listed = render_models(catalogue, catalogue)
@@ -39,7 +37,7 @@ async def list_models(request: web.Request) -> web.Response:
 
 
 async def get_model(request: web.Request) -> web.Response:
-    """Serve `GET /v1/models/{model}` and Azure's `GET /openai/models/{model}`; names may hold slashes."""
+    """Serve `GET /v1/models/{model}`; names may hold slashes."""
     catalogue = request.app[DISPATCHER].catalogue
     name = request.match_info["model"]
     model = catalogue.find(name)
@@ -79,6 +77,4 @@ ONE = Endpoint(
 ENDPOINTS = (
     LIST,
     ONE,
-    replace(LIST, method_and_path="GET /openai/models", id="deployment_models", summary="All models at Azure's path"),
-    replace(ONE, method_and_path="GET /openai/models/{model:.+}", id="deployment_model", summary="One model at Azure's path"),
 )

@@ -352,7 +352,12 @@ def test_the_explanation_of_a_refusal_is_kept() -> None:
     [
         (400, {"type": "invalid_request_error"}, "bad_request", "invalid_request_error"),
         (400, {"type": "invalid_request_error", "message": "Your credit balance is too low"}, "quota", "invalid_request_error"),
-        (400, {"type": "invalid_request_error", "details": {"error_code": "organization_on_hold"}}, "auth", "invalid_api_key"),
+        (
+            400,
+            {"type": "invalid_request_error", "details": {"error_code": "organization_on_hold"}},
+            "auth",
+            "permission_denied",
+        ),
         (401, {"type": "authentication_error"}, "auth", "invalid_api_key"),
         (402, {"type": "billing_error"}, "quota", "billing_error"),
         (402, {"type": "billing_error", "details": {"error_code": "linked_organization_billing_unavailable"}}, "quota", None),

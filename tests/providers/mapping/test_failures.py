@@ -13,6 +13,9 @@ from multidict import CIMultiDict
 
 from fanout.core.schema import Failure
 from fanout.dispatch.retries import is_transient
+from fanout.providers.anthropic.blocks import BlockReader
+from fanout.providers.gemini.candidates import CandidateReader
+from fanout.providers.mapping.answer_reader import AnswerReader
 from fanout.providers.mapping.error_objects import find_error, parse_error_body
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.redact import MAX_MESSAGE_CHARS, redact
@@ -192,13 +195,13 @@ def test_a_refused_key_is_reported_with_the_upstreams_own_sentence(status: int) 
 
 def test_an_internal_error_is_reported_in_our_words() -> None:
     """A 5xx may hold a stack trace; its code is kept."""
-    for status, message in ((500, "/srv/app.py, line 5"), (503, "Traceback: /srv/app.py"), (529, "busy")):
+    for status, message in ((500, "/srv/app.py, line 5"), (502, "/srv"), (503, "Traceback: /srv/app.py")):
         failure = fail_with(status, {"message": message, "type": "unavailable_error"})
         assert failure.message == f"`up` had an internal error (HTTP {status})"
         assert failure.code == "unavailable_error"
 
 
-@pytest.mark.parametrize("status", [401, 403, 429, 503])
+@pytest.mark.parametrize("status", [401, 403, 429, 503, 529])
 def test_the_upstreams_sentence_stays_redacted(status: int) -> None:
     """It says what is missing; it does not say where, or to whom."""
     failure = fail_with(
@@ -213,6 +216,19 @@ def test_a_service_that_is_not_enabled_is_not_a_refused_key() -> None:
     failure = fail_with(403, {"code": 403, "message": message, "status": "PERMISSION_DENIED"})
     assert (failure.kind, failure.code) == ("auth", "permission_denied")
     assert failure.message == f"`up` does not permit this call (HTTP 403): {message}"
+
+
+@pytest.mark.parametrize(
+    ("reader", "error"), [(BlockReader, {"type": "permission_error"}), (CandidateReader, {"status": "PERMISSION_DENIED"})]
+)
+def test_a_permission_is_told_from_a_key_where_no_status_does(reader: type[AnswerReader], error: dict[str, Any]) -> None:
+    """In streams of Anthropic and Google."""
+    failure = reader.parse_error(Origin("up"), {"error": {**error, "message": "Not yours."}}).failure
+    assert (failure.kind, failure.code, failure.message) == (
+        "auth",
+        "permission_denied",
+        "`up` does not permit this call: Not yours.",
+    )
 
 
 def test_a_call_that_was_given_up_on_the_way_is_cancelled() -> None:

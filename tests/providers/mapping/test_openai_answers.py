@@ -173,6 +173,14 @@ def test_an_answer_of_status_200_may_be_a_failure(body: Any, kind: str, code: st
     assert (failure.kind, failure.code, failure.status) == (kind, code, status)
 
 
+@pytest.mark.parametrize(
+    "body", [{"detail": f"No model at {KEY}"}, {"message": f"No model at {KEY}", "code": 400, "status": "error"}]
+)
+def test_a_body_without_an_answer_keeps_its_own_sentence(body: Any) -> None:
+    failure = decode_failure(body)
+    assert (failure.code, failure.message) == ("no_choices", "`up` sent an answer without a choice: No model at [key]")
+
+
 def test_a_null_error_is_no_error() -> None:
     """Some hosts send the field always."""
     assert decode_answer({"error": None, "choices": [build_choice("a")]}).choices[0].message.text == "a"

@@ -114,6 +114,16 @@ def test_single_line_ends_keep_named_events_apart(provider: HttpProvider, stream
     assert expect_answer(try_stream(provider, call, [single])) == expect_answer(try_stream(provider, call, [stream]))
 
 
+def test_lines_of_json_are_read_as_events_too() -> None:
+    """With comments, names and an end, as gateways write them."""
+    provider, end = build_adapter(Ollama), b"data: [DONE]\n\n"
+    events = b"".join(b": wait\n\nevent: line\ndata:" + line + b"\n\n" for line in LINES.splitlines())
+    for stream in (events, events + end, events.replace(b"data:", b"data: ")):
+        assert expect_answer(try_stream(provider, build_call(provider), [stream])) == expect_answer(
+            try_stream(provider, build_call(provider), [LINES])
+        )
+
+
 async def test_a_pretty_object_for_lines_is_read(session: aiohttp.ClientSession) -> None:
     """Ollama's stream is lines of JSON, so an object on many lines is none of them."""
     body = json.dumps({"message": {"content": "Hello"}, "done": True, "done_reason": "stop"}, indent=1).encode()
