@@ -43,12 +43,20 @@ def _check_file(path: Path, descriptor: int) -> None:
         return  # a pipe or terminal
     if mode := _find_open_mode(status):
         raise UntrustedFileError(f"may be written by others (mode {mode:o}): `chmod go-w {path}` makes it yours alone")
-    folder = path.resolve().parent
+    # All folders above it: whoever may rename one of them puts another in its place.
+    for distance, folder in enumerate(path.resolve().parents):
+        _check_folder(folder, is_systems=distance > 0)
+
+
+def _check_folder(folder: Path, *, is_systems: bool) -> None:
     status = folder.stat()
     if not _is_trusted_owner(status):
         raise UntrustedFileError(f"is in a folder of another user (uid {status.st_uid}), who may replace it: move it")
+    # Farther up, groups are often those of administrators: /usr/local is their `staff` on Debian, and Homebrew's `admin`.
+    mode = stat.S_IMODE(status.st_mode) if is_systems and status.st_mode & stat.S_IWOTH else None
+    mode = mode if is_systems else _find_open_mode(status)
     # In a sticky folder, such as /tmp, only its owner can replace a file.
-    if not status.st_mode & stat.S_ISVTX and (mode := _find_open_mode(status)):
+    if mode and not mode & stat.S_ISVTX:
         sentence = f"may be replaced by others, to whom its folder is open (mode {mode:o}): `chmod go-w {folder}` closes it"
         raise UntrustedFileError(sentence)
 

@@ -8,14 +8,17 @@ from __future__ import annotations
 import re
 
 CODE = re.compile(r"`([^`]+)`")
+DIRECTIONS = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
 # Each control character is shown as its picture. Lone surrogates cannot be encoded.
 SAFE_CHARACTERS = str.maketrans(
     {chr(code): chr(0x2400 + code) for code in range(32)}
     | dict.fromkeys(map(chr, (*range(127, 160), *range(0xD800, 0xE000))), "\ufffd")
     | {"\t": "\t", "\n": "\n", "\r": ""}
+    # These turn the order of what stands around them. Source: Unicode UAX 9 §2, https://trojansource.codes
+    | dict.fromkeys(map(chr, DIRECTIONS), "")
 )
 # JSON itself escapes what stands below the space, but not these, by which some terminals are steered, too.
-JSON_ESCAPES = {code: f"\\u{code:04x}" for code in range(127, 160)}
+JSON_ESCAPES = {code: f"\\u{code:04x}" for code in (*range(127, 160), *DIRECTIONS)}
 
 
 def to_safe_text(text: str) -> str:

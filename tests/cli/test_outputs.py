@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import shlex
 import signal
@@ -11,16 +12,19 @@ import sys
 from pathlib import Path
 
 import aiohttp
+import click
 import pytest
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from fanout.cli.batch.results_output import find_results_output
 from fanout.cli.tables import SafeConsole, print_table
+from fanout.jobs.output_files import open_output
 from tests.support.cli import FANOUT, CommandResult, build_environ, run_command, run_fanout
 
-EVIL = "a\x1b[31mb\x07\x9b2Jc\x1b]0;title\x07"
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+EVIL = "a\x1b[31mb\x07\x9b2Jc\x1b]0;title\x07\u202e\u2066"
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 ASK = ("ask", "-m", "local/ngram-3", "--max-tokens", "3", "The")
 
 
@@ -91,6 +95,23 @@ def test_no_text_on_a_console_steers_the_terminal(capsys: pytest.CaptureFixture[
     shown_text = capsys.readouterr().out
     assert "␛[31mb" in shown_text
     assert not CONTROL.search(shown_text)
+
+
+def test_results_on_a_terminal_do_not_steer_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through a pipe they are the bytes that they are; Parquet is none of text."""
+    ours, theirs = os.openpty()
+    with os.fdopen(theirs, "w", encoding="utf-8", newline="") as terminal:
+        monkeypatch.setattr(sys, "stdout", terminal)
+        with open_output(find_results_output("-", "csv")) as write:
+            content = f"text\r\n{EVIL}é\r\n".encode()
+            write(content[:-3])  # amid a character
+            write(content[-3:])
+        shown = os.read(ours, 1000).decode()
+        with pytest.raises(click.UsageError, match=r"-o results\.parquet"):
+            find_results_output("-", "parquet")
+    os.close(ours)
+    assert not CONTROL.search(shown.replace("\r\n", "\n"))
+    assert shown.endswith("é\r\n")
 
 
 async def test_what_a_server_writes_in_its_error_does_not_steer_the_terminal() -> None:

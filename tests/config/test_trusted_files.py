@@ -76,6 +76,16 @@ def test_a_file_in_a_folder_that_others_may_write_is_refused_unless_the_folder_i
     READERS[name][1](path)
 
 
+@every_reader
+def test_a_file_below_a_folder_that_others_may_write_is_refused(name: str, tmp_path: Path) -> None:
+    """They can rename the folder in between, and put their own in its place."""
+    path = write_file(tmp_path / "open" / "own", name)
+    path.parent.parent.chmod(0o777)
+    assert f"`chmod go-w {path.parent.parent.resolve()}`" in read_error(name, path)
+    path.parent.parent.chmod(0o1777)
+    READERS[name][1](path)
+
+
 @as_root
 @every_reader
 def test_a_strangers_file_or_folder_is_refused(name: str, tmp_path: Path) -> None:

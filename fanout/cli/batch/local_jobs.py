@@ -12,6 +12,7 @@ from typing import cast
 
 from fanout.cli.batch.backend import ID_PREFIXES, JobSnapshot
 from fanout.cli.batch.input import JobInput
+from fanout.cli.batch.results_output import find_results_output
 from fanout.cli.evaluation.local_evaluation import LocalEvaluation
 from fanout.cli.model_choice import expand_models, list_local_models
 from fanout.config.settings import Settings
@@ -193,7 +194,7 @@ class LocalJobs:
         number = (await self._manager.find_job(job["id"])).number
         kind = output_files.choose_format(output, format_)
         pieces = encode_results(self._store, number, output_files.make_encoder(kind, quote_formulas=quote_formulas), chosen)
-        with output_files.open_output(sys.stdout.buffer if output == "-" else Path(output)) as write:
+        with output_files.open_output(find_results_output(output, kind)) as write:
             async with aclosing(pieces):
                 async for piece in pieces:
                     await run_in_thread("exports", write, piece)  # a pipe may be full

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import sys
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import cast
 
 import aiohttp
@@ -17,6 +15,7 @@ import click
 
 from fanout.cli.batch.backend import ID_PREFIXES, JobSnapshot
 from fanout.cli.batch.input import JobInput
+from fanout.cli.batch.results_output import find_results_output
 from fanout.cli.client import ServerClient, open_client
 from fanout.cli.evaluation.remote_evaluation import RemoteEvaluation
 from fanout.cli.model_choice import expand_models, has_pattern, list_remote_models, split_words
@@ -225,7 +224,7 @@ class RemoteJobs:
         fields["quote_formulas"] = "true" if quote_formulas else None
         query = {name: value for name, value in fields.items() if value is not None}
         async with aclosing(self._client.download(f"/v1/jobs/{job['id']}/results.{kind}", **query)) as blocks:
-            with output_files.open_output(sys.stdout.buffer if output == "-" else Path(output)) as write:
+            with output_files.open_output(find_results_output(output, kind)) as write:
                 async for block in blocks:
                     await run_in_thread("exports", write, block)  # a pipe may be full
 

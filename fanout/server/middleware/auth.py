@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
@@ -21,14 +22,20 @@ from fanout.server.lifecycle import DISPATCHER
 
 KEY_HEADERS = ("x-api-key", "api-key")
 """Headers that may hold a key beside `Authorization`: Scale's and Azure's."""
-FORWARDING_HEADERS = (
-    *("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Server", "X-Real-IP"),
-    *("X-Client-IP", "X-Cluster-Client-IP", "True-Client-IP", "CF-Connecting-IP", "Fastly-Client-IP"),
+FORWARDING_HEADERS = frozenset(
+    (
+        *("forwarded", "via", "cdn-loop", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip"),
+        *("cf-connecting-ip", "cf-ray", "fastly-client-ip", "fly-client-ip", "x-azure-clientip", "x-appengine-user-ip"),
+        *("x-originating-ip", "x-proxyuser-ip"),
+    )
 )
-"""Headers by which a proxy names its caller or itself.
+FORWARDING_PREFIXES = ("x-forwarded", "x-original-forwarded", "x-envoy-", "tailscale-")
+"""Headers, in lower case, by which a proxy names its caller or itself, and how others begin.
 
-Source: RFC 7239, RFC 9110 §7.6.3, and those of nginx, Apache, Envoy, Cloudflare, Akamai and Fastly
+Source: RFC 7239, RFC 8586, RFC 9110 §7.6.3, and those of nginx, Envoy, Cloudflare, Akamai, Fastly, Fly, Azure, Google
 """
+HOST = re.compile(r"(?:\[(?P<ipv6>[0-9a-f:.]+)\]|(?P<name>[^:\[\]]+))(?::[0-9]*)?", re.IGNORECASE)
+"""Source: RFC 9110 §7.2."""
 MAX_KEY_CHARS = 4096
 ACCOUNT_HEADER = "x-selected-account-id"
 PUBLIC_PATHS = web.AppKey("public_paths", frozenset[str])
@@ -88,7 +95,8 @@ def check_host(request: web.Request) -> None:
     Source: DNS rebinding, https://owasp.org/www-community/attacks/DNS_Rebinding
     """
     # A proxy may send its upstream's name, this machine's, as `Host`, whoever has called it.
-    if passed_on := next((name for name in FORWARDING_HEADERS if name in request.headers), None):
+    names = request.headers.keys()
+    if passed_on := next((name for name in names if _is_proxys(name.lower())), None):
         sentence = f"a proxy has passed this request on (`{passed_on}`); set FANOUT_API_KEYS to be called by other machines"
         raise web.HTTPForbidden(text=sentence)
     # Without keys, any web page whose name resolves here could call, and spend the operator's money.
@@ -112,9 +120,16 @@ def check_origin(request: web.Request, origins: Sequence[str]) -> None:
         raise web.HTTPForbidden(text=f"pages of {origin[:100]!a} may not call; FANOUT_CORS_ORIGINS names those that may")
 
 
+def _is_proxys(name: str) -> bool:
+    return name in FORWARDING_HEADERS or name.startswith(FORWARDING_PREFIXES)
+
+
 @lru_cache(maxsize=64)  # bounded: callers choose what they send
 def _is_own(host: str) -> bool:
-    name = host.partition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
+    parts = HOST.fullmatch(host)
+    if parts is None:
+        return False
+    name = str(parts["ipv6"] or parts["name"])
     return name.lower() == "localhost" or name.lower().endswith(".localhost") or is_loopback(name)
 
 

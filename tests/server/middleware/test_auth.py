@@ -131,6 +131,9 @@ async def test_a_caller_without_access_is_refused_before_sending_a_body(locked_c
         ("0.0.0.0", 403),
         ("[fe80::1]:80", 403),
         ("[::ffff:10.0.0.1]", 403),
+        ("[::1]evil.example", 403),
+        ("127.0.0.1:80:evil.example", 403),
+        ("127.0.0.1@evil.example", 403),
         ("", 403),
     ],
 )
@@ -267,7 +270,11 @@ async def test_a_key_that_no_header_can_carry_fails_its_entry_alone(guest_client
     assert not upstream.requests
 
 
-@pytest.mark.parametrize("name", ["X-Forwarded-For", "Forwarded", "Via", "X-Real-IP", "x-forwarded-host", "CF-Connecting-IP"])
+PROXYS = ("X-Forwarded-For", "Forwarded", "Via", "X-Real-IP", "x-forwarded-host", "CF-Connecting-IP", "X-Forwarded-Proto")
+MORE = ("X-Original-Forwarded-For", "CDN-Loop", "X-Envoy-External-Address", "Fly-Client-IP", "X-Azure-ClientIP")
+
+
+@pytest.mark.parametrize("name", [*PROXYS, *MORE])
 async def test_without_keys_what_a_proxy_has_passed_on_is_refused(client: Client, upstream: Upstream, name: str) -> None:
     """A local proxy that sends its upstream's name as `Host` would open the server to whoever calls the proxy."""
     for value in ("203.0.113.7", ""):
