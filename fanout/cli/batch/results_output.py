@@ -6,14 +6,11 @@ import codecs
 import io
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import click
 
 from fanout.core.shown_text import to_safe_text
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
 
 
 def find_results_output(output: str, file_format: str) -> Path | BinaryIO:
@@ -38,7 +35,7 @@ class TerminalOutput(io.RawIOBase):
         # Pieces may end amid a character.
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
-    def write(self, content: ReadableBuffer) -> int:
+    def write(self, content: Any) -> int:
         """Show some text."""
         data = bytes(content)
         sys.stdout.write(to_safe_text(self._decoder.decode(data)))

@@ -96,7 +96,7 @@ def check_host(request: web.Request) -> None:
     """
     # A proxy may send its upstream's name, this machine's, as `Host`, whoever has called it.
     names = request.headers.keys()
-    if passed_on := next((name for name in names if _is_proxys(name.lower())), None):
+    if passed_on := next((name for name in names if _is_of_proxy(name.lower())), None):
         sentence = f"a proxy has passed this request on (`{passed_on}`); set FANOUT_API_KEYS to be called by other machines"
         raise web.HTTPForbidden(text=sentence)
     # Without keys, any web page whose name resolves here could call, and spend the operator's money.
@@ -120,7 +120,7 @@ def check_origin(request: web.Request, origins: Sequence[str]) -> None:
         raise web.HTTPForbidden(text=f"pages of {origin[:100]!a} may not call; FANOUT_CORS_ORIGINS names those that may")
 
 
-def _is_proxys(name: str) -> bool:
+def _is_of_proxy(name: str) -> bool:
     return name in FORWARDING_HEADERS or name.startswith(FORWARDING_PREFIXES)
 
 
