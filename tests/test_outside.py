@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
-from configparser import ConfigParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from fanout.cli.serve import serve
 from fanout.config.environment import Environment
 from fanout.config.settings import load_settings
 from tests.support.documents import ROOT
 
-YAML = {str(path.relative_to(ROOT)) for pattern in ("*.yaml", ".*.yaml", ".github/**/*.yml") for path in ROOT.glob(pattern)}
+YAML = {
+    str(path.relative_to(ROOT)) for pattern in (".*.yaml", ".github/**/*.yml", "deploy/*.y*ml") for path in ROOT.glob(pattern)
+}
 BY_NAME = {
     "tests/core/test_suggestions.py": "near names are found among names alone",
     "tests/dispatch/test_costs.py": "prices are published for old models, too",
@@ -65,47 +64,11 @@ def test_every_yaml_file_can_be_read(path: str) -> None:
 def test_every_variable_of_fanout_in_documents_and_container_files_exists() -> None:
     known = {f"FANOUT_{name.upper()}" for name in Environment.model_fields}
     paths = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *list_files("examples")]
-    paths += [ROOT / "Dockerfile", ROOT / "compose.yaml"]
+    paths += [path for path in (ROOT / "deploy").iterdir() if path.suffix not in (".json", ".lock")]
 
     named = {(path.name, name) for path in paths for name in re.findall(r"(?<!\w)FANOUT_\w*[A-Z]", path.read_text())}
 
     assert [(path, name) for path, name in sorted(named) if name not in known] == []
-
-
-def test_the_image_installs_extras_that_exist_and_starts_with_options_that_exist() -> None:
-    text = (ROOT / "Dockerfile").read_text()
-    installed = re.search(r"'/src\[([\w,]+)\]'", text)
-    arguments = json.loads(text.rpartition("CMD ")[2])
-    assert installed
-    setup = ConfigParser()
-    setup.read(ROOT / "setup.cfg")
-    options = {option for parameter in serve.params for option in parameter.opts}
-
-    assert set(installed[1].split(",")) == set(setup["options.extras_require"]) - {"test"}
-    assert arguments[0] == "serve"
-    assert {argument for argument in arguments if argument.startswith("--")} <= options
-
-
-def test_the_image_is_built_from_all_that_the_package_needs() -> None:
-    ignored = (ROOT / ".dockerignore").read_text().split()
-
-    assert not {"fanout", "setup.cfg", "pyproject.toml", "README.md", "LICENSE", "providers.json"} & set(ignored)
-    assert ".git" in ignored
-
-
-def test_the_composed_services_are_fanout_alone_and_fanout_on_postgresql() -> None:
-    services = read_yaml("compose.yaml")["services"]
-    keys = {key for provider in load_settings(environ={}).providers.values() for key in provider.row.api_key_env}
-
-    assert set(services) == {"fanout", "fanout-postgresql", "postgresql"}
-    for name in ("fanout", "fanout-postgresql"):
-        service = services[name]
-        assert service["build"] == "."
-        assert {key for key in service["environment"] if key.endswith("_API_KEY")} <= keys
-        assert service["ports"] == ["127.0.0.1:8080:8080"], "only this machine reaches it"
-    store = services["fanout-postgresql"]["environment"]["FANOUT_STORE"]
-    database = services["postgresql"]["environment"]
-    assert store == f"postgresql://{database['POSTGRES_USER']}@postgresql/{database['POSTGRES_DB']}"
 
 
 def test_the_workflow_runs_the_checks_on_declared_pythons() -> None:

@@ -235,12 +235,20 @@ async def test_both_commands_share_one_environment(clone: Path, tmp_path: Path) 
     assert [line.rpartition(" ")[2] for line in installed] == ["clone/requirements.lock", "clone[parquet,evaluate,test]"]
 
 
-def test_the_lock_pins_every_requirement_with_hashes_and_names_no_address() -> None:
-    lock = (ROOT / "requirements.lock").read_text()
+@pytest.mark.parametrize(
+    ("path", "extras"),
+    [
+        ("requirements.lock", ("parquet", "evaluate")),
+        ("deploy/requirements.lock", ("bedrock", "evaluate", "otel", "parquet", "postgresql", "vertex")),
+    ],
+)
+def test_a_lock_pins_every_requirement_with_hashes_and_names_no_address(path: str, extras: tuple[str, ...]) -> None:
+    lock = (ROOT / path).read_text()
     setup = ConfigParser()
     setup.read(ROOT / "setup.cfg")
-    extras = [setup["options.extras_require"][extra] for extra in ("parquet", "evaluate")]
-    required = "\n".join([setup["options"]["install_requires"], *extras]).split()
+    required = "\n".join(
+        [setup["options"]["install_requires"], *(setup["options.extras_require"][extra] for extra in extras)]
+    ).split()
 
     pinned = dict(re.findall(r"^([\w.-]+)(?:\[\w+\])?==(\S+)", lock, re.M))
     assert [line for line in required if re.split(r"[>=<\[]", line)[0] not in pinned] == []
@@ -271,6 +279,7 @@ async def test_system_packages_for_the_tests_are_installed_where_allowed(clone: 
         machine / "chromium",
         machine / "zsh",
         machine / "fish",
+        machine / "promtool",
     ):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_program(path, "")
@@ -287,7 +296,17 @@ async def test_system_packages_for_the_tests_are_installed_where_allowed(clone: 
     assert "test: without postgresql there is no way to run the tests on PostgreSQL as a store" in without.err
     assert (with_apt.code, with_apt.out) == (0, "checked\n")
     packages = [line.split()[-1] for line in log if line.startswith("install")]
-    assert packages == ["curl", "libgomp1", "libfaketime", "chromium", "zsh", "fish", "postgresql-common", "postgresql"]
+    assert packages == [
+        "curl",
+        "libgomp1",
+        "libfaketime",
+        "chromium",
+        "zsh",
+        "fish",
+        "prometheus",
+        "postgresql-common",
+        "postgresql",
+    ]
     # Set before the server is installed, so that Debian creates and starts none by itself.
     assert log[-3] == "/etc/postgresql-common/createcluster.conf set create_main_cluster off"
     assert again.code == 0

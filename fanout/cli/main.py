@@ -38,6 +38,7 @@ COMMANDS = {
     "import": "Take over what other evaluation programs have measured.",
     "init": "Set up your providers.",
     "keys": "Set keys, and list those that are set.",
+    "store": "Copy the store, and put a copy back.",
     "models": "List the models: ready, or what is missing.",
     "check": "Check the configuration and name every fault.",
     "schema": "Print the JSON Schema of providers.json.",

@@ -14,7 +14,7 @@ from fanout.store.call_times import CallTimes
 from fanout.store.engine.connections import LOCK_TIMEOUT_MS
 from fanout.store.engine.database import Database
 from fanout.store.engine.errors import describe_error
-from fanout.store.engine.location import MEMORY, create_file
+from fanout.store.engine.location import MEMORY, OFF, create_file
 from fanout.store.engine.upgrade import has_current_tables, upgrade
 from fanout.store.history.recorder import History, HistoryMode
 from fanout.store.idempotency import IdempotencyStore
@@ -25,7 +25,6 @@ from fanout.store.usage import UsageLedger
 
 __all__ = ["MEMORY", "OFF", "Store", "open_store"]
 
-OFF = "off"
 OPEN_TIMEOUT_S = 10.0
 """The longest wait at the start for a database that another process has locked."""
 LOCK_MESSAGES = ("locked", "lock timeout")

@@ -13,7 +13,7 @@ from sqlalchemy.exc import ArgumentError
 
 from fanout.core.errors import ConfigError, Fault
 
-MEMORY = ":memory:"
+MEMORY, OFF = ":memory:", "off"
 DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
 ALLOWED_LOCATIONS = "a file's path, `sqlite:///…`, `postgresql://…`, `:memory:` or `off`"
 MISTYPED_URL = re.compile(r"(sqlite|postgres(ql)?)(\+\w*)?(:(?!//)|//)", re.IGNORECASE)
