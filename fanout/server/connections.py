@@ -65,8 +65,9 @@ AFTER_SENDING = web.RequestKey("after_sending", partial[None])
 
 def count_connections(configured: int | None) -> int:
     """Return how many connections may be open: by default what upstream calls leave of the limit on open files."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     # Upstream calls take up to half of the limit.
-    return configured or max(RESERVED_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2 - RESERVED_FILES)
+    return configured or max(limit // 2 - min(RESERVED_FILES, limit // 4), 1)
 
 
 class Connection(TurnTaking, RequestHandler):
@@ -284,11 +285,6 @@ class BoundedServer(web.Server):
         self._open = 0
         self._refused = LogOnce("server.connections_exhausted", limit=max_connections)
 
-    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
-        """Count a connection."""
-        self._open += 1
-        super().connection_made(handler, transport)
-
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
         """Forget a connection."""
         self._open -= 1
@@ -297,6 +293,8 @@ class BoundedServer(web.Server):
     def __call__(self) -> Any:
         """Return the protocol of a new connection."""
         if self._open < self._max_connections:
+            # Counted here: of a burst, all protocols are made before the first connection is.
+            self._open += 1
             return Connection(self, self._limits)
         self._refused.write()
         return RefusedConnection()

@@ -8,6 +8,7 @@ import io
 import json
 import re
 import resource
+import socket
 import time
 import zlib
 from collections.abc import AsyncIterator
@@ -19,7 +20,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from fanout.server.connections import WaitLimits
+from fanout.server.connections import RESERVED_FILES, WaitLimits, count_connections
 from fanout.server.endpoints import ENDPOINTS
 from fanout.server.page.assets import load_assets
 from fanout.server.request_body import MIN_BYTES_PER_S
@@ -227,6 +228,33 @@ async def test_connections_beyond_the_bound_are_refused_and_later_ones_served(co
         assert headers["x-request-id"]
     assert status == 200
     assert len([line for line in log_lines if "server.connections_exhausted" in line]) == 1
+
+
+async def test_of_connections_that_come_all_at_once_no_more_are_kept_than_may_be(config: Path) -> None:
+    async with serve(config, FANOUT_MAX_CONNECTIONS="3") as server:
+        # Without a pause: the server, which runs in this loop, finds all of them waiting.
+        burst = [socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) for _ in range(20)]
+        await asyncio.sleep(0.1)
+        for one in burst:
+            one.setblocking(False)
+        refused = 0
+        for one in burst:
+            with suppress(BlockingIOError):
+                refused += b"too_many_connections" in one.recv(4096)
+            one.close()
+
+    assert refused == 17
+
+
+@pytest.mark.parametrize("limit", [40, 64, 128, 256, 1024])
+def test_connections_calls_and_other_files_fit_within_the_limit_on_open_files(limit: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    try:
+        connections = count_connections(None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert 0 < connections + limit // 2 <= limit - min(limit // 4, RESERVED_FILES)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "raw deflate"])
