@@ -22,10 +22,8 @@ def record_end(limiter: Limiter, running: InFlightCall, result: Result | None) -
         for scope in failed:
             if limiter.record_failure(scope, reason := result.code or result.kind):
                 log.warning("circuit.opened", account=limiter.name, model=scope, reason=reason)
-    elif circuits.failing and isinstance(result, Completion):
-        answered = [None, model]
-    else:  # nearly every attempt
-        return
+    else:
+        answered = [None, model] if isinstance(result, Completion) else []
     for scope in answered:
         if circuits.record_answer(scope):
             log.info("circuit.closed", account=limiter.name, model=scope)

@@ -16,6 +16,7 @@ from fanout.core.schema import HOOK_FAILED_CODE, HOOK_REFUSED_CODE, Call, Comple
 from fanout.dispatch.in_flight import InFlightCall
 from fanout.dispatch.retries import Result
 from fanout.observability.logs import log
+from fanout.providers.transport.pieces import cut_delta
 
 MAX_REASON_CHARS = 500
 """Of a refusal's sentence."""
@@ -91,7 +92,8 @@ class Hooks:
             return error.failure
         if running.inbox is not None:  # it was held until here
             for number, choice in enumerate(answer.choices):
-                await running.inbox.deliver(running, choice.to_delta(running.call.index, number))
+                for delta in cut_delta(choice.to_delta(running.call.index, number)):
+                    await running.inbox.deliver(running, delta)
         return answer
 
     async def _call(

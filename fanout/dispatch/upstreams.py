@@ -169,7 +169,8 @@ class Upstreams:
         finally:
             # Also on cancellation: a place that is not released is lost until the process ends.
             running.call_s = time.monotonic() - running.started_at
-            account_circuits.record_end(limiter, running, result)
+            if limiter.circuits.failing or isinstance(result, Failure):  # else it ended as nearly every attempt
+                account_circuits.record_end(limiter, running, result)
             _settle(limiter, permit, call, result)
         if prices and not prices.done():  # else its cost would load them on the event loop
             await asyncio.wait([prices])

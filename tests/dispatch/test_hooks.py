@@ -106,6 +106,28 @@ async def test_a_hook_that_fails_ends_its_calls_or_lets_them_go_on(
         assert failed.timing.attempts == (1 if prompt == "late" else 0)
 
 
+async def test_a_long_answer_that_was_held_comes_in_pieces_and_each_choice_in_its_place(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    async with open_hooked(upstream, tmp_path, REDACTING) as opened:
+        deltas, outcomes = await stream(opened, "hi", "up/mb-1", "up/ok")
+    assert [name_outcome(outcome) for outcome in outcomes] == ["ok", "ok"]
+    assert len(deltas) > 10
+    for outcome in outcomes:
+        told = "".join(delta.text for delta in deltas if delta.call_index == outcome.call.index)
+        assert told == read_text(outcome)
+
+
+async def test_texts_to_embed_and_their_vectors_pass_hooks_too(upstream: Upstream, tmp_path: Path) -> None:
+    async with serve(write_providers_file(upstream.url, tmp_path), FANOUT_HOOKS=f"{FAILING},{REDACTING}") as server:
+        client = Client(server)
+        body = {"model": "local/ngram-2", "input": "hello"}
+        good = await client.send("POST", "/v1/embeddings", body)
+        failed = await client.send("POST", "/v1/embeddings", body | {"input": "crash late"})
+    assert (good.status, len(good.json["data"])) == (200, 1)
+    assert (failed.status, failed.json["error"]["code"]) == (502, "hook_failed")
+
+
 async def test_a_hook_is_called_once_for_a_call_and_a_held_stream_is_retried(upstream: Upstream, tmp_path: Path) -> None:
     async with open_hooked(upstream, tmp_path, f"{FAILING},{REDACTING}") as opened:
         deltas, (outcome,) = await stream(opened, "Ada", "up/cut-then-echo")

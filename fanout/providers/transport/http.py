@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import ClassVar
@@ -27,6 +27,7 @@ from fanout.providers.mapping.redact import SecretGuard
 from fanout.providers.transport.configured import ConfiguredProvider, find_proxy
 from fanout.providers.transport.connection_errors import CONNECTION_ERRORS, ConnectionWatch, NamedErrors
 from fanout.providers.transport.own_client import MAX_BODY_BYTES, open_client
+from fanout.providers.transport.pieces import cut_delta
 from fanout.providers.transport.piecewise import PiecewisePayload
 from fanout.providers.transport.request import MAX_INLINE_ENCODE_CHARACTERS, HttpRequest
 from fanout.providers.transport.response import Response, read_length
@@ -39,8 +40,6 @@ BODIES = SharedCapacity(512 * 2**20)
 
 Calls that find no room wait within their attempt.
 """
-MAX_PIECE_CHARACTERS = 64 * 1024
-"""Of a stream's piece."""
 MAX_BLANK_BYTES = 2**16
 """Of white space before an answer begins."""
 LINGER_S = 0.2
@@ -99,7 +98,7 @@ class HttpProvider(ConfiguredProvider, ABC):
                 if not _is_success(response) or self.reader_class.is_stream(data) is False:
                     completion = await self._decode(call, response, await self._read_body(response, held, data), guard)
                     for index, choice in enumerate(completion.choices):
-                        for delta in _cut(choice.to_delta(call.index, index)):
+                        for delta in cut_delta(choice.to_delta(call.index, index)):
                             yield delta
                     yield completion
                     return
@@ -275,19 +274,7 @@ async def _read(reader: AnswerReader, guard: SecretGuard, step: Callable[..., li
 
     if reader.pending_bytes <= MAX_INLINE_PARSE_BYTES:
         return read()
-    return [piece for delta in await run_in_thread("calls", read) for piece in _cut(delta)]
-
-
-def _cut(delta: Delta) -> Iterator[Delta]:
-    """Yield a piece of a stream in shorter pieces, each of which is soon passed on."""
-    text = delta.text
-    if len(text) <= MAX_PIECE_CHARACTERS or delta.logprobs:
-        yield delta
-        return
-    delta.text = text[:MAX_PIECE_CHARACTERS]
-    yield delta
-    for start in range(MAX_PIECE_CHARACTERS, len(text), MAX_PIECE_CHARACTERS):
-        yield Delta(delta.call_index, delta.choice_index, text[start : start + MAX_PIECE_CHARACTERS])
+    return [piece for delta in await run_in_thread("calls", read) for piece in cut_delta(delta)]
 
 
 def _is_success(response: Response) -> bool:
