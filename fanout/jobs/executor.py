@@ -90,7 +90,7 @@ class JobExecutor:
         # Read again, because only the lease stops other processes from changing the job.
         job = replace(await find_job(self._store, job.id), fingerprint=fingerprint)
         builder = self._planner.make_builder(job.spec, job.account_id)
-        counts = await read_counts(self._store, job)
+        (counts,) = await read_counts(self._store, [job])
         worker = JobWorker(self._store, self._planner.dispatcher, job, epoch, builder, counts, scorer)
         self.workers[job.number] = worker
         if self.is_leaving:  # `leave` was called while the job was being taken, when there was no worker to stop yet

@@ -212,9 +212,13 @@ class ResultGroup(NamedTuple):
     """`answered`, or the failure's kind."""
 
 
-async def read_counts(store: JobStore, job: Job) -> Mapping[ResultGroup, WorkTotals]:
-    """Return the sums of a job by model and result."""
-    return {ResultGroup(*group): totals for group, totals in (await store.results.read_counts(job.number)).items()}
+Counts = Mapping[ResultGroup, WorkTotals]
+
+
+async def read_counts(store: JobStore, jobs: Sequence[Job]) -> list[Counts]:
+    """Return the sums of each job by model and result."""
+    found = await store.results.read_counts([job.number for job in jobs])
+    return [{ResultGroup(*group): totals for group, totals in found.get(job.number, {}).items()} for job in jobs]
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +226,7 @@ class Progress:
     """Progress of a job, in units; rates are recent, in units a second."""
 
     job: Job
-    counts: Mapping[ResultGroup, WorkTotals]
+    counts: Counts
     running: int = 0
     """Calls in flight; 0 where another process runs it."""
     waiting: int = 0

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import NoReturn, Unpack
 
+from fanout.core.threads import run_in_thread
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.jobs.answer_scorer import AnswerScorerFactory
 from fanout.jobs.estimate import JobEstimate
@@ -30,7 +31,7 @@ from fanout.jobs.job import (
 from fanout.jobs.planner import JobPlanner
 from fanout.jobs.process_identity import identify_process
 from fanout.store.jobs.job_store import JobStore
-from fanout.store.jobs.records import ENDED_STATES, RUNNING_STATES, JobChange, JobState
+from fanout.store.jobs.records import ENDED_STATES, RUNNING_STATES, JobChange, JobRow, JobState
 
 
 class JobManager:
@@ -108,7 +109,7 @@ class JobManager:
             rows = await self._store.list_jobs(
                 limit=limit, before=before, account_id=account_id, prefix=prefix, states=[*stored]
             )
-            listed = [Job.from_row(row).as_left for row in rows]
+            listed = [job.as_left for job in await _read_rows(rows)]
             found += [job for job in listed if not states or job.state in states]
             if len(found) >= limit or len(rows) < limit:
                 return found[:limit]
@@ -116,10 +117,24 @@ class JobManager:
 
     async def read_progress(self, job_id: str) -> Progress:
         """Return the progress of a job, whichever process runs it."""
-        job = await self.find_job(job_id)
-        if worker := self.executor.workers.get(job.number):  # the worker counts units that the journal has not written yet
-            return replace(worker.progress, job=job)
-        return Progress(job.as_left, await read_counts(self._store, job))
+        (progress,) = await self.read_progress_of([await self.find_job(job_id)])
+        return progress
+
+    async def read_progress_of(self, jobs: Sequence[Job]) -> list[Progress]:
+        """Return the progress of each job, all with one query."""
+        # A worker counts units that the journal has not written yet.
+        workers = {job.number: worker for job in jobs if (worker := self.executor.workers.get(job.number))}
+        others = [job for job in jobs if job.number not in workers]
+        counts = iter(await read_counts(self._store, others) if others else ())
+        return [
+            replace(workers[job.number].progress, job=job) if job.number in workers else Progress(job.as_left, next(counts))
+            for job in jobs
+        ]
+
+    async def find_progress(self, job_ids: Sequence[str]) -> Mapping[str, Progress]:
+        """Return the progress of those of some jobs that there are, by id."""
+        jobs = await _read_rows(await self._store.find_all(job_ids))
+        return {progress.job.id: progress for progress in await self.read_progress_of(jobs)}
 
     async def watch(self, job_id: str, every_s: float = 1.0) -> AsyncGenerator[Progress]:
         """Yield the progress of a job every `every_s` seconds until the job has ended."""
@@ -199,6 +214,11 @@ class JobManager:
     async def _refuse_changed_models(self, job: Job) -> NoReturn:
         now = await self.find_job(job.id)
         raise build_state_error(f"job `{job.id}` was {job.state} and is {now.state} now: another process has it")
+
+
+async def _read_rows(rows: Sequence[JobRow]) -> list[Job]:
+    # In a thread: a hundred specifications and fingerprints take some milliseconds to parse.
+    return await run_in_thread("answers", lambda: [Job.from_row(row) for row in rows])
 
 
 def _drop_past_deadline(spec: JobSpec) -> JobSpec:

@@ -66,7 +66,9 @@ async def test_an_entry_written_twice_is_counted_once(upstream: Upstream, tmp_pa
         await kept.jobs.journal.put(put)
         await kept.jobs.journal.put(replace(put, again=True) if isinstance(put, UnitEnded) else put)
 
-        assert sum(sums.calls for sums in (await kept.jobs.results.read_counts(job.number)).values()) == (record == "ended")
+        assert sum(sums.calls for sums in (await kept.jobs.results.read_counts([job.number]))[job.number].values()) == (
+            record == "ended"
+        )
 
 
 async def test_input_is_not_added_to_a_later_job_of_the_same_number(upstream: Upstream, tmp_path: Path) -> None:

@@ -94,16 +94,17 @@ class LocalJobs:
         return render_job(await self._manager.read_progress(job_id))
 
     async def find_by_prefix(self, prefix: str) -> list[JobJson]:
-        ids = [
-            job.id
+        found = {
+            job.id: job
             for start in ID_PREFIXES
             for job in await self._manager.list_jobs(limit=MAX_PREFIX_MATCHES, prefix=start + prefix)
-        ]
-        return [await self._render(job_id) for job_id in dict.fromkeys(ids)]
+        }
+        return [render_job(progress) for progress in await self._manager.read_progress_of(list(found.values()))]
 
     async def list_jobs(self, limit: int, state: str | None = None) -> list[JobJson]:
         states = (cast(JobState, state),) if state else (*OPEN_STATES, *ENDED_STATES)
-        return [await self._render(job.id) for job in await self._manager.list_jobs(limit=limit, states=states)]
+        found = await self._manager.list_jobs(limit=limit, states=states)
+        return [render_job(progress) for progress in await self._manager.read_progress_of(found)]
 
     async def resume(self, job: JobJson, limits: JsonObject, source: JobInput | None, *, fork: bool) -> JobJson:
         kept = await self._manager.find_job(job["id"])

@@ -253,7 +253,7 @@ class _QuestionWriter:
 
 async def sum_judge_costs(store: JobStore, judge_jobs: Sequence[Job]) -> float | None:
     """Return the known US dollars of a judge's rounds; `None`: none is known."""
-    counts = [await read_counts(store, judge_job) for judge_job in judge_jobs]
+    counts = await read_counts(store, judge_jobs)
     return sum_known(totals.cost_usd for count in counts for totals in count.values())
 
 

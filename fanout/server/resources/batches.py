@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import time
 import uuid
-from contextlib import suppress
 from typing import Annotated, Literal
 
 from aiohttp import web
 from pydantic import AfterValidator, Field
 
 from fanout.core.errors import Fault, RequestError
-from fanout.jobs.job import Progress
-from fanout.jobs.manager import JobManager
 from fanout.jobs.openai_batches import parse_window
 from fanout.rendering.batch import BatchJson, BatchListJson, render_batch
 from fanout.requests.bodies import Metadata, ObjectBody
@@ -86,10 +83,13 @@ async def list_batches(request: web.Request) -> web.StreamResponse:
         after=await find_own_batch(request, query.after, "after") if query.after else None,
         account_id=auth.choose_account(request, query.account_id),
     )
-    manager = request.app[JOB_MANAGER]
-    shown = [(batch, await _read_progress(manager, batch.id)) for batch in found[: query.limit]]
-    ids = [batch.id for batch, _ in shown]
-    return await page_response(shown, lambda item: render_batch(*item), ids, has_more=len(found) > query.limit)
+    shown = found[: query.limit]
+    ids = [batch.id for batch in shown]
+    # A batch has no job before its input is validated.
+    progress = await request.app[JOB_MANAGER].find_progress(ids)
+    return await page_response(
+        shown, lambda batch: render_batch(batch, progress.get(batch.id)), ids, has_more=len(found) > query.limit
+    )
 
 
 @needs_store
@@ -103,7 +103,7 @@ async def cancel_batch(request: web.Request) -> web.StreamResponse:
     """Serve `POST /v1/batches/{batch_id}/cancel`."""
     batch = await find_own_batch(request)
     manager = request.app[JOB_MANAGER]
-    progress = await _read_progress(manager, batch.id)
+    progress = (await manager.find_progress([batch.id])).get(batch.id)
     if batch.settled is not None or (progress and progress.job.state in ENDED_STATES):
         status = render_batch(batch, progress)["status"]
         raise RequestError([Fault("batch_id", f"batch `{batch.id}` is {status}: it can no longer be cancelled", "wrong_state")])
@@ -127,13 +127,8 @@ async def find_own_batch(request: web.Request, batch_id: str | None = None, para
 
 async def _respond_batch(request: web.Request, batch_id: str) -> web.Response:
     batch = await find_own_batch(request, batch_id)
-    return json_response(render_batch(batch, await _read_progress(request.app[JOB_MANAGER], batch_id)))
-
-
-async def _read_progress(manager: JobManager, batch_id: str) -> Progress | None:
-    with suppress(RequestError):  # a batch has no job before its input is validated
-        return await manager.read_progress(batch_id)
-    return None
+    progress = await request.app[JOB_MANAGER].find_progress([batch_id])
+    return json_response(render_batch(batch, progress.get(batch_id)))
 
 
 BATCH_ID = {"batch_id": ("Id of the batch.", "batch_0123456789abcdef0123456789abcdef")}

@@ -104,7 +104,7 @@ async def list_jobs(request: web.Request) -> web.StreamResponse:
         account_id=auth.choose_account(request, query.account_id),
         states=(query.state,) if query.state else (),
     )
-    shown = [await manager.read_progress(job.id) for job in found[: query.limit]]
+    shown = await manager.read_progress_of(found[: query.limit])
     ids = [progress.job.id for progress in shown]
     return await page_response(shown, render_job, ids, has_more=len(found) > query.limit)
 

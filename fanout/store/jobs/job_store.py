@@ -57,6 +57,10 @@ class JobStore:
         row = await self._database.fetch_one(self._select().where(jobs.c.id == job_id))
         return JobRow(*row) if row else None
 
+    async def find_all(self, job_ids: Sequence[str]) -> Sequence[JobRow]:
+        """Return the jobs of these ids that there are, in no order."""
+        return await self._database.fetch_as(JobRow, self._select().where(jobs.c.id.in_(job_ids)))
+
     async def list_jobs(
         self,
         *,

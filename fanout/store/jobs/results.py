@@ -25,6 +25,8 @@ from fanout.store.tables import items, job_counts, jobs, texts, units
 
 ItemResults = tuple[InputItem, Mapping[tuple[int, int], EndedUnit]]
 """An item, and its units that have ended, by entry and repeat."""
+JOBS_AT_ONCE = 500
+"""In one query: an old SQLite takes no more than 999 values."""
 
 
 BODY_TEXTS = texts.alias("body_texts")
@@ -44,12 +46,18 @@ class Results:
     def __init__(self, database: Database, scores: Scores) -> None:
         self._database, self._scores = database, scores
 
-    async def read_counts(self, number: int) -> Mapping[tuple[str, str], WorkTotals]:
-        """Return the sums of a job by model and result."""
-        counts = job_counts.c
-        query = select(counts.model, counts.result, *(counts[name] for name in WORK_SUMS))
-        query = query.where(counts.job == number, counts.calls > 0).order_by(counts.model, counts.result)
-        return {(model, result): WorkTotals(*sums) for model, result, *sums in await self._database.fetch_all(query)}
+    async def read_counts(self, numbers: Sequence[int]) -> Mapping[int, Mapping[tuple[str, str], WorkTotals]]:
+        """Return the sums of jobs, by their number, by model and result."""
+        counts, found = job_counts.c, dict[int, dict[tuple[str, str], WorkTotals]]()
+
+        def add(job: int, model: str, result: str, *sums: Any) -> None:
+            found.setdefault(job, {})[model, result] = WorkTotals(*sums)
+
+        query = select(counts.job, counts.model, counts.result, *(counts[name] for name in WORK_SUMS))
+        query = query.where(counts.calls > 0).order_by(counts.job, counts.model, counts.result)
+        for first in range(0, len(numbers), JOBS_AT_ONCE):
+            await self._database.fetch_as(add, query.where(counts.job.in_(numbers[first : first + JOBS_AT_ONCE])))
+        return found
 
     async def list_results(
         self, number: int, *, after: Place | None = None, limit: int = ROWS_AT_ONCE, filter_: ResultFilter | None = None

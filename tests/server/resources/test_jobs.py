@@ -14,12 +14,17 @@ from typing import Any
 
 import aiohttp
 import pytest
+from sqlalchemy import Engine
+from sqlalchemy.event import listen, remove
 
 from fanout.core.errors import StoreError
 from fanout.jobs import export
+from fanout.jobs.job import JobSpec
 from fanout.jobs.result_records import COLUMNS
 from fanout.rendering.job import JobEstimateJson, JobJson, JobResultsJson
-from fanout.server.lifecycle import JOB_STORE
+from fanout.server.lifecycle import BATCH_STORE, JOB_STORE
+from fanout.store.batches import BatchRow
+from fanout.store.jobs.records import NewJobRow
 from tests.support.batches import create_job, encode_lines, read_answer, upload_file, wait_for_state, write_config
 from tests.support.cli import start_server
 from tests.support.server import Server, serve
@@ -379,6 +384,31 @@ async def test_jobs_are_listed_by_page_state_and_account(any_store_server: Serve
     assert await list_ids(state="running") == []
     _, usage = await read_answer(any_store_server.session.get("/v1/usage?group_by=account"))
     assert {row["account_id"]: row["requests"] for row in usage["data"]} == {"a": 2, "b": 1}
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/batches"])
+async def test_a_page_asks_the_store_as_often_whatever_its_length(path: str, store_server: Server) -> None:
+    jobs, batches = store_server.app[JOB_STORE], store_server.app[BATCH_STORE]
+    for place in range(30):
+        row = NewJobRow(f"job-{place}", float(place), account_id="", spec=JobSpec().to_json(), fingerprint="{}")
+        number, epoch = await jobs.create(row, "test")
+        await jobs.update(number, {"state": "done", "ended": 1.0}, epoch=epoch)
+        await batches.create(
+            BatchRow(row.id, row.created, "", json.dumps({"endpoint": "x", "completion_window": "24h", "input_file_id": "x"}))
+        )
+    statements: list[str] = []
+    listener = ("before_cursor_execute", lambda *given: statements.append(given[2]))
+    listen(Engine, *listener)
+    try:
+        counts = []
+        for limit in (1, 30):
+            statements.clear()
+            _, page = await read_answer(store_server.session.get(path, params={"limit": limit}))
+            assert [found["id"] for found in page["data"]] == [f"job-{place}" for place in range(29, 29 - limit, -1)]
+            counts.append(sum("SELECT" in text and "job_counts" in text for text in statements))
+    finally:
+        remove(Engine, *listener)
+    assert counts == [1, 1]
 
 
 @pytest.mark.parametrize(
