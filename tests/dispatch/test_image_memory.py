@@ -253,6 +253,28 @@ async def test_names_that_do_not_resolve_hold_up_only_whose_they_are(tmp_path: P
             await asyncio.gather(*stuck)
 
 
+async def test_the_names_of_many_accounts_hold_up_no_other_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever number of them keeps every shared place: an account has some of its own."""
+    silent = SilentNames(monkeypatch)
+    async with open_seeing_dispatcher(tmp_path) as (dispatcher, served):
+        image = served.url.replace("127.0.0.1", "localhost") + "/1000"
+
+        def start(account: str, *urls: str) -> asyncio.Task[Any]:
+            calls = [replace(call, account_id=account) for call in plan(dispatcher, "up/m", *urls)]
+            return asyncio.create_task(dispatcher.run(calls, deadline_s=30))
+
+        stuck = [start(f"bad-{number % 5}", *name_silently(number)) for number in range(20)]
+        try:
+            await silent.wait_for(5 * images.MAX_ACCOUNT_LOOKUPS)  # all shared places, and some of their own
+            outcomes = await asyncio.gather(*(start("good", image) for _ in range(2 * images.OWN_LOOKUPS)))
+            assert not [failure for outcome in outcomes for failure in list_failures(outcome)]
+            assert silent.running == 5 * images.MAX_ACCOUNT_LOOKUPS > images.MAX_SHARED_LOOKUPS
+        finally:
+            silent.release.set()
+            await asyncio.gather(*stuck)
+        assert not list_failures(await start("bad-0", image))
+
+
 def test_look_ups_that_outlast_their_loop_take_no_place_of_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A program may call `asyncio.run` many times."""
     silent = SilentNames(monkeypatch)
@@ -266,7 +288,7 @@ def test_look_ups_that_outlast_their_loop_take_no_place_of_the_next(tmp_path: Pa
             await asyncio.wait([leaving])
 
     try:
-        for number in range(1, images.MAX_LOOKUPS // images.MAX_REQUEST_LOOKUPS + 2):
+        for number in range(1, images.MAX_SHARED_LOOKUPS // images.MAX_REQUEST_LOOKUPS + 2):
             asyncio.run(leave(number * images.MAX_REQUEST_LOOKUPS))
     finally:
         silent.release.set()

@@ -17,7 +17,6 @@ from aiohttp import hdrs
 from yarl import URL
 
 from fanout.core.turns import READ_BYTES
-from fanout.limits.shared_capacity import SharedCapacity
 from fanout.providers.mapping.data_urls import (
     MAX_IMAGE_BYTES,
     Image,
@@ -29,7 +28,7 @@ from fanout.providers.mapping.data_urls import (
 )
 from fanout.providers.transport.connector import TurnTakingConnector
 from fanout.providers.transport.public_addresses import Network, PublicSocketFactory
-from fanout.providers.transport.resolver import DedicatedResolver
+from fanout.providers.transport.resolver import DedicatedResolver, Places
 from fanout.providers.transport.response import read_length
 
 TIMEOUT_S = 10.0
@@ -44,7 +43,7 @@ async def fetch_image(
     max_bytes: int = MAX_IMAGE_BYTES,
     timeout_s: float = TIMEOUT_S,
     on_bytes: Callable[[int], None] = lambda _: None,
-    lookups: Sequence[SharedCapacity] = (),
+    lookups: Sequence[Places] = (),
 ) -> Image:
     """Return the image at an address. Redirects are followed, each address checked as the first was.
 

@@ -20,6 +20,7 @@ from fanout.limits.shared_capacity import SharedCapacity
 from fanout.providers.mapping.data_urls import image_error, images_error, is_data_url
 from fanout.providers.transport.image_download import fetch_image
 from fanout.providers.transport.public_addresses import Network
+from fanout.providers.transport.resolver import Places
 
 MAX_IMAGES = 20
 """In one call. Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ImageBlock.html"""
@@ -30,21 +31,51 @@ HELD_BYTES = SharedCapacity(256 * 2**20)
 MAX_REQUEST_LOOKUPS = 4
 MAX_ACCOUNT_LOOKUPS = 16
 """Look-ups at once for the images of one account, which alone waits where its names do not resolve."""
-MAX_LOOKUPS = 64
-"""For all accounts."""
+MAX_SHARED_LOOKUPS = 64
+"""For all accounts; a look-up of a name whose servers are silent keeps its place until the system gives it up."""
+OWN_LOOKUPS = 4
+"""That an account has even while others' names keep all shared places."""
+MAX_LOOKUPS = 512
+"""Shared ones and own ones together, each of them a thread: callers without keys may name any number of accounts."""
 NO_ROOM = Failure("rate_limit", "no memory is free for images of requests now; try again later", code="images_busy")
+
+
+class AccountPlaces:
+    """Places for look-ups of one account: shared ones while some are free, else its own, of which no other account takes one.
+
+    Args:
+        shared: the places of all accounts.
+    """
+
+    def __init__(self, shared: SharedCapacity) -> None:
+        self._all, self._own, self._shared = SharedCapacity(MAX_ACCOUNT_LOOKUPS), SharedCapacity(OWN_LOOKUPS), shared
+
+    async def take(self, units: int) -> None:
+        """Take places once they are free; only for its own ones does an account wait."""
+        await self._all.take(units)
+        if not self._shared.take_now(units):
+            try:
+                await self._own.take(units)
+            except asyncio.CancelledError:
+                self._all.give_back(units)
+                raise
+
+    def give_back(self, units: int) -> None:
+        """Give places back, its own ones first: it may be waiting for these."""
+        (self._own if self._own.used else self._shared).give_back(units)
+        self._all.give_back(units)
 
 
 class LookupPlaces:
     """Places for look-ups of images' hosts, of one event loop: a look-up that outlasts its loop never gives its place back."""
 
     def __init__(self) -> None:
-        self._all = SharedCapacity(MAX_LOOKUPS)
-        self._by_account: WeakValueDictionary[str | None, SharedCapacity] = WeakValueDictionary()
+        self._shared, self._all = SharedCapacity(MAX_SHARED_LOOKUPS), SharedCapacity(MAX_LOOKUPS)
+        self._by_account: WeakValueDictionary[str | None, AccountPlaces] = WeakValueDictionary()
 
-    def list_for_request(self, account_id: str | None) -> tuple[SharedCapacity, ...]:
+    def list_for_request(self, account_id: str | None) -> tuple[Places, ...]:
         """Return what each look-up for a request takes a place of: the request, its account, all."""
-        of_account = self._by_account.setdefault(account_id, SharedCapacity(MAX_ACCOUNT_LOOKUPS))
+        of_account = self._by_account.setdefault(account_id, AccountPlaces(self._shared))
         return SharedCapacity(MAX_REQUEST_LOOKUPS), of_account, self._all
 
 

@@ -11,7 +11,7 @@ import socket
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
@@ -21,6 +21,13 @@ MAX_LOOKUPS = 16
 """Look-ups at once by one resolver; further ones wait. One that hangs keeps its place until the system gives it up."""
 
 
+class Places(Protocol):
+    """A number of look-ups that may run at once, such as a `SharedCapacity`."""
+
+    async def take(self, units: int) -> None: ...
+    def give_back(self, units: int) -> None: ...
+
+
 class DedicatedResolver(AbstractResolver):
     """A resolver that disturbs nothing else, whatever its names do. Its threads do not keep the process from ending.
 
@@ -28,8 +35,8 @@ class DedicatedResolver(AbstractResolver):
         places: each look-up takes one of every capacity, in this order; by default `MAX_LOOKUPS` of the resolver's own.
     """
 
-    def __init__(self, places: Sequence[SharedCapacity] = ()) -> None:
-        self._places = tuple(places) or (SharedCapacity(MAX_LOOKUPS),)
+    def __init__(self, places: Sequence[Places] = ()) -> None:
+        self._places: tuple[Places, ...] = tuple(places) or (SharedCapacity(MAX_LOOKUPS),)
 
     async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC) -> list[ResolveResult]:
         """Return the addresses of a host; raise `OSError` where there is none."""
@@ -62,7 +69,7 @@ class DedicatedResolver(AbstractResolver):
         return [_to_result(host, *info) for info in await found]
 
     async def _take_places(self) -> None:
-        taken: list[SharedCapacity] = []
+        taken: list[Places] = []
         try:
             for capacity in self._places:
                 await capacity.take(1)
@@ -71,7 +78,7 @@ class DedicatedResolver(AbstractResolver):
             self._give_back(taken)
             raise
 
-    def _give_back(self, places: Sequence[SharedCapacity]) -> None:
+    def _give_back(self, places: Sequence[Places]) -> None:
         for capacity in places:
             capacity.give_back(1)
 
