@@ -1,27 +1,24 @@
 """Memory for answers: all that running requests hold of them together has a bound.
 
 An answer counts from its first bytes until its request is over. One that finds no room waits, which slows its upstream down,
-and fails after a while. Only large answers wait for each other: a quarter of the memory is for the beginnings of answers.
+until another one ends; see `SharedRoom`. Only large answers wait so: a quarter of the memory is for the beginnings of answers.
 """
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import suppress
+from itertools import count
 from types import TracebackType
 from typing import Self
 
 from fanout.core.answer_size import measure_answer
 from fanout.core.errors import ProviderError
 from fanout.core.schema import NO_MEMORY_CODE, Call, Completion, Failure, RequestScope
-from fanout.limits.shared_capacity import SharedCapacity
+from fanout.limits.shared_room import NoRoomError, Share, SharedRoom
 
 BEGINNING_BYTES = 64 * 1024
 """Of an answer: more than nearly all of them have."""
 STEP_BYTES = 4096
 """Taken at once for a beginning; of what follows it, `BEGINNING_BYTES`."""
-MAX_WAIT_S = 5.0
-"""Longest wait for room."""
 NO_ROOM = Failure(
     "internal",
     "Fanout holds as many bytes of answers as FANOUT_MAX_HELD_BYTES allows",
@@ -36,8 +33,9 @@ class AnswerMemory:
 
     def __init__(self, limit: int) -> None:
         # Apart from the rest: else a few endless answers would take the room in which all others begin.
-        self.beginnings = SharedCapacity(limit // 4)
-        self.rest = SharedCapacity(limit - limit // 4)
+        self.beginnings = SharedRoom(limit // 4)
+        self.rest = SharedRoom(limit - limit // 4)
+        self._scopes = count(1)
 
     @property
     def used(self) -> int:
@@ -46,17 +44,17 @@ class AnswerMemory:
 
     def open_scope(self, configuration: object | None = None) -> AnswerScope:
         """Return the scope of a request that is planned under a configuration."""
-        return AnswerScope(self, configuration)
+        return AnswerScope(self, next(self._scopes), configuration)
 
 
 class AnswerScope(RequestScope):
     """A request and the memory of its answers, which is given back when it is closed, or forgotten."""
 
-    __slots__ = ("_answers", "_memory")
+    __slots__ = ("_answers", "_memory", "_number")
 
-    def __init__(self, memory: AnswerMemory, configuration: object | None = None) -> None:
+    def __init__(self, memory: AnswerMemory, number: int, configuration: object | None = None) -> None:
         super().__init__(configuration)
-        self._memory = memory
+        self._memory, self._number = memory, number
         self._answers: dict[int, HeldAnswer] = {}
 
     # A handler that was cancelled before it closed its scope would otherwise keep these bytes until the process ends.
@@ -67,7 +65,7 @@ class AnswerScope(RequestScope):
         """Begin an answer; that of an earlier attempt at the same call is given back."""
         # A retry begins anew; the bytes of the failed attempt would count twice.
         self.release_answer(index)
-        answer = self._answers[index] = HeldAnswer(self._memory)
+        answer = self._answers[index] = HeldAnswer(self._memory, self._number)
         return answer
 
     def holds(self, index: int) -> bool:
@@ -86,13 +84,13 @@ class AnswerScope(RequestScope):
 
 
 class HeldAnswer:
-    """The memory of one answer. As a context, it is given back if the answer fails."""
+    """The memory of one answer. As a context, it is given back if the answer fails, and grows no more after it."""
 
     __slots__ = ("_beginning", "_is_released", "_memory", "_rest")
 
-    def __init__(self, memory: AnswerMemory) -> None:
+    def __init__(self, memory: AnswerMemory, scope: int) -> None:
         self._memory = memory
-        self._beginning = self._rest = 0
+        self._beginning, self._rest = Share(scope), Share(scope)
         self._is_released = False
 
     def __enter__(self) -> Self:
@@ -101,45 +99,54 @@ class HeldAnswer:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if error is not None:
             self.release()
+        else:
+            self.end(self.size)
 
     @property
     def size(self) -> int:
         """Bytes that the answer may have without growing."""
-        return self._beginning + self._rest
+        return self._beginning.units + self._rest.units
 
     def grow_now(self, size: int) -> bool:
         """Take the room of a short answer if it is free; return whether it was: nearly every answer is one, and waits never."""
-        beginning = _round_up(size, STEP_BYTES) - self._beginning
-        if size > BEGINNING_BYTES or (beginning > 0 and not self._memory.beginnings.take_now(beginning)):
+        beginning = _round_up(size, STEP_BYTES) - self._beginning.units
+        if size > BEGINNING_BYTES:
             return False
-        self._beginning += max(beginning, 0)
-        return True
+        return beginning <= 0 or self._memory.beginnings.take_now(self._beginning, beginning, beginning)
 
-    async def grow(self, size: int) -> None:
-        """Wait for room for an answer of so many bytes.
+    async def grow(self, size: int, most: int = 0) -> None:
+        """Wait for room.
+
+        Args:
+            size: bytes of the answer.
+            most: those that it may come to; by default no more.
 
         Raises:
-            ProviderError: there is none within `MAX_WAIT_S`.
+            ProviderError: there is none.
         """
-        beginning = min(_round_up(size, STEP_BYTES), BEGINNING_BYTES) - self._beginning
-        if beginning > 0:
-            # Counted right after each wait: if the second one is cancelled, `release` still knows of the first.
-            await _take(self._memory.beginnings, beginning)
-            self._beginning += beginning
-        rest = _round_up(size - BEGINNING_BYTES, BEGINNING_BYTES) - self._rest
-        if rest > 0:
-            await _take(self._memory.rest, rest)
-            self._rest += rest
-        if self._is_released:  # while it waited
-            self.release()
+        try:
+            wanted = min(_round_up(size, STEP_BYTES), BEGINNING_BYTES) - self._beginning.units
+            if wanted > 0:
+                await self._memory.beginnings.take(self._beginning, wanted, min(most, BEGINNING_BYTES) - self._beginning.units)
+            wanted = _round_up(size - BEGINNING_BYTES, BEGINNING_BYTES) - self._rest.units
+            if wanted > 0:
+                await self._memory.rest.take(self._rest, wanted, most - BEGINNING_BYTES - self._rest.units)
+        except NoRoomError:
+            raise ProviderError(NO_ROOM) from None
+        finally:
+            if self._is_released:  # while it waited
+                self.release()
+
+    def end(self, size: int) -> None:
+        """Note that the answer has come to its end with so many bytes, and give back what it has beyond them."""
+        self._memory.beginnings.end(self._beginning, size)
+        self._memory.rest.end(self._rest, max(size - BEGINNING_BYTES, 0))
 
     def release(self) -> None:
         """Give the memory back."""
         # Set first: an answer that waits in `grow` at this moment must give back what it gets afterwards.
         self._is_released = True
-        beginning, rest, self._beginning, self._rest = self._beginning, self._rest, 0, 0
-        self._memory.beginnings.give_back(beginning)
-        self._memory.rest.give_back(rest)
+        self.end(0)
 
 
 UNBOUNDED = AnswerMemory(2**62)
@@ -149,7 +156,7 @@ UNBOUNDED = AnswerMemory(2**62)
 def open_answer(call: Call) -> HeldAnswer:
     """Begin the answer to a call."""
     scope = call.scope
-    return scope.open_answer(call.index) if isinstance(scope, AnswerScope) else HeldAnswer(UNBOUNDED)
+    return scope.open_answer(call.index) if isinstance(scope, AnswerScope) else HeldAnswer(UNBOUNDED, 0)
 
 
 def is_counted(call: Call) -> bool:
@@ -164,26 +171,16 @@ async def count_answer(call: Call, completion: Completion) -> None:
         ProviderError: there is no room for it.
     """
     if isinstance(call.scope, AnswerScope):
+        size = measure_answer(completion)
         with call.scope.open_answer(call.index) as held:
-            await held.grow(measure_answer(completion))
+            await held.grow(size)
+            held.end(size)
 
 
 def release_answer(call: Call) -> None:
     """Give back the memory of a call's answer before its request is over."""
     if isinstance(call.scope, AnswerScope):
         call.scope.release_answer(call.index)
-
-
-async def _take(capacity: SharedCapacity, units: int) -> None:
-    # Without a wait where there is room: nearly every answer ends here and never makes a timer.
-    if capacity.take_now(units):
-        return None
-    # More than there is at all can never be granted: it fails now, not after five seconds.
-    if units <= capacity.limit:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(MAX_WAIT_S):
-                return await capacity.take(units)
-    raise ProviderError(NO_ROOM)
 
 
 def _round_up(size: int, step: int) -> int:

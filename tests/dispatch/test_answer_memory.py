@@ -15,7 +15,7 @@ from fanout.api import ask, build_request
 from fanout.config.settings import load_settings
 from fanout.core.schema import Answer, Call, Choice, Completion, Delta, Failure, FittedParameters, Outcome, Query, Target
 from fanout.dispatch.dispatcher import open_dispatcher
-from fanout.limits import answer_memory
+from fanout.limits import shared_room
 from fanout.providers import OnHeaders
 from fanout.store.usage import ANSWERED
 from tests.support.builders.jobs import open_jobs
@@ -30,7 +30,7 @@ BOUNDS = {"FANOUT_MAX_ANSWER_BYTES": "2200000", "FANOUT_MAX_HELD_BYTES": "800000
 
 @pytest.fixture(autouse=True)
 def short_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answer_memory, "MAX_WAIT_S", 0.2)
+    monkeypatch.setattr(shared_room, "MAX_STALL_S", 0.2)
 
 
 @pytest.fixture
@@ -97,9 +97,22 @@ async def test_answers_count_until_their_reader_has_them_and_a_full_memory_is_50
 
 
 async def test_a_large_answer_waits_for_room_instead_of_failing(bounded: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answer_memory, "MAX_WAIT_S", 20)
+    monkeypatch.setattr(shared_room, "MAX_STALL_S", 20)
     answers = await asyncio.gather(*(post(bounded, model=LARGE) for _ in range(12)))
     assert [status for status, _, _ in answers] == [200] * 12
+
+
+async def test_answers_of_unknown_length_side_by_side_wait_for_room_instead_of_failing(bounded: Server) -> None:
+    """Each of them grows; a wait for one that grows has no end but the deadline."""
+
+    async def ask() -> bytes:
+        body = {"prompt": "hi", "model": LARGE + "-gap-0.001", "stream": True}
+        async with bounded.session.post("/v1/completion", json=body) as response:
+            return await response.read()
+
+    answers = await asyncio.gather(*(ask() for _ in range(10)))
+    assert ["answer_memory_full" in answer[-2000:].decode() for answer in answers] == [False] * 10
+    assert min(map(len, answers)) > 2_000_000
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])

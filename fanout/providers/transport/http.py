@@ -109,7 +109,7 @@ class HttpProvider(ConfiguredProvider, ABC):
                             for delta in await _read(reader, guard, reader.feed, data):
                                 yield delta
                             if reader.memory_bytes > held.size:
-                                await held.grow(reader.memory_bytes)
+                                await held.grow(reader.memory_bytes, self.settings.max_answer_bytes)
                             if reader.is_ended:
                                 break
                             data = b""
@@ -121,8 +121,10 @@ class HttpProvider(ConfiguredProvider, ABC):
                 if broken is None:
                     await self._linger(response)
                 close = partial(self._close, reader, response, broken, guard)
+                held.end(reader.memory_bytes)
                 yield await run_in_thread("calls", close) if reader.memory_bytes > MAX_INLINE_PARSE_BYTES else close()
             finally:
+                held.end(held.size)
                 response.close()  # not released: an answer that was not read to its end must end upstream too
 
     async def inline(self, call: Call) -> Call:
@@ -183,14 +185,18 @@ class HttpProvider(ConfiguredProvider, ABC):
         try:
             with self._named_errors:
                 most, is_known = min(max_bytes, MAX_INLINE_PARSE_BYTES), hdrs.CONTENT_ENCODING not in response.headers
-                # All at once where the size is known: answers that grow side by side wait for each other until they fail.
+                # All at once where the size is known, and no more of it than that.
                 if length is not None and length <= max_bytes and is_known and not held.grow_now(length):
                     await held.grow(length)
                 if not head and length is not None and length <= most and is_known:
                     # Nearly every body has come with its head, and needs no turn of the event loop.
-                    return response.content.read_nowait() if response.content.is_eof() else await response.content.read()
+                    body = response.content.read_nowait() if response.content.is_eof() else await response.content.read()
+                    held.end(length)
+                    return body
                 pieces = await self._read_within_limit(response, held, head, length or 0)
-                return await run_in_thread("calls", join_in_steps, pieces) if sum(map(len, pieces)) > most else b"".join(pieces)
+                size = sum(map(len, pieces))
+                held.end(size)
+                return await run_in_thread("calls", join_in_steps, pieces) if size > most else b"".join(pieces)
         except BaseException:
             # Also on cancellation: a connection with half an answer in it must not go back to the pool.
             response.close()
@@ -207,7 +213,7 @@ class HttpProvider(ConfiguredProvider, ABC):
                 pieces.append(piece)
                 size += len(piece)
                 if size > held.size:
-                    await held.grow(size)
+                    await held.grow(size, max_bytes)
         raise self._origin.answer_error(f"answered with over {max_bytes:,} bytes", "answer_too_large")
 
     async def _decode(self, call: Call, response: Response, body: bytes | bytearray, guard: SecretGuard) -> Completion:
