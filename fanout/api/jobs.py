@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, I
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import structlog
 from typing_extensions import Unpack
@@ -55,6 +55,10 @@ class JobOptions(SamplingOptions, total=False):
     strict: bool
     stream: bool
     """Whether providers stream the answers, so that the time to first token is measured."""
+    via: Literal["live", "batch"]
+    """`batch`: through the providers' own batch APIs, which take up to a day and cost about half."""
+    live_rest: bool
+    """Whether calls that the batch APIs do not take or do not finish are sent at once."""
     self_fusions: bool
     """Whether every fusion's members are also fused with themselves, for the report."""
     max_cost_usd: float | None
@@ -264,6 +268,8 @@ def _build_spec(models: Models | None, settings: Settings, options: JobOptions) 
         "concurrency",
         "name",
         "stream",
+        "via",
+        "live_rest",
         "self_fusions",
     )
     fields = {name: options[name] for name in named if name in options}  # type: ignore[literal-required]

@@ -161,6 +161,23 @@ class ParametersRow(Row):
     """Stop sequences that the host takes, where not as many as its format: those beyond are cut, and reported."""
 
 
+class EconomyRow(Row):
+    """A host's own batch API, which answers within a day and costs less."""
+
+    format: Literal["openai", "groq", "together", "mistral", "anthropic", "gemini"]
+    """Whose batch API it is."""
+    price_ratio: float = Field(0.5, gt=0, le=1)
+    """Part of the ordinary price that a call in a batch costs."""
+    max_requests: int = Field(10_000, ge=1, le=100_000)
+    """Most requests in one batch."""
+    max_bytes: int = Field(50 * 2**20, ge=1024, le=500 * 2**20)
+    """Most bytes of the requests in one batch."""
+    max_result_bytes: int = Field(256 * 2**20, ge=1024, le=2**31)
+    """Most bytes of a batch's answers where they come at once (Gemini)."""
+    poll_s: float = Field(30, gt=0, le=3600)
+    """Time between two looks at a batch."""
+
+
 class ProviderRow(Row):
     """A host of models, and the account used there."""
 
@@ -193,6 +210,8 @@ class ProviderRow(Row):
     parameters: ParametersRow = ParametersRow()
     tokenizer: Tokenizer | None = None
     """The host's way of telling tokens, where its adapter is `openai`: that format has none of its own."""
+    economy: EconomyRow | None = None
+    """The host's own batch API, which jobs use that are run `via` it; absent: none."""
     prices: str | None = None
     """The provider's name in genai-prices, where it differs from the name here; `""`: it has no prices there."""
 

@@ -157,6 +157,11 @@ class Call:
         """Tell if the provider is called although no token is to be generated; see `Query.reads_prompt`."""
         return self.query.reads_prompt and not {"echo", "logprobs"}.intersection(self.fitted.ignored)
 
+    @property
+    def wants_no_tokens(self) -> bool:
+        """Tell if its answer is known to be empty, so that nothing is sent."""
+        return self.query.sampling.max_tokens == 0 and not self.reads_prompt
+
 
 @value_type(frozen=True, slots=True)
 class TokenLogprob:
@@ -287,6 +292,8 @@ class Timing:
     """Time spent in hooks, which is part of `total_s` alone; `None`: there are none."""
     reader_limited: bool = False
     """A slow reader delayed this stream, so its times are not those of the model alone."""
+    in_batch: bool = False
+    """It was answered by the provider's batch API: `total_s` says when that came to it, nothing of the model."""
 
 
 @value_type(frozen=True, slots=True)

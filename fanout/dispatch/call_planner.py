@@ -65,9 +65,11 @@ class CallPlanner:
         scope = self.answers.open_scope(upstreams)
         return plan(request, upstreams.catalogue, upstreams.fit, max_calls, today, entries, scope)
 
-    def compute_cost(self, call: Call, usage: Usage | None, answered: str | None = None) -> Cost | None:
+    def compute_cost(
+        self, call: Call, usage: Usage | None, answered: str | None = None, *, in_batch: bool = False
+    ) -> Cost | None:
         """Return the cost of a call with that usage, by the model that answered; `None` where a price is not known."""
-        return self.find_upstreams(call).compute_cost(call, usage, answered)
+        return self.find_upstreams(call).compute_cost(call, usage, answered, in_batch=in_batch)
 
     def choose_newest(self, call: Call) -> Upstreams:
         """Return the configuration for a unit of a job, which may have been planned long ago: the newest that fits it."""

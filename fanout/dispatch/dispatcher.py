@@ -194,7 +194,7 @@ class Dispatcher(CallPlanner):
         """Return the answer to a call that need not or must not be sent; `None` if the call is to be sent."""
         if call.refusal:
             return call.refusal
-        if call.query.sampling.max_tokens == 0 and not call.reads_prompt:
+        if call.wants_no_tokens:
             return no_tokens.build_answer(call)
         return STOPPED if self._is_stopping else None
 
@@ -225,10 +225,14 @@ class Dispatcher(CallPlanner):
         return running.outcome
 
     def _notify(self, running: InFlightCall, event: Outcome | Retry) -> None:
-        for observer in self._observers:
-            observer(event)
+        self.notify(event)
         if running.span is not None:
             running.span.observe(event)
+
+    def notify(self, event: Outcome | Retry) -> None:
+        """Notify the observers, also of a call that a provider's batch API answered."""
+        for observer in self._observers:
+            observer(event)
 
 
 @asynccontextmanager

@@ -13,7 +13,8 @@ from functools import lru_cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from fanout.config.providers_file import PriceRow
+from fanout.config.providers_file import PriceRow, ProviderRow
+from fanout.core.schema import Target
 from fanout.core.usage import Cost, Usage
 
 if TYPE_CHECKING:  # its import takes longer than a toy's answer, and most commands price nothing by it
@@ -31,6 +32,8 @@ OTHER_PRICES = frozenset({"requests_kcount", "output_reasoning_mtok"})
 """Prices of further quantities that every usage has, besides input and output tokens."""
 PRICED_AS_TEXT = frozenset({"input_image_tokens", "cache_image_read_tokens"})
 """Units priced like text if a model has no separate price for them: vendors list one price for both."""
+REPORTED = "reported"
+"""The source of a cost that the provider states itself."""
 OTHER_TIERS = frozenset({"batch", "fast", "flex", "priority", "reserved", "scale"})
 """Tiers of service that cost more or less than the standard price; any other name means the standard price."""
 
@@ -141,7 +144,7 @@ def compute_cost(
         return None
     # The provider's own figure is what it bills, discounts included.
     if usage.reported_cost_usd is not None:
-        return Cost(usage.reported_cost_usd, "reported")
+        return Cost(usage.reported_cost_usd, REPORTED)
     billed = _to_billed_usage(usage)
     if billed is None:
         return None
@@ -152,6 +155,27 @@ def compute_cost(
         found = _find_price_of_answer(provider, model, answered, usage.service_tier)
         usd, source = (found.price(billed), f"{SOURCE}: {found.model.id}") if found else (None, SOURCE)
     return None if usd is None else Cost(usd, source)
+
+
+def price_call(
+    target: Target, row: ProviderRow, own: PriceRow | None, usage: Usage | None, answered: str | None, *, in_batch: bool
+) -> Cost | None:
+    """Return the cost of a call with that usage; `in_batch`: through the batch API of its provider, if that has one."""
+    provider = row.prices if row.prices is not None else target.provider or ""
+    if in_batch and row.economy:
+        return compute_batch_cost(usage, own, provider, target.model or "", answered, row.economy.price_ratio)
+    return compute_cost(usage, own, provider, target.model or "", answered)
+
+
+def compute_batch_cost(
+    usage: Usage | None, own: PriceRow | None, provider: str, model: str, answered: str | None, ratio: float
+) -> Cost | None:
+    """Return the cost of a call in a provider's batch, a part of its ordinary price. Arguments as for `compute_cost`."""
+    # The ordinary price: few are published for batches, and those are the same part of it.
+    cost = compute_cost(usage and replace(usage, service_tier=None), own, provider, model, answered)
+    if cost is None or cost.source == REPORTED:
+        return cost
+    return Cost(cost.usd * ratio, f"{cost.source}, × {ratio:g} in a batch")
 
 
 def _to_billed_usage(usage: Usage) -> Usage | None:

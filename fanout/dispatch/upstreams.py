@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterable, Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 
 import aiohttp
 
@@ -29,11 +30,15 @@ from fanout.limits.queue import Permit
 from fanout.limits.registry import LimiterRegistry
 from fanout.limits.token_estimates import CallSize
 from fanout.providers import ADAPTERS, ClosedProvider, OnHeaders, PreparableProvider, Provider
+from fanout.providers.economy import open_economy_api
 from fanout.providers.mapping.rate_headers import parse_rate_headers
 from fanout.providers.mapping.redact import hide_secrets, spell_secrets
 from fanout.providers.transport.configured import list_secrets
 from fanout.providers.transport.connection_errors import NEVER_SENT
 from fanout.providers.transport.departures import ON_DEPARTURE
+
+if TYPE_CHECKING:
+    from fanout.providers.economy.api import EconomyApi
 
 CHARACTERS_PER_TOKEN = 4  # of English text, roughly
 QUESTION_TOKENS = 8
@@ -68,6 +73,7 @@ class Upstreams:
         self._providers: dict[str, Provider] = {}
         self._others: dict[tuple[str, Task], Provider] = {}
         """Providers of what models do beside answering, made at their first call."""
+        self._economy_apis: dict[str, EconomyApi] = {}
         self._loading_prices: asyncio.Task[None] | None = None
         if previous:
             self._take_over(previous)
@@ -109,17 +115,26 @@ class Upstreams:
         provider = self._find(model.provider)
         return not isinstance(provider, ClosedProvider) or provider.knows(model.id)
 
+    def find_economy_api(self, name: str) -> EconomyApi | None:
+        """Return the batch API of a provider; `None` where its row names none."""
+        row = self.settings.providers.get(name)
+        if row is None or row.row.economy is None:
+            return None
+        if name not in self._economy_apis:
+            self._economy_apis[name] = open_economy_api(row, self._session, self._find(name))
+        return self._economy_apis[name]
+
     def find_row(self, call: Call) -> ProviderSettings:
         assert call.target.provider is not None
         return self.settings.providers[call.target.provider]
 
-    def compute_cost(self, call: Call, usage: Usage | None, answered: str | None = None) -> Cost | None:
-        """Return the cost of a call with that usage, by the model that answered; `None` where a price is not known."""
-        target, row = call.target, self.find_row(call).row
-        found = self.catalogue.find(target.name)
-        price = found.row.price if found and found.row else None
-        provider = row.prices if row.prices is not None else target.provider or ""
-        return pricing.compute_cost(usage, price, provider, target.model or "", answered)
+    def compute_cost(
+        self, call: Call, usage: Usage | None, answered: str | None = None, *, in_batch: bool = False
+    ) -> Cost | None:
+        """Return the cost of a call with that usage, by the model that answered; see `pricing.price_call`."""
+        found = self.catalogue.find(call.target.name)
+        own = found.row.price if found and found.row else None
+        return pricing.price_call(call.target, self.find_row(call).row, own, usage, answered, in_batch=in_batch)
 
     async def prepare(self, calls: Iterable[Call] | None) -> None:
         """Prepare providers; one that cannot be prepared fails in its calls, which report the reason."""

@@ -37,15 +37,18 @@ class Budget:
     """Set aside for calls in flight: without it many calls at once would overspend together."""
     longest_tokens: int = UNSEEN_ANSWER_TOKENS // LENGTH_MARGIN
 
-    def reserve(self, call: Call) -> float | None:
-        """Set aside the most that a call can cost, and return it; `None`: it is more than is left, or not known."""
+    def reserve(self, call: Call, ratio: float = 1.0) -> float | None:
+        """Set aside the most that a call can cost, and return it; `None`: it is more than is left, or not known.
+
+        With a `ratio` that is the part of its ordinary price.
+        """
         if self.limit_usd is None or call.refusal:
             return 0.0
         cost = self.price(call, max_usage(call.query, self.longest_tokens * LENGTH_MARGIN))
-        if cost is None or self.spent_usd + self.reserved_usd + cost.usd > self.limit_usd:
+        if cost is None or self.spent_usd + self.reserved_usd + cost.usd * ratio > self.limit_usd:
             return None
-        self.reserved_usd += cost.usd
-        return cost.usd
+        self.reserved_usd += cost.usd * ratio
+        return cost.usd * ratio
 
     def is_price_known(self, call: Call) -> bool:
         """Return whether the price of a call is known."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fanout.config.providers_file import LimitsRow
@@ -60,8 +60,8 @@ class JobEstimate:
     not_configured: dict[str, str] = field(default_factory=dict)
     """Models that lack a variable, with the sentence that names it."""
 
-    def add(self, calls: Sequence[Call], price: Price) -> None:
-        """Add the calls of one item."""
+    def add(self, calls: Sequence[Call], price: Price, in_batches: Collection[str] = ()) -> None:
+        """Add the calls of one item; those to the providers `in_batches` are not bound by the limits of single calls."""
         self.items += 1
         lengths = {(call.entry, call.prompt_index, call.sample): _guess_length(call) for call in calls}
         for call in calls:
@@ -79,6 +79,8 @@ class JobEstimate:
             model.guessed = model.guessed or sampling.max_tokens is None
             cost = price(call, Usage(input_tokens=read, output_tokens=wrote))
             model.cost_usd = sum_complete((model.cost_usd, cost.usd if cost else None))
+            if call.target.provider in in_batches:
+                continue
             account = self.accounts.setdefault(call.target.provider or "", AccountEstimate())
             account.calls += 1
             account.tokens += read + wrote

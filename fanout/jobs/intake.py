@@ -8,6 +8,7 @@ import uuid
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 
 from fanout.core.errors import Fault, LeaseLostError, RequestError, StoppingError, StoreError
@@ -161,6 +162,9 @@ class Intake:
         self.faults: list[Fault] = []
         self.budget = make_budget(planner.dispatcher.settings.environment)
         self._has_more_faults = False
+        providers = self._dispatcher.settings.providers
+        self._in_batches = {name for name, row in providers.items() if row.row.economy} if spec.via == "batch" else set()
+        self._price = partial(self._dispatcher.compute_cost, in_batch=spec.via == "batch")
         self._stored_bytes = self._chunk_bytes = 0
         self._priced: set[str] = set()
         self._planned: tuple[Request, list[Call]] | None = None
@@ -215,7 +219,7 @@ class Intake:
                 return [Fault("model", f"more than {MAX_MODELS} different models are not allowed in one job")]
         self._require_prices(calls)
         if self._estimate:
-            self._estimate.add(calls, self._dispatcher.compute_cost)
+            self._estimate.add(calls, self._price, self._in_batches)
         self._count_row(len(body))
         items.append(InputItem(self.items, row.line, custom_id, body))
         self.items += 1

@@ -46,6 +46,10 @@ class JobSpec:
     """Each member of a fusion is also fused with itself, so that a report can tell what the others are worth."""
     stream: bool = False
     """Providers stream the answers, so that the time to first token is measured."""
+    via: Literal["live", "batch"] = "live"
+    """`batch`: the calls go to their providers' own batch APIs, which take up to a day and cost less."""
+    live_rest: bool = False
+    """What the batch APIs do not take or do not finish is sent at once."""
     cache: bool = False
     """Reuse stored answers to equal requests."""
     scorers: tuple[Mapping[str, Any], ...] = ()

@@ -65,6 +65,7 @@ class ModelQueue:
     """Units of one model of one account, and their concurrency. Each queue runs independently, so none blocks another."""
 
     account: AccountSlots
+    key: QueueKey = (None, None, None)
     entries: Sequence[int] | None = None
     """Entries of the job in this queue; `None` if each row names its own model."""
     buffer: deque[PendingUnit] = field(default_factory=deque)
@@ -80,6 +81,9 @@ class ModelQueue:
     waiting: int = 0
     """Fusions whose members have not ended yet."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    goes_in_batches: bool = False
+    """New units go to the provider's batch API; here only those are sent that it cannot take."""
+    changed_for_batches: asyncio.Event = field(default_factory=asyncio.Event)
     exhausted: bool = False
     is_ahead: bool = False
     """It has sent as much as a job that may stop early sends for now."""
@@ -97,13 +101,14 @@ class ModelQueue:
     @property
     def is_done(self) -> bool:
         """Nothing is left, nothing is in flight, and no fusion waits."""
-        return self.exhausted and not (self.running or self.delayed or self.held or self.waiting)
+        is_left = self.running or self.delayed or self.held or self.waiting or self.goes_in_batches
+        return self.exhausted and not is_left
 
     @property
     def takes_new(self) -> bool:
         """The queue accepts units that have not been sent yet."""
         # Bounded, because a model that refuses every call would pull the whole input into memory.
-        return not (self.exhausted or self.is_ahead) and len(self.delayed) < MAX_DELAYED_UNITS
+        return not (self.exhausted or self.is_ahead or self.goes_in_batches) and len(self.delayed) < MAX_DELAYED_UNITS
 
     @property
     def may_send(self) -> bool:

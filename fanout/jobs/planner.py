@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from fanout.config.settings import ProviderSettings
@@ -53,6 +53,7 @@ class JobPlanner:
         calls = self.dispatcher.plan(builder.build_request(EMPTY_ROW))
         _check_refusals((f"models[{call.entry}]", call) for call in calls if is_refused(call, is_estimate=is_estimate))
         providers = self.dispatcher.settings.providers
+        _check_way(spec, calls, providers)
         # All repeats send the same, so one is enough.
         first = (call for call in calls if not call.sample)
         found = {f"{call.entry}: {call.target.label}": _describe_call(call, providers, parameters=True) for call in first}
@@ -96,6 +97,32 @@ def _check_refusals(calls: Iterable[tuple[str, Call]]) -> None:
     refused = {path: call.refusal.message for path, call in calls if call.refusal}
     if refused:
         raise RequestError([Fault(path, message) for path, message in refused.items()])
+
+
+def _check_way(spec: JobSpec, calls: Iterable[Call], providers: Mapping[str, ProviderSettings]) -> None:
+    """Raise `RequestError` with what contradicts the way in which the calls are to be sent."""
+    faults = []
+    if spec.via == "live":
+        if spec.live_rest:
+            raise RequestError([Fault("live_rest", "is for jobs whose `via` is `batch`")])
+        return
+    if spec.stream:
+        faults.append(Fault("stream", "is not possible with `via: batch`: the answers of a batch come whole"))
+    if spec.until_decided:
+        sentence = "is not possible with `via: batch`: all of a batch is sent, and charged, before its first answer is seen"
+        faults.append(Fault("until_decided", sentence))
+    if not spec.live_rest:
+        faults += _list_without_batches(calls, providers)
+    if faults:
+        raise RequestError(faults)
+
+
+def _list_without_batches(calls: Iterable[Call], providers: Mapping[str, ProviderSettings]) -> Iterator[Fault]:
+    for label, name in {call.target.label: call.target.provider or "" for call in calls if not call.fusion}.items():
+        if name in providers and providers[name].row.economy is None:
+            having = ", ".join(f"`{other}`" for other, row in providers.items() if row.row.economy) or "none"
+            sentence = f"`batch` is not possible for `{label}`: no batch API of `{name}` is known (of these it is: {having}); "
+            yield Fault("via", sentence + "leave the model out, or set `live_rest` to have its calls sent at once")
 
 
 def _find_differences(before: Fingerprint, now: Fingerprint) -> list[Fault]:

@@ -69,6 +69,7 @@ class JobResultJson(TypedDict):
     error_code: Annotated[str | None, Doc("What went wrong, for programs.")]
     error_message: Annotated[str | None, Doc("What went wrong, for people.")]
     request_id: Annotated[str | None, Doc("The provider's id of the request.")]
+    via: Annotated[Literal["live", "batch"], Doc("`batch`: answered by the provider's batch API, in its own time.")]
     cached_from: Annotated[str | None, Doc("Job whose answer this is.")]
     ended: Annotated[str, Doc("When the call ended: RFC 3339, UTC.")]
     scores: Annotated[dict[str, ScoreJson], Doc("The answer's scores, by the names of their scorers.")]
@@ -138,6 +139,7 @@ def _build_record(row: ResultRow) -> JsonObject:
             for score in row.scores
         },
         **describe_input(from_json(row.body)),
+        "via": "batch" if outcome.timing.in_batch else "live",
         **_describe_cost(outcome),
         **(_describe_answer(outcome.completion) if outcome.completion else {}),
         **(_describe_failure(outcome.failure) if outcome.failure else {}),

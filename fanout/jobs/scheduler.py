@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
 from fanout.core.schema import Call
 from fanout.core.threads import run_in_thread
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.dispatch.fusing import MemberAnswer, fuse
-from fanout.jobs.budget import Budget
 from fanout.jobs.fusion_gate import FusionGate
-from fanout.jobs.job import Job, RequestBuilder, parse_entry_number
-from fanout.jobs.model_queues import AccountSlots, ModelQueue, PendingUnit, QueueKey
+from fanout.jobs.job import Job, RequestBuilder
+from fanout.jobs.model_queues import ModelQueue, PendingUnit
+from fanout.jobs.queue_setup import make_queues
+from fanout.jobs.settlement import UnitSettlement
 from fanout.jobs.unit_feed import ReadChunk, ReadItems, UnitFeed
 from fanout.jobs.unit_planner import UnitPlanner
-from fanout.store.jobs.records import InputChunk, InputItem, Place, Unit
-
-DEFAULT_ACCOUNT_CONCURRENCY = 256
-"""Concurrent calls of one account if neither the account nor the job sets a limit."""
+from fanout.store.jobs.records import InputChunk, InputItem, Place
 
 ReadMembers = Callable[[PendingUnit, Sequence[int]], Awaitable[Sequence[MemberAnswer]]]
 """Reads the ended members of a fusion, by their entries."""
+RunInBatches = Callable[[ModelQueue], Awaitable[None]]
+"""Runs the units of a queue through its provider's batch API."""
 RunUnit = Callable[[ModelQueue, PendingUnit, float], Awaitable[None]]
 """Runs a unit and settles the money reserved for it."""
 
@@ -34,22 +34,23 @@ class UnitScheduler:
         job: Job,
         dispatcher: Dispatcher,
         builder: RequestBuilder,
-        budget: Budget,
+        settlement: UnitSettlement,
         *,
         read_chunk: ReadChunk,
         read_items: ReadItems,
         read_members: ReadMembers,
         run_unit: RunUnit,
-        on_budget_spent: Callable[[], None],
+        run_in_batches: RunInBatches,
     ) -> None:
-        self._job, self._dispatcher, self._budget = job, dispatcher, budget
+        self._job, self._dispatcher, self._settlement = job, dispatcher, settlement
         self._planner = UnitPlanner(job, dispatcher, builder)
-        self._run_unit, self._on_budget_spent = run_unit, on_budget_spent
-        self._stopped = False
+        self._run_unit, self._run_in_batches = run_unit, run_in_batches
+        self.is_stopped = False
+        """Nothing more is sent."""
         self.running = 0
         """Calls in flight."""
         self._gate = FusionGate()
-        self._queues = self._make_queues()
+        self._queues = make_queues(job, dispatcher.settings, self._gate)
         self._held: set[ModelQueue] = set()
         """Queues with a unit that waits for money."""
         self._feed = UnitFeed(job, list(self._queues.values()), read_chunk, read_items, self._plan_item)
@@ -71,21 +72,6 @@ class UnitScheduler:
         """Send nothing more of an entry, unless it is a member of a fusion that goes on."""
         self._dropped.add(entry)
 
-    def _make_queues(self) -> dict[QueueKey, ModelQueue]:
-        entries: dict[QueueKey, list[int]] = {}
-        for name, model in self._job.fingerprint.items():
-            of_model = entries.setdefault(_queue_key(model), [])
-            if self._job.spec.kind == "rows":
-                of_model.append(parse_entry_number(name))
-                if fusion := model.get("fusion"):
-                    self._gate.fusions[of_model[-1]] = fusion["of"]
-        accounts: dict[tuple[str | None, str | None], AccountSlots] = {}
-        queues = {}
-        for key in sorted(entries, key=str):
-            account = accounts.setdefault(key[:2], AccountSlots(self._max_concurrency(key[0])))
-            queues[key] = ModelQueue(account, entries[key] or None)
-        return queues
-
     @property
     def delayed(self) -> int:
         """Units that wait for their retry."""
@@ -99,11 +85,22 @@ class UnitScheduler:
 
     def start(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         """Return a task for each queue, which ends when the queue is done or closed."""
-        return [group.create_task(self._drive(queue)) for queue in self._queues.values()]
+        queues = list(self._queues.values())
+        in_batches = [group.create_task(self._drive_batches(queue)) for queue in queues if queue.goes_in_batches]
+        return [*in_batches, *(group.create_task(self._drive(queue)) for queue in queues)]
+
+    async def _drive_batches(self, queue: ModelQueue) -> None:
+        try:
+            await self._run_in_batches(queue)
+        finally:
+            queue.goes_in_batches = False
+            queue.changed.set()
 
     def stop(self) -> None:
-        self._stopped = True
+        self.is_stopped = True
         self._feed.close()
+        for queue in self._queues.values():
+            queue.changed_for_batches.set()
         self._wake(self._queues.values())
 
     def _wake(self, queues: Iterable[ModelQueue]) -> None:
@@ -113,7 +110,7 @@ class UnitScheduler:
 
     async def _drive(self, queue: ModelQueue) -> None:
         async with asyncio.TaskGroup() as group:
-            while not (self._stopped or queue.closed_because):
+            while not (self.is_stopped or queue.closed_because):
                 queue.changed.clear()  # before the check: a change between the two would be missed, and the queue would stall
                 if queue.may_send and (await self._send_next(queue, group) or not (queue.held or queue.is_done)):
                     continue
@@ -146,8 +143,7 @@ class UnitScheduler:
     async def _run(self, queue: ModelQueue, unit: PendingUnit, reserved_usd: float) -> None:
         try:
             await self._run_unit(queue, unit, reserved_usd)
-            if unit.has_ended:
-                await self._release_fusions(unit.unit)
+            await self.release_fusions(unit)
         finally:
             queue.running -= 1
             self.running -= 1
@@ -155,10 +151,12 @@ class UnitScheduler:
             # Only those that may continue: to wake hundreds of queues would cost more than the call itself.
             self._wake(self._queues.values() if queue.closed_because else (queue, *self._held))
 
-    async def _release_fusions(self, ended: Unit) -> None:
-        """Put the fusions for which this unit was the last member into their queues."""
+    async def release_fusions(self, ended: PendingUnit) -> None:
+        """Put the fusions for which this unit was the last member into their queues, if it has ended."""
+        if not ended.has_ended:
+            return
         was_full = self._gate.is_full
-        for (number, entry, repeat), queue in self._gate.record_end(ended):
+        for (number, entry, repeat), queue in self._gate.record_end(ended.unit):
             chunk = await self._read_items([number], [entry])
             for unit in (unit for item in chunk.items for unit in self._planner.plan_item(item, chunk, [entry])):
                 if unit.unit.repeat == repeat:
@@ -169,7 +167,7 @@ class UnitScheduler:
 
     async def _choose(self, queue: ModelQueue) -> tuple[PendingUnit, float] | None:
         """Return the next unit to send, and the money reserved for it."""
-        if self._stopped or queue.closed_because:
+        if self.is_stopped or queue.closed_because:
             return None
         unit = await self._take(queue)
         while unit and unit.unit.entry in self._dropped and not self._gate.needs(unit.unit.entry, self._dropped):
@@ -181,26 +179,31 @@ class UnitScheduler:
             # Not when it was planned: what waits in a queue holds its question alone.
             unit.call = await fuse(unit.call, await self._read_members(unit, unit.call.fusion.of))
             unit.cache_key = await run_in_thread("calls", self._planner.make_cache_key, unit.call)
-        reserved = self._budget.reserve(unit.call)
+        reserved = self._settlement.reserve(queue, unit)
         if reserved is not None:
             return unit, reserved
-        if not self._budget.is_price_known(unit.call):
-            queue.useless_because = f"the price of `{unit.call.target.label}` is unknown, so `max_cost_usd` cannot be enforced"
+        if queue.closed_because:
             return None
         # Calls in flight may cost less than reserved; the budget is spent only when none is left.
         queue.held = unit
         self._held.add(queue)
         if not self.running:
-            self._on_budget_spent()
+            self._settlement.stop_without_money()
         return None
+
+    async def take_for_batch(self, queue: ModelQueue) -> PendingUnit | None:
+        """Return the next new unit of a queue that goes in batches."""
+        unit = await self._feed.take(queue)
+        while unit and unit.unit.entry in self._dropped and not self._gate.needs(unit.unit.entry, self._dropped):
+            unit = await self._feed.take(queue)
+        return unit
+
+    async def plan_units(self, queue: ModelQueue, places: Sequence[Place]) -> dict[Place, PendingUnit]:
+        """Return those of some units that have not ended, planned anew."""
+        return await self._planner.plan_places(places, queue.entries, self._read_items)
 
     async def _take(self, queue: ModelQueue) -> PendingUnit | None:
         return queue.take_waiting() or (await self._feed.take(queue) if queue.takes_new else None)
-
-    def _max_concurrency(self, provider: str | None) -> int:
-        row = self._dispatcher.settings.providers.get(provider or "")
-        own = row.row.limits.concurrency if row else None
-        return min(filter(None, (own, self._job.spec.concurrency)), default=DEFAULT_ACCOUNT_CONCURRENCY)
 
     def _plan_item(
         self, item: InputItem, chunk: InputChunk, entries: Sequence[int] | None
@@ -224,7 +227,3 @@ class UnitScheduler:
         # A unit whose model has no queue goes into the first queue, so that it is not lost.
         target = (call.target.provider, call.target.limit_group, call.target.model)
         return self._queues.get(target) or next(iter(self._queues.values()))
-
-
-def _queue_key(model: Mapping[str, str | None]) -> QueueKey:
-    return model["provider"], model["limit_group"], model["upstream_model"]

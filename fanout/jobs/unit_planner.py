@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Iterator, Sequence
 
@@ -12,7 +13,8 @@ from fanout.core.schema import Call
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.jobs.job import Job, RequestBuilder, place_calls
 from fanout.jobs.model_queues import PendingUnit
-from fanout.store.jobs.records import InputChunk, InputItem, Unit
+from fanout.jobs.unit_feed import ReadItems
+from fanout.store.jobs.records import InputChunk, InputItem, Place, Unit
 
 
 class UnitPlanner:
@@ -37,6 +39,20 @@ class UnitPlanner:
                     # Only for scorers: thousands of delayed units would otherwise keep their prompts in memory.
                     body=item.body if self._job.spec.scorers else "",
                 )
+
+    async def plan_places(
+        self, places: Sequence[Place], entries: Sequence[int] | None, read_items: ReadItems
+    ) -> dict[Place, PendingUnit]:
+        """Return those of some units that have not ended, planned from their stored rows."""
+        wanted, numbers = set(places), sorted({item for item, _, _ in places})
+        found: dict[Place, PendingUnit] = {}
+        while numbers and (chunk := await read_items(numbers, entries)).items:
+            for item in chunk.items:
+                await asyncio.sleep(0)
+                units = self.plan_item(item, chunk, entries)
+                found |= {unit.unit[1:]: unit for unit in units if unit.unit[1:] in wanted}
+            numbers = numbers[len(chunk.items) :]
+        return found
 
     def make_cache_key(self, call: Call) -> bytes | None:
         """Return the digest of a call by which equal ones are found; `None` if the job reuses no answers."""

@@ -9,21 +9,23 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 
 from fanout.config.providers_file import RetriesRow
 from fanout.core.errors import LeaseLostError, StoreError
 from fanout.core.schema import Completion, Failure, Outcome
 from fanout.core.threads import run_in_thread
-from fanout.core.usage import Cost, WorkTotals, sum_known
+from fanout.core.usage import WorkTotals, sum_known
 from fanout.dispatch import retries
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.jobs.answer_scorer import AnswerScorer
 from fanout.jobs.budget import Budget
 from fanout.jobs.copies import list_copies
+from fanout.jobs.economy.run import EconomyRun
+from fanout.jobs.economy.runner import run_in_batches
 from fanout.jobs.job import Job, Progress, RequestBuilder, ResultGroup
 from fanout.jobs.model_queues import ModelQueue, PendingUnit
 from fanout.jobs.scheduler import UnitScheduler
+from fanout.jobs.settlement import MAX_QUEUED_S, USELESS_KINDS, UnitSettlement
 from fanout.jobs.stored_outcome import StoredOutcome
 from fanout.jobs.unit_journal import UnitJournal
 from fanout.limits.answer_memory import release_answer
@@ -33,13 +35,8 @@ from fanout.store.jobs.records import JobState
 
 RUN_RENEWAL_INTERVAL_S = 3.0
 """Time between renewals of a job's lease, each of which also looks for a cancellation."""
-MAX_QUEUED_S = 600.0
-"""Longest wait of a call for its account's limits; a call that would wait longer is delayed and sent again."""
 MAX_ACCOUNT_WAITS = 100
 """Number of delays of one unit by its account's rate limit or open circuit, which use up no attempt of the unit."""
-USELESS_KINDS = frozenset({"quota", "auth", "not_configured"})
-"""Failures that every further call would repeat: to the model, or for `quota` to the whole account."""
-FREE = Cost(0.0, "cache")
 WITHDRAWN = Failure("cancelled", "not sent: the job was stopped", code="job_stopped")
 
 
@@ -63,13 +60,18 @@ class JobWorker:
         self._looking = asyncio.Lock()
         spent = sum_known(totals.cost_usd for totals in counts.values()) or 0.0
         self._budget = Budget(dispatcher.compute_cost, job.spec.max_cost_usd, spent)
+        self._settlement = UnitSettlement(
+            *(dispatcher, self._journal, self._budget),
+            stop_without_money=self._stop_without_money,
+            reconsider=self._reconsider,
+        )
         self._scheduler = UnitScheduler(
-            *(job, dispatcher, builder, self._budget),
+            *(job, dispatcher, builder, self._settlement),
             read_chunk=self._journal.read_chunk,
             read_items=self._journal.read_items,
             read_members=self._journal.read_members,
             run_unit=self._run_unit,
-            on_budget_spent=self._stop_without_money,
+            run_in_batches=self._run_in_batches,
         )
         if watch := self._watch:
             self._scheduler.set_limit(lambda: watch.limit)
@@ -108,7 +110,7 @@ class JobWorker:
             StoreError: the database could not be used for `PATIENCE_S`. Units without a record will be sent again.
             LeaseLostError: another process has taken the job.
         """
-        await self._look()  # a resumed job may have been decided just before it was cut off
+        await self._reconsider()  # a resumed job may have been decided just before it was cut off
         if self._final_state:
             return self._final_state
         deadline, timer = self.job.spec.deadline, None
@@ -136,7 +138,7 @@ class JobWorker:
             )
         return "done", None
 
-    async def _look(self) -> None:
+    async def _reconsider(self) -> None:
         """Look whether the job is decided, as far as it has come; drop models that have lost."""
         if self._watch is None:
             return
@@ -153,38 +155,33 @@ class JobWorker:
         limit, spent = self.job.spec.max_cost_usd, self._budget.spent_usd
         self.stop("stopped", f"the next call could exceed the limit of {limit:g} USD; {spent:.6g} USD are spent")
 
+    async def _run_in_batches(self, queue: ModelQueue) -> None:
+        api = self._dispatcher.upstreams.find_economy_api(queue.key[0] or "")
+        assert api is not None, "a queue goes in batches only where its provider has some"
+        await run_in_batches(
+            EconomyRun(
+                *(self.job, self._epoch, queue, self._dispatcher, api, self._store.economy_batches),
+                *(self._journal, self._scheduler, self._settlement),
+                should_cancel=lambda: self._final_state is not None and self._final_state[0] in ("cancelled", "expired"),
+            )
+        )
+
     async def _run_unit(self, queue: ModelQueue, unit: PendingUnit, reserved_usd: float) -> None:
         outcome: Outcome | None = None
         self._in_flight.add(id(unit.call))
         try:
-            if not (unit.cache_key and await self._reuse_answer(unit, unit.cache_key)):
+            if not (unit.cache_key and await self._settlement.reuse_answer(unit, unit.cache_key)):
                 outcome = await self._attempt(queue, unit)
         finally:
             # Also when the journal fails: money that stays set aside would stop the job long before its limit.
             self._in_flight.discard(id(unit.call))
             release_answer(unit.call)
-            result, cost = (outcome.result, outcome.cost) if outcome else (None, None)
-            self._budget.settle(reserved_usd, result, cost)
-        await self._look()
-
-    async def _reuse_answer(self, unit: PendingUnit, key: bytes) -> bool:
-        """Record a stored answer to the same request as the unit's result; return whether the store has such an answer."""
-        found = await self._journal.find_cached_answer(key)
-        if found is None:
-            return False
-        answer, source = found
-        target = unit.call.target
-        outcome = replace(
-            answer, model=target.name, label=target.label, cost=FREE
-        )  # the first answer was paid for; this use costs nothing
-        await self._journal.record_end(unit, outcome, attempt=unit.attempt - 1, cached_from=source)
-        return True
+            self._settlement.settle(reserved_usd, outcome)
+        await self._reconsider()
 
     async def _attempt(self, queue: ModelQueue, unit: PendingUnit) -> Outcome | None:
         if unit.call.refusal:  # nothing is sent, so no start is recorded
-            outcome = await self._dispatcher.attempt(unit.call, deadline_s=MAX_QUEUED_S)
-            await self._journal.record_end(unit, StoredOutcome.from_outcome(outcome), attempt=unit.attempt - 1)
-            return outcome
+            return await self._settlement.end_without_attempt(unit)
         await self._journal.record_start(unit)
         if self._final_state:  # the job was stopped while the start was written
             await self._journal.record_failure(unit, WITHDRAWN)

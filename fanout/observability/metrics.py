@@ -155,9 +155,10 @@ class Metrics:
             self._retries.add((*labels, event.failure.kind))
             return
         result, timing = event.result, event.timing
-        self._duration.observe((*labels, result.kind if isinstance(result, Failure) else ""), timing.total_s)
-        # A refused call never waited: its zero would hide how long the others did.
-        if timing.attempts or timing.queued_s:
+        # A day in a batch says nothing of the model, and neither does a refused call's zero of how long the others waited.
+        if not timing.in_batch:
+            self._duration.observe((*labels, result.kind if isinstance(result, Failure) else ""), timing.total_s)
+        if (timing.attempts or timing.queued_s) and not timing.in_batch:
             self._queue.observe(labels, timing.queued_s)
         if timing.hooks_s is not None:
             self._hooks.observe(labels, timing.hooks_s)

@@ -96,7 +96,7 @@ class CallTimes:
                 self._count(event, "rate_limit", 0)
             return
         timing = event.timing
-        if event.call.refusal or event.call.target.provider is None or not timing.attempts:
+        if event.call.refusal or event.call.target.provider is None or not timing.attempts or timing.in_batch:
             return
         self._count(event, "wait", find_step(timing.queued_s))
         if not isinstance(event.result, Completion):

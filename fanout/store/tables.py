@@ -167,6 +167,20 @@ failures = Table(
 )
 """The failures of attempts. Rows are never changed: an attempt that neither failed nor ended its unit was cut off."""
 
+economy_batches = Table(
+    "economy_batches",
+    metadata,
+    Column("token", StorableText, primary_key=True),
+    Column("job", BigInteger, nullable=False),
+    Column("provider", StorableText, nullable=False),
+    Column("model", StorableText, nullable=False),
+    Column("submitted", Double, nullable=False),
+    Column("vendor_id", StorableText),  # NULL: it is not known whether the provider has it
+    Column("units", StorableText, nullable=False),  # JSON: of each its item, entry, repeat and attempt
+    Index("economy_batches_job", "job"),
+)
+"""Units of jobs at providers' own batch APIs, a row for each batch there. A row is deleted once all its units have ended."""
+
 job_counts = Table(
     "job_counts",
     metadata,

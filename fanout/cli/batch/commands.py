@@ -20,6 +20,7 @@ from fanout.cli.batch.options import (
     to_spec,
     with_limits,
     with_output,
+    with_way,
 )
 from fanout.cli.batch.running import report_resume_failure, to_exit_code, watch_job
 from fanout.cli.completion import complete_files, complete_jobs, complete_models
@@ -61,8 +62,7 @@ def batch() -> None:
 @with_sampling
 @click.option("--strict", is_flag=True, help="Fail a call with unsupported parameters instead of ignoring or adjusting them.")
 @click.option("--self-fusions", is_flag=True, help="Fuse the members of every fusion with themselves, too: see the report.")
-@click.option("--stream", is_flag=True, help="Have answers streamed, to measure the time to first token.")
-@click.option("--cache", is_flag=True, help="Reuse answers to the same request from other jobs.")
+@with_way
 @with_limits
 @with_scorers
 @with_failure_policy

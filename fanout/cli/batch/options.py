@@ -95,6 +95,23 @@ def with_limits(command: Callable[..., None]) -> Callable[..., None]:
     )
 
 
+def with_way(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options for the way in which a job's calls are sent."""
+    return add_options(
+        command,
+        click.option("--stream", is_flag=True, help="Have answers streamed, to measure the time to first token."),
+        click.option(
+            "--via",
+            type=click.Choice(["live", "batch"]),
+            help="`batch`: through the providers' own batch APIs, within a day, at about half the price.",
+        ),
+        click.option(
+            "--live-rest", is_flag=True, help="With --via batch: send at once what the batch APIs do not take or finish."
+        ),
+        click.option("--cache", is_flag=True, help="Reuse answers to the same request from other jobs."),
+    )
+
+
 def to_spec(options: dict[str, Any], limits: JsonObject, endpoint: str | None) -> JobSpec:
     """Return the job that the options of `fanout batch run` describe; `endpoint` is an OpenAI batch file's.
 
@@ -108,12 +125,14 @@ def to_spec(options: dict[str, Any], limits: JsonObject, endpoint: str | None) -
     models = options.pop("models")
     if endpoint is None:
         rows = tuple({"model": model} for model in models)
+        options["via"] = options["via"] or "live"
         return JobSpec(models=rows, parameters=parameters, **options, **limits)
     others = {**options, "model": models, **parameters, "repeats": options["repeats"] - 1}  # 1 is the default
     redundant = [name for name, value in others.items() if value and name not in KEPT_WITH_REQUESTS]
     if redundant:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in redundant)
         raise click.UsageError(f"the lines of INPUT name their models and parameters themselves: leave out {names}")
+    options.pop("via")
     return JobSpec(kind="requests", endpoint=endpoint, **options, **limits)
 
 

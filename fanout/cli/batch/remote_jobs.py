@@ -236,7 +236,7 @@ class RemoteJobs:
 def _to_job_body(spec: JobSpec) -> JsonObject:
     """Return the body of `POST /v1/jobs` without its rows."""
     names = (
-        *("repeats", "template", "system", "parameters", "stream", "cache", "self_fusions"),
+        *("repeats", "template", "system", "parameters", "stream", "via", "live_rest", "cache", "self_fusions"),
         *("scorers", "failed", "name", "metadata"),
     )
     body = {name: value for name in names if (value := getattr(spec, name)) not in (None, {}, ())}

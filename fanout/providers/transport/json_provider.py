@@ -11,7 +11,7 @@ from aiohttp import hdrs
 from multidict import CIMultiDict
 
 from fanout.config.settings import ProviderSettings
-from fanout.core.json_text import dump, parse, split_values
+from fanout.core.json_text import JsonObject, dump, parse, split_values
 from fanout.core.schema import Call, Completion
 from fanout.providers.mapping.error_objects import parse_error_body
 from fanout.providers.transport.http import HttpProvider
@@ -50,6 +50,18 @@ class JsonProvider(HttpProvider):
         if not isinstance(answer, dict):
             raise origin.answer_error("sent JSON that is no answer", "unexpected_shape")
         return self.reader_class.parse_answer(origin, answer)
+
+    def decode_value(self, call: Call, status: int, headers: Mapping[str, str], answer: JsonObject) -> Completion:
+        """Return what `decode` returns of a body that has been parsed."""
+        origin = self.origin(call).with_response(headers, None if 200 <= status < 300 else status)
+        if not 200 <= status < 300:
+            raise self.reader_class.parse_error(origin, answer)
+        return self.reader_class.parse_answer(origin, answer)
+
+    @property
+    def shared_headers(self) -> CIMultiDict[str]:
+        """The headers of all requests with the configured key; not to be changed."""
+        return self._headers
 
     def _decode_stream(self, call: Call, headers: Mapping[str, str], body: bytes | bytearray) -> Completion:
         """Parse an answer that came as a stream although none was requested, or with a stream's end behind it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, ConfigDict, Field
 
@@ -170,6 +170,11 @@ class JobBody(JobChanges):
     """Fuses every fusion's members with themselves, too, each: its report then compares it with that of its best member."""
     stream: bool = False
     """Providers stream the answers, so that results and report have the time to first token."""
+    via: Literal["live", "batch"] = "live"
+    """`batch`: calls go to their providers' own batch APIs, which take up to a day and cost about half."""
+    live_rest: bool = False
+    """With `via: batch`: calls that a batch API does not take or does not finish, and those of models with fewer than
+    10, are sent at once, at the ordinary price."""
     cache: bool = False
     """Answers that other jobs received to the same requests are reused."""
     scorers: ScorerList | None = None
@@ -217,6 +222,8 @@ class JobBody(JobChanges):
             attempts=self.attempts,
             concurrency=self.concurrency,
             stream=self.stream,
+            via=self.via,
+            live_rest=self.live_rest,
             cache=self.cache,
             self_fusions=self.self_fusions,
             scorers=tuple(scorers),

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import select, update
 
 from fanout.store.engine.database import Database, Query, run_to_end
+from fanout.store.jobs.economy_batches import EconomyBatches
 from fanout.store.jobs.inputs import Inputs
 from fanout.store.jobs.item_pages import ItemPages
 from fanout.store.jobs.journal import Journal
@@ -33,6 +34,7 @@ class JobStore:
         self.results = Results(database, self.scores)
         self.item_pages = ItemPages(database, self.results)
         self.votes = Votes(database)
+        self.economy_batches = EconomyBatches(database)
 
     async def create(self, job: NewJobRow, owner: str) -> tuple[int, int]:
         """Add a job that is `loading` and belongs to a process; return its number and its epoch."""

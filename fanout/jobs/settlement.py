@@ -1,0 +1,82 @@
+"""What a unit costs beside being sent: money that is set aside for it, and ends that need no call."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from fanout.core.schema import Outcome
+from fanout.core.usage import Cost
+from fanout.dispatch.dispatcher import Dispatcher
+from fanout.jobs.budget import Budget
+from fanout.jobs.model_queues import ModelQueue, PendingUnit
+from fanout.jobs.stored_outcome import StoredOutcome
+from fanout.jobs.unit_journal import UnitJournal
+
+MAX_QUEUED_S = 600.0
+"""Longest wait of a call for its account's limits; a call that would wait longer is delayed and sent again."""
+USELESS_KINDS = frozenset({"quota", "auth", "not_configured"})
+"""Failures that every further call would repeat: to the model, or for `quota` to the whole account."""
+FREE = Cost(0.0, "cache")
+
+
+class UnitSettlement:
+    """The money of one run of a job, and the units that it need not send."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        journal: UnitJournal,
+        budget: Budget,
+        *,
+        stop_without_money: Callable[[], None],
+        reconsider: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._dispatcher, self._journal, self._budget = dispatcher, journal, budget
+        self.stop_without_money = stop_without_money
+        """Stops the job: no call is in flight, and none can be paid."""
+        self.reconsider = reconsider
+        """Looks whether the job is decided."""
+
+    def reserve(self, queue: ModelQueue, unit: PendingUnit, ratio: float = 1.0) -> float | None:
+        """Set money aside for a unit, and return it; `None`: there is not enough left, or its price is not known.
+
+        With a `ratio` that is the part of its ordinary price. A queue whose calls have no known price is closed.
+        """
+        reserved = self._budget.reserve(unit.call, ratio)
+        if reserved is None and not self._budget.is_price_known(unit.call):
+            label = unit.call.target.label
+            queue.useless_because = f"the price of `{label}` is unknown, so `max_cost_usd` cannot be enforced"
+        return reserved
+
+    def settle(self, reserved_usd: float, outcome: Outcome | None) -> None:
+        """Give the money back, and count what was spent."""
+        result, cost = (outcome.result, outcome.cost) if outcome else (None, None)
+        self._budget.settle(reserved_usd, result, cost)
+
+    async def end_unsent(self, unit: PendingUnit) -> bool:
+        """Record the end of a unit that need not be sent; return whether it was such a one."""
+        if unit.cache_key and await self.reuse_answer(unit, unit.cache_key):
+            return True
+        if unit.call.refusal is None and not unit.call.wants_no_tokens:
+            return False
+        await self.end_without_attempt(unit)
+        return True
+
+    async def reuse_answer(self, unit: PendingUnit, key: bytes) -> bool:
+        """Record a stored answer to the same request as the unit's result; return whether the store has such an answer."""
+        found = await self._journal.find_cached_answer(key)
+        if found is None:
+            return False
+        answer, source = found
+        target = unit.call.target
+        # The first answer was paid for; this use costs nothing.
+        outcome = replace(answer, model=target.name, label=target.label, cost=FREE)
+        await self._journal.record_end(unit, outcome, attempt=unit.attempt - 1, cached_from=source)
+        return True
+
+    async def end_without_attempt(self, unit: PendingUnit) -> Outcome:
+        """Record the end of a unit that nothing is sent for, so that no start is recorded."""
+        outcome = await self._dispatcher.attempt(unit.call, deadline_s=MAX_QUEUED_S)
+        await self._journal.record_end(unit, StoredOutcome.from_outcome(outcome), attempt=unit.attempt - 1)
+        return outcome
