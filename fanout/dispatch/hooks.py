@@ -26,7 +26,7 @@ Made = TypeVar("Made", Query, Completion)
 
 
 class Hook(Protocol):
-    """What a call passes before it is sent and after it was answered. Subclass it and override one method or both.
+    """Code that a call passes before it is sent and after it was answered. Subclass it and override one method or both.
 
     Either may raise `HookRefusalError`, whose sentence the caller is shown. A hook that blocks the event loop holds up every
     call: what takes long runs in a thread (`asyncio.to_thread`).

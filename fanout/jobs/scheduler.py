@@ -46,7 +46,6 @@ class UnitScheduler:
         self._planner = UnitPlanner(job, dispatcher, builder)
         self._run_unit, self._run_in_batches = run_unit, run_in_batches
         self.is_stopped = False
-        """Nothing more is sent."""
         self.running = 0
         """Calls in flight."""
         self._gate = FusionGate()
@@ -60,7 +59,7 @@ class UnitScheduler:
         """Entries that have lost: nothing more is sent of them, but for fusions that have not."""
 
     def set_limit(self, limit: Callable[[], int]) -> None:
-        """Send items only as far as the limit allows; `continue_to_limit` tells that it has grown."""
+        """Send items as far as the limit allows; `continue_to_limit` tells that it has grown."""
         self._feed.limit = limit
 
     def continue_to_limit(self) -> None:
@@ -86,8 +85,8 @@ class UnitScheduler:
     def start(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         """Return a task for each queue, which ends when the queue is done or closed."""
         queues = list(self._queues.values())
-        in_batches = [group.create_task(self._drive_batches(queue)) for queue in queues if queue.goes_in_batches]
-        return [*in_batches, *(group.create_task(self._drive(queue)) for queue in queues)]
+        batches = [group.create_task(self._drive_batches(queue)) for queue in queues if queue.goes_in_batches]
+        return [*batches, *(group.create_task(self._drive(queue)) for queue in queues)]
 
     async def _drive_batches(self, queue: ModelQueue) -> None:
         try:
@@ -198,9 +197,9 @@ class UnitScheduler:
             unit = await self._feed.take(queue)
         return unit
 
-    async def plan_units(self, queue: ModelQueue, places: Sequence[Place]) -> dict[Place, PendingUnit]:
+    def plan_units(self, queue: ModelQueue, places: Sequence[Place]) -> Awaitable[dict[Place, PendingUnit]]:
         """Return those of some units that have not ended, planned anew."""
-        return await self._planner.plan_places(places, queue.entries, self._read_items)
+        return self._planner.plan_places(places, queue.entries, self._read_items)
 
     async def _take(self, queue: ModelQueue) -> PendingUnit | None:
         return queue.take_waiting() or (await self._feed.take(queue) if queue.takes_new else None)

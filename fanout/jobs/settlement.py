@@ -1,4 +1,4 @@
-"""What a unit costs beside being sent: money that is set aside for it, and ends that need no call."""
+"""Money that is set aside for units, and ends of units that need no call."""
 
 from __future__ import annotations
 

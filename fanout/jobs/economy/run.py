@@ -1,4 +1,4 @@
-"""What the parts of an economy run share: the model's queue, the batch API, the store, and the batches that are open."""
+"""State of an economy run, shared by its parts: the model's queue, the batch API, the store, and the batches that are open."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class EconomyRun:
 
     @property
     def labels(self) -> dict[str, str]:
-        """What every line of the log about it names."""
+        """Names for every line of the log about it."""
         return {"job": self.job.id, "provider": self.provider, "model": self.model}
 
     @property

@@ -35,7 +35,7 @@ UNFINISHED_CODES = frozenset({"batch_expired", "batch_cancelled", "request_cance
 
 @dataclass(frozen=True, slots=True)
 class FileFormat:
-    """What distinguishes a host's batches from OpenAI's."""
+    """Differences of a host's batches from OpenAI's."""
 
     paths: frozenset[str]
     """Endpoints that take batches, by the names that batches give them."""
