@@ -20,7 +20,7 @@ from fanout.core.threads import run_in_thread
 from fanout.core.usage import Cost, Usage
 from fanout.dispatch import account_circuits, pricing
 from fanout.dispatch.attempt_clock import AttemptClock
-from fanout.dispatch.hooks import Attempt, load_hooks
+from fanout.dispatch.hooks import Attempt, Hooks, load_hooks
 from fanout.dispatch.in_flight import InFlightCall, relay
 from fanout.dispatch.no_tokens import PromptReader
 from fanout.dispatch.retries import Result
@@ -64,7 +64,7 @@ class Upstreams:
         self.settings, self._limiters, self._clock = settings, limiters, AttemptClock()
         self.catalogue = Catalogue(settings, is_serving=is_serving)
         self._is_serving = is_serving
-        self._hooks = load_hooks(settings.environment, previous._hooks if previous else None)
+        self._hooks: Hooks | None = load_hooks(settings.environment, previous._hooks if previous else None)
         self.has_hooks = self._hooks is not None
         keys = [key.secret for key in settings.environment.api_keys]
         self._secrets = (*spell_secrets(keys), *list_secrets(settings.providers.values()))
