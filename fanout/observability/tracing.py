@@ -20,8 +20,10 @@ from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.semconv.attributes.http_attributes import HTTP_REQUEST_METHOD, HTTP_RESPONSE_STATUS_CODE, HTTP_ROUTE
 from opentelemetry.semconv.attributes.service_attributes import SERVICE_NAME
+from opentelemetry.semconv.attributes.url_attributes import URL_PATH, URL_SCHEME
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.util.genai.environment_variables import OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT
 from opentelemetry.util.genai.handler import TelemetryHandler
@@ -62,6 +64,7 @@ class RequestSpan:
         self._span.set_attributes({HTTP_RESPONSE_STATUS_CODE: status, **own})
         if status >= 500:  # by the conventions a caller's mistake is no error of a server
             self._span.set_status(Status(StatusCode.ERROR))
+            self._span.set_attribute(ERROR_TYPE, str(status))
         self._span.end()
 
 
@@ -73,10 +76,15 @@ class Tracing:
         self._handler = TelemetryHandler(provider, NoOpMeterProvider(), NoOpLoggerProvider(), instrumentation_scope_name=SCOPE)
         self._tracer = trace.get_tracer(SCOPE, tracer_provider=provider)
 
-    def start_request(self, method: str, route: str, headers: Mapping[str, str]) -> RequestSpan:
+    def start_request(self, method: str, route: str, path: str, headers: Mapping[str, str]) -> RequestSpan:
         """Begin the span of a request, in its caller's trace; spans of calls that the running task makes are within it."""
         context = PROPAGATOR.extract(headers, Context())
-        attributes = {HTTP_REQUEST_METHOD: method, HTTP_ROUTE: route}
+        attributes = {
+            HTTP_REQUEST_METHOD: method,
+            HTTP_ROUTE: route,
+            URL_SCHEME: "http",
+            URL_PATH: clean(path, MAX_NAME_CHARACTERS),
+        }
         span = self._tracer.start_span(f"{method} {route}", context, SpanKind.SERVER, attributes)
         attach(trace.set_span_in_context(span, context))  # for good: a request's task ends with it
         return RequestSpan(span)

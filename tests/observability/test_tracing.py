@@ -82,6 +82,8 @@ async def test_a_request_has_a_span_with_a_child_for_each_call_that_covers_its_r
     assert request.attributes == {
         "http.request.method": "POST",
         "http.route": ROUTE,
+        "url.path": ROUTE,
+        "url.scheme": "http",
         "http.response.status_code": 200,
         "fanout.request_id": "req-7",
         "fanout.calls": 5,
@@ -129,7 +131,7 @@ async def test_the_trace_context_goes_to_trusted_providers_alone(
     async with trace_server(upstream, tmp_path, monkeypatch) as (server, collector):
         caller = {"traceparent": CALLER, "tracestate": "vendor=1", "baggage": "a=b"}
         await ask(server, "trusted/ok", "up/say-hello", headers=caller, stream=stream)
-        await ask(server, "trusted/fail-2-then-ok", stream=stream)
+        await ask(server, "trusted/fail-2-then-ok", stream=stream, headers={"traceparent": f"00-{'0' * 32}-{'z' * 16}-01"})
     received = {request.body["model"]: request.headers for request in upstream.requests}
     call = find_one(collector, "chat ok")
 
@@ -141,7 +143,7 @@ async def test_the_trace_context_goes_to_trusted_providers_alone(
     ]
     span = find_one(collector, "chat fail-2-then-ok")
     assert retried == [span.traceparent] * 3
-    assert span.trace_id != call.trace_id, "a request without a caller's trace begins its own"
+    assert span.trace_id != call.trace_id, "a request begins a trace of its own if its caller's cannot be read"
     assert call.attributes["gen_ai.request.stream"] is stream
     assert ("gen_ai.response.time_to_first_chunk" in call.attributes) is stream
 

@@ -1,7 +1,7 @@
 """A collector of traces on this machine: OTLP over HTTP, decoded by OpenTelemetry's own protobuf classes.
 
-Neither Debian nor PyPI has a collector that receives OTLP (2026-11), so this is none of OpenTelemetry's: it takes what the
-protocol prescribes, `POST /v1/traces`, and refuses all else.
+It is not OpenTelemetry's own: Debian has no package of that, and PyPI one without a receiver of OTLP (2026-11). It takes what
+the protocol prescribes, `POST /v1/traces`, and refuses all else.
 
 Source: https://opentelemetry.io/docs/specs/otlp/#otlphttp
 """

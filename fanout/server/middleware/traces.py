@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 def begin_span(request: web.Request, tracing: Tracing) -> RequestSpan | None:
     """Begin the span of a request; those of monitors, every few seconds, have none."""
     route = find_route(request)
-    return None if route in MONITORED_ROUTES else tracing.start_request(name_method(request.method), route, request.headers)
+    if route in MONITORED_ROUTES:
+        return None
+    return tracing.start_request(name_method(request.method), route, request.rel_url.raw_path, request.headers)
 
 
 def end_span(span: RequestSpan, request: web.Request, status: int, outcomes: Sequence[Outcome]) -> None:
