@@ -375,7 +375,13 @@ async def test_no_head_has_a_body_and_its_length_is_that_of_get(config: Path) ->
     async with serve(config, FANOUT_API_KEYS=KEY, FANOUT_STORE=":memory:") as server:
         client, key = Client(server), {"x-api-key": KEY}
         digest = load_assets().base.rpartition("/")[2]
-        ids: dict[str, Any] = {"model": "local/ngram-2", "format": "csv", "digest": digest, "name": "page.css"}
+        ids: dict[str, Any] = {
+            "model": "local/ngram-2",
+            "format": "csv",
+            "digest": digest,
+            "name": "page.css",
+            "key_id": "none",
+        }
         line = {"custom_id": "1", "method": "POST", "url": "/v1/completions", "body": json.loads(GOOD)}
         form = (
             b'--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n--b\r\nContent-Disposition: form-data; '
