@@ -56,7 +56,6 @@ class Reloader:
 
         Raises:
             ConfigError: with every fault; nothing has changed.
-            StoreError: the change could not be recorded; it has been made.
         """
         async with self._reloading:
             dispatcher = self._app[DISPATCHER]
@@ -72,7 +71,10 @@ class Reloader:
             self._app[METRICS].expect(dispatcher.catalogue)
             answer = render_configuration(settings, changed)
             log.info("config.reloaded", actor=actor, **answer["changed"])
-            await changes.record(self._app, "configuration.reloaded", actor, "configuration", {**answer["changed"]})
+            try:
+                await changes.record(self._app, "configuration.reloaded", actor, "configuration", {**answer["changed"]})
+            except StoreError as error:  # a key that must be exchanged cannot wait for a database; the log has the change
+                log.warning("config.record_failed", actor=actor, reason=str(error))
             return answer
 
     def reload_by_signal(self) -> None:
@@ -86,8 +88,8 @@ class Reloader:
             await self.reload("signal")
         except ConfigError:
             pass  # is in the log
-        except StoreError as error:
-            log.warning("config.record_failed", reason=str(error))
+        except Exception:
+            log.exception("config.reload_crashed")
 
     async def close(self) -> None:
         """Give up what signals have begun."""

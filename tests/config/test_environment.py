@@ -49,6 +49,8 @@ def find_faults(**variables: str) -> list[str]:
         ("TRACES", "on", "on"),
         ("LOG_LEVEL", "debug", "debug"),
         ("LOG_FORMAT", "json", "json"),
+        ("HOOKS", "company.redact, company.count:open", ("company.redact", "company.count:open")),
+        ("HOOK_TIMEOUT_S", "0.5", 0.5),
     ],
 )
 def test_a_variable_sets_its_field(variable: str, text: str, value: Any) -> None:
