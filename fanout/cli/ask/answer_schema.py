@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from fanout.core.errors import explain_missing_extra
+from fanout.core.given_text import read_trimmed
 from fanout.core.json_text import FENCED_JSON, JsonObject
 
 TYPES = {"str": "string", "string": "string", "int": "integer", "float": "number", "number": "number", "bool": "boolean"}
@@ -42,7 +43,7 @@ class AnswerSchema:
         path = Path(text.removeprefix("@"))
         if text.startswith("@") or text.endswith(".json"):
             try:
-                text = path.read_text(encoding="utf-8")
+                text = read_trimmed(path)
             except (OSError, UnicodeDecodeError) as error:
                 reason = getattr(error, "strerror", None) or "it is not UTF-8"
                 raise click.UsageError(f"--schema: `{path}` cannot be read: {reason}") from None

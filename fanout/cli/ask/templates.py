@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -94,7 +95,7 @@ def read_template(name: str) -> AskTemplate:
     """
     path = find_path(name)
     try:
-        return AskTemplate.model_validate_json(path.read_bytes())
+        return AskTemplate.model_validate_json(path.read_bytes().removeprefix(BOM_UTF8))
     except FileNotFoundError:
         known = list_templates()
         hint = did_you_mean(name, known) or (f"; there are: {', '.join(known)}" if known else "; `fanout ask --save` makes one")

@@ -17,7 +17,7 @@ import click
 from fanout.cli.completion import complete_files
 from fanout.cli.options import add_options
 from fanout.core.errors import RequestError
-from fanout.core.given_text import trim
+from fanout.core.given_text import read_trimmed
 from fanout.core.json_text import JsonObject
 
 if TYPE_CHECKING:  # a command's help needs none of them
@@ -188,7 +188,7 @@ def read_text_option(ctx: click.Context, param: click.Parameter, value: str | No
     if value is None or not value.startswith("@"):
         return value
     try:
-        return trim(Path(value[1:]).read_bytes().decode())  # bytes: line ends within the text stay what they are
+        return read_trimmed(Path(value[1:]))
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         raise click.BadParameter(f"`{value[1:]}` cannot be read: {reason}") from None

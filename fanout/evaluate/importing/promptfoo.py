@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fanout.core.errors import Fault, RequestError, explain_missing_extra
+from fanout.core.given_text import read_trimmed
 from fanout.core.json_text import JsonObject
 
 MAX_CONFIG_BYTES = 64 * 2**20
@@ -90,7 +91,7 @@ def read_promptfoo(path: Path) -> ImportedConfig:
 def _load(path: Path) -> Any:
     if path.stat().st_size > MAX_CONFIG_BYTES:
         raise RequestError([Fault(path.name, f"is larger than {MAX_CONFIG_BYTES:,} bytes")])
-    text = path.read_text(encoding="utf-8")
+    text = read_trimmed(path)
     try:
         if path.suffix == ".json":
             return json.loads(text)
@@ -139,7 +140,8 @@ def _list_prompts(prompts: Any, folder: Path) -> Iterator[tuple[str, str]]:
             path = folder / text.removeprefix("file://")
             if path.suffix not in (".txt", ".json", ".md"):
                 raise RequestError([Fault("prompts", f"`{text}` is not text: .txt, .md and .json can be read")])
-            parts = path.read_text(encoding="utf-8").split("\n---\n") if path.suffix == ".txt" else [path.read_text()]
+            text = read_trimmed(path).replace("\r\n", "\n")
+            parts = text.split("\n---\n") if path.suffix == ".txt" else [text]
             for part in parts:
                 yield str(label or path.name), part.strip()
         else:
