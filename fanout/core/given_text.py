@@ -19,6 +19,7 @@ def read_trimmed(path: Path) -> str:
         OSError: it cannot be read.
         UnicodeDecodeError: it is not UTF-8.
     """
+    # Not `read_text`, which would turn every line end into a line feed.
     return trim(path.read_bytes().decode())
 
 

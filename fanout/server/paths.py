@@ -17,6 +17,7 @@ def tidy_path(message: RawRequestMessage) -> RawRequestMessage:
     if "//" not in raw and not raw.endswith("/") and not raw.startswith("/openai/"):
         return message
     tidied = SLASHES.sub("/", raw).rstrip("/") or "/"
+    # Deployments have endpoints of their own, since their path names the model.
     if azure := AZURE.match(tidied):
         tidied = f"/v1/{tidied[azure.end() :]}"
     return message._replace(url=message.url.with_path(tidied, encoded=True, keep_query=True))

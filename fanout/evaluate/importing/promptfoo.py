@@ -140,6 +140,7 @@ def _list_prompts(prompts: Any, folder: Path) -> Iterator[tuple[str, str]]:
             path = folder / text.removeprefix("file://")
             if path.suffix not in (".txt", ".json", ".md"):
                 raise RequestError([Fault("prompts", f"`{text}` is not text: .txt, .md and .json can be read")])
+            # promptfoo parts prompts at such a line, whichever system wrote it.
             text = read_trimmed(path).replace("\r\n", "\n")
             parts = text.split("\n---\n") if path.suffix == ".txt" else [text]
             for part in parts:

@@ -175,6 +175,7 @@ class Origin:
 
     def no_answer_error(self, missing: str, body: Mapping[str, Any]) -> ProviderError:
         """Return the failure of a whole body without an answer, with the sentence of its own that it may have."""
+        # Some hosts refuse with status 200, in a shape that is no error's.
         sentence = redact(read_message(find_error(body)), self.secrets)
         return self.answer_error(f"sent an answer without {missing}{sentence and f': {sentence}'}", "no_choices")
 

@@ -96,6 +96,7 @@ class GrowingAnswer:
 
     def _end_calls(self) -> None:
         """Add what the tool calls still lack, the answer being whole."""
+        # Not with the finish reason: some hosts send arguments in the same chunk, or behind it.
         for index, choice in self._choices.items():
             if pieces := choice.end_calls():
                 self._deltas.append(Delta(self._call_index, index, "", tool_calls=pieces))

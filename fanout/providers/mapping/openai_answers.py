@@ -46,6 +46,7 @@ def find_message(message: object, text: object) -> object:
     """Return a message or a delta as an object with its text, whichever of the three a host leaves out."""
     if isinstance(message, str):
         return {"content": message}
+    # Hosts that serve both paths with one piece of code may fill the field of the other.
     if text and isinstance(message, dict) and not message.get("content"):
         return {**message, "content": text}
     return message

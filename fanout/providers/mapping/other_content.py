@@ -43,6 +43,7 @@ def get_content(message: Mapping[str, Any]) -> str | list[Any]:
         return content
     if content is None:
         return ""
+    # In a JSON mode some hosts send the value itself; as text it is what the others send.
     is_part = isinstance(content, dict) and ("text" in content or "type" in content)
     return [content] if is_part else dump(content).decode()
 

@@ -37,8 +37,10 @@ ITEMS: Mapping[str, str] = {
 
 def add_priced_content(usage: Usage | None, choices: tuple[Choice, ...]) -> Usage | None:
     """Return the usage with the units, see `Usage.priced_apart`, of the content that its tokens do not tell of."""
+    # Nearly every answer is text alone, and a provider's own figure includes what it made.
     if usage is None or usage.reported_cost_usd is not None or not any(choice.message.extra for choice in choices):
         return usage
+    # Where the usage counts an image's tokens, they are its price.
     counted = usage.priced_apart or {}
     units = Counter(unit for choice in choices for unit in _list_units(choice.message.extra))
     news = {unit: count for unit, count in units.items() if not (counted.get(unit) or counted.get(MEDIA.get(unit, "")))}

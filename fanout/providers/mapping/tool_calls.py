@@ -40,6 +40,7 @@ class _Piece:
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> _Piece:
         kind = "custom" if isinstance(raw.get("custom"), dict) else "function"
+        # The fields of a call may stand in it directly, as in other formats.
         payload, known, call_id = raw.get(kind), KNOWN, raw.get("id")
         if not isinstance(payload, dict):
             payload, known = raw, FLAT

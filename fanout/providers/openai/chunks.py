@@ -85,6 +85,7 @@ class ChunkReader(AnswerReader):
 
     def _find_message(self, builder: ChoiceBuilder, index: int, choice: JsonObject) -> object:
         """Return what stands for a delta, which may itself be there, but empty."""
+        # Perplexity sends both: a message of all so far, and a delta of what is new in it.
         message = find_message(choice.get("delta"), choice.get("text"))
         if isinstance(message, dict) and any(value for name, value in message.items() if name != "role"):
             return message

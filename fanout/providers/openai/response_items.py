@@ -66,6 +66,7 @@ def _flatten(value: object) -> object:
 
 def convert_messages(messages: tuple[Message, ...]) -> list[JsonObject]:
     """Return a conversation as items: an assistant's tool calls are items of their own."""
+    # What a tool returned has no type of its own: only the call with its id tells which it is.
     custom = {call.get("id") for message in messages for call in _list_calls(message) if call.get("type") == "custom"}
     return [item for message in messages for item in _convert_message(message, custom)]
 
@@ -151,6 +152,7 @@ def pick_beside(item: JsonObject) -> JsonObject:
         return {OTHER_ITEMS: [item]}
     parts = as_objects(item.get("content"))
     notes = [_nest_annotation(note) for part in parts for note in as_objects(part.get("annotations"))]
+    # Kept as they are: a kind of part that is new today must not vanish from the comparison.
     others = [part for part in parts if part.get("type") not in READ_PARTS]
     beside = {"annotations": notes, "content_parts": others}
     return {name: values for name, values in beside.items() if values}

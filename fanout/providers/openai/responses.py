@@ -170,6 +170,7 @@ class Responses(JsonProvider):
         effort = query.passthrough.get("reasoning_effort")
         family = find_openai_family(target.model or "", effort) if self._is_openai else "elsewhere"
         fitted = report_left_out(fit(query, self._families[family]), query.messages, has_details=True)
+        # The marks of tools are no fields of messages, which `report_left_out` looks at.
         tools = fitted.sent.get("tools")
         if isinstance(tools, list) and any(drop_cache_mark(tool) is not tool for tool in tools):
             fitted = replace(fitted, ignored=tuple(dict.fromkeys((*fitted.ignored, CACHE_CONTROL))))
