@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from pydantic_core import to_json
 from fanout.core.messages import ImagePart, Message
 from fanout.core.schema import Call, Completion, Failure, Query
 from fanout.core.usage import Cost, Usage
+from fanout.jobs.key_gate import KeyGate
 
 MESSAGE_TOKENS = 16
 """Tokens that a provider may put around a message."""
@@ -35,6 +37,8 @@ class Budget:
     spent_usd: float = 0.0
     reserved_usd: float = 0.0
     """Set aside for calls in flight: without it many calls at once would overspend together."""
+    gate: KeyGate | None = None
+    """The budget of the key that made the job, which all calls of that key share."""
     longest_tokens: int = UNSEEN_ANSWER_TOKENS // LENGTH_MARGIN
 
     def reserve(self, call: Call, ratio: float = 1.0) -> float | None:
@@ -42,13 +46,18 @@ class Budget:
 
         With a `ratio` that is the part of its ordinary price.
         """
-        if self.limit_usd is None or call.refusal:
+        if call.refusal or (self.limit_usd is None and self.gate is None):
             return 0.0
+        if self.limit_usd is None and self.gate and not self.gate.has_budget:
+            return 0.0 if self.gate.reserve(0.0) else None
         cost = self.price(call, max_usage(call.query, self.longest_tokens * LENGTH_MARGIN))
-        if cost is None or self.spent_usd + self.reserved_usd + cost.usd * ratio > self.limit_usd:
+        if cost is None:
             return None
-        self.reserved_usd += cost.usd * ratio
-        return cost.usd * ratio
+        usd, limit_usd = cost.usd * ratio, math.inf if self.limit_usd is None else self.limit_usd
+        if self.spent_usd + self.reserved_usd + usd > limit_usd or (self.gate and not self.gate.reserve(usd)):
+            return None
+        self.reserved_usd += usd
+        return usd
 
     def is_price_known(self, call: Call) -> bool:
         """Return whether the price of a call is known."""

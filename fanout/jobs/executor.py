@@ -12,6 +12,7 @@ from functools import partial
 from fanout.core.errors import FanoutError, LeaseLostError, StoreClosedError, StoreError
 from fanout.jobs.answer_scorer import AnswerScorer, AnswerScorerFactory
 from fanout.jobs.job import Fingerprint, Job, build_state_error, find_job, read_counts
+from fanout.jobs.key_gate import OpenKeyGate
 from fanout.jobs.planner import JobPlanner
 from fanout.jobs.worker import JobWorker
 from fanout.observability import logs
@@ -34,8 +35,14 @@ class JobExecutor:
     """The jobs that this process runs."""
 
     def __init__(
-        self, store: JobStore, planner: JobPlanner, owner: str, open_scorer: AnswerScorerFactory | None = None
+        self,
+        store: JobStore,
+        planner: JobPlanner,
+        owner: str,
+        open_scorer: AnswerScorerFactory | None = None,
+        open_gate: OpenKeyGate | None = None,
     ) -> None:
+        self._open_gate = open_gate
         self._store, self._planner, self._owner, self._open_scorer = store, planner, owner, open_scorer
         self.workers: dict[int, JobWorker] = {}
         # Jobs that this process runs or is about to take: its own lease would not stop it from running a job twice.
@@ -91,7 +98,8 @@ class JobExecutor:
         job = replace(await find_job(self._store, job.id), fingerprint=fingerprint)
         builder = self._planner.make_builder(job.spec, job.account_id)
         (counts,) = await read_counts(self._store, [job])
-        worker = JobWorker(self._store, self._planner.dispatcher, job, epoch, builder, counts, scorer)
+        gate = await self._open_gate(job.spec.key_id) if self._open_gate and job.spec.key_id else None
+        worker = JobWorker(self._store, self._planner.dispatcher, job, epoch, builder, counts, scorer, gate)
         self.workers[job.number] = worker
         if self.is_leaving:  # `leave` was called while the job was being taken, when there was no worker to stop yet
             worker.stop("queued", None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import sys
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from gzip import GzipFile
 from pathlib import Path
@@ -68,6 +68,15 @@ def read_rows(source: Path | BinaryIO, file_format: str | None = None) -> Iterat
     if file_format == "parquet":
         import_pyarrow()  # here, not at the first row: a missing package is found before the job is begun
     return _read_rows(source, file_format)
+
+
+def bound_rows(rows: Iterable[InputRow | BadRow], most: int) -> Iterator[InputRow | BadRow]:
+    """Yield rows; raise `RequestError` at the first one beyond those that the quota of a key allows."""
+    for number, row in enumerate(rows):
+        if number >= most:
+            sentence = f"the input has more rows than the {most} that the quota of this key leaves (`max_rows`)"
+            raise RequestError([Fault("", sentence, "quota_exceeded")])
+        yield row
 
 
 def _read_rows(source: Path | BinaryIO, file_format: str) -> Iterator[InputRow | BadRow]:

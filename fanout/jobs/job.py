@@ -68,6 +68,8 @@ class JobSpec:
     """`completion_window`, as the caller wrote it."""
     until_decided: Mapping[str, Any] = field(default_factory=dict)
     """Fields of a `StoppingPlan`, where the job stops as soon as its answer is known."""
+    key_id: str | None = None
+    """The caller's key that made it, whose limits it keeps to."""
     judging: Mapping[str, str] = field(default_factory=dict)
     """Of a judge's job: the `job` whose answers it judges, the `scorer` that asks, and the `round`."""
 
@@ -86,6 +88,7 @@ class SpecChange(TypedDict, total=False):
     deadline: float | None
     attempts: int | None
     concurrency: int | None
+    key_id: str | None
 
 
 class RequestBuilder(Protocol):

@@ -28,6 +28,7 @@ from fanout.jobs.job import (
     find_job,
     read_counts,
 )
+from fanout.jobs.key_gate import OpenKeyGate
 from fanout.jobs.planner import JobPlanner
 from fanout.jobs.process_identity import identify_process
 from fanout.store.jobs.job_store import JobStore
@@ -44,12 +45,13 @@ class JobManager:
         builders: Mapping[JobKind, RequestBuilderFactory] | None = None,
         owner: str | None = None,
         open_scorer: AnswerScorerFactory | None = None,
+        open_gate: OpenKeyGate | None = None,
     ) -> None:
         owner = owner or identify_process()
         self._store = store
         self.planner = JobPlanner(dispatcher, builders)
         self._creator = JobCreator(store, self.planner, owner)
-        self.executor = JobExecutor(store, self.planner, owner, open_scorer)
+        self.executor = JobExecutor(store, self.planner, owner, open_scorer, open_gate)
         self.supervisor = JobSupervisor(store, self.executor, owner)
 
     async def create(
@@ -235,13 +237,15 @@ async def open_job_manager(
     run_waiting: bool = False,
     owner: str | None = None,
     open_scorer: AnswerScorerFactory | None = None,
+    open_gate: OpenKeyGate | None = None,
 ) -> AsyncGenerator[JobManager]:
     """Open a manager; when it closes, another process may resume its running jobs.
 
     With `run_waiting`, it also runs unattended jobs that no other process runs. `owner` identifies this process in leases.
     `open_scorer` opens the scorers that a job declares; without `open_scorer`, answers are not scored as they arrive.
+    `open_gate` opens the limits of the key that a job was made with.
     """
-    manager = JobManager(store, dispatcher, builders, owner, open_scorer)
+    manager = JobManager(store, dispatcher, builders, owner, open_scorer, open_gate)
     async with store.journal.run():  # ends last: calls in flight at the end still write their results
         task = asyncio.create_task(manager.supervisor.run(), name="jobs") if run_waiting else None
         try:

@@ -19,7 +19,7 @@ from pydantic_core import from_json, to_json
 from typing_extensions import Doc, TypedDict
 
 from fanout.core.errors import Fault, RequestError, StoppingError, StoreError
-from fanout.jobs.input_files import read_rows
+from fanout.jobs.input_files import bound_rows, read_rows
 from fanout.jobs.job import Job, JobSpec
 from fanout.jobs.manager import JobManager
 from fanout.observability.logs import log
@@ -143,8 +143,11 @@ class OpenAIBatchWorker:
                 metadata=request.get("metadata", {}),
                 input={"name": file.filename, "file": file.id},
                 unattended=True,
+                key_id=request.get("key_id"),
             )
             source = read_rows(open_stored_file(self._files, file.id, file.bytes), "jsonl")
+            if (left := request.get("rows_left")) is not None:
+                source = bound_rows(source, left)
             await self._manager.create(spec, source, account_id=batch.account_id, job_id=batch.id)
         except RequestError as error:
             if error.faults[0].kind == "wrong_state":  # it was cancelled meanwhile, and is settled by the next search

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from fanout.core.schema import Outcome
+from fanout.core.schema import Call, Outcome
 from fanout.core.usage import Cost
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.jobs.budget import Budget
@@ -43,14 +43,18 @@ class UnitSettlement:
 
         With a `ratio` that is the part of its ordinary price. A queue whose calls have no known price is closed.
         """
+        if self._budget.gate:
+            unit.call = self._budget.gate.restrict(unit.call)
         reserved = self._budget.reserve(unit.call, ratio)
         if reserved is None and not self._budget.is_price_known(unit.call):
             label = unit.call.target.label
             queue.useless_because = f"the price of `{label}` is unknown, so `max_cost_usd` cannot be enforced"
         return reserved
 
-    def settle(self, reserved_usd: float, outcome: Outcome | None) -> None:
-        """Give the money back, and count what was spent."""
+    def settle(self, reserved_usd: float, outcome: Outcome | None, started: Call | None = None) -> None:
+        """Give the money back, and count what was spent; with a call whose start the key's limits have waited for."""
+        if self._budget.gate:
+            self._budget.gate.settle(started, reserved_usd, outcome)
         result, cost = (outcome.result, outcome.cost) if outcome else (None, None)
         self._budget.settle(reserved_usd, result, cost)
 

@@ -23,6 +23,7 @@ from fanout.jobs.copies import list_copies
 from fanout.jobs.economy.run import EconomyRun
 from fanout.jobs.economy.runner import run_in_batches
 from fanout.jobs.job import Job, Progress, RequestBuilder, ResultGroup
+from fanout.jobs.key_gate import KeyGate, wait_for_start
 from fanout.jobs.model_queues import ModelQueue, PendingUnit
 from fanout.jobs.scheduler import UnitScheduler
 from fanout.jobs.settlement import MAX_QUEUED_S, USELESS_KINDS, UnitSettlement
@@ -52,6 +53,7 @@ class JobWorker:
         builder: RequestBuilder,
         counts: Mapping[ResultGroup, WorkTotals],
         scorer: AnswerScorer | None = None,
+        gate: KeyGate | None = None,
     ) -> None:
         self.job = job
         self._store, self._dispatcher, self._epoch = store, dispatcher, epoch
@@ -59,7 +61,8 @@ class JobWorker:
         self._watch = scorer.watch if scorer else None
         self._looking = asyncio.Lock()
         spent = sum_known(totals.cost_usd for totals in counts.values()) or 0.0
-        self._budget = Budget(dispatcher.compute_cost, job.spec.max_cost_usd, spent)
+        self._gate = gate
+        self._budget = Budget(dispatcher.compute_cost, job.spec.max_cost_usd, spent, gate=gate)
         self._settlement = UnitSettlement(
             *(dispatcher, self._journal, self._budget),
             stop_without_money=self._stop_without_money,
@@ -152,6 +155,9 @@ class JobWorker:
         self._scheduler.continue_to_limit()
 
     def _stop_without_money(self) -> None:
+        if self._gate and self._gate.reason:
+            self.stop("stopped", self._gate.reason)
+            return
         limit, spent = self.job.spec.max_cost_usd, self._budget.spent_usd
         self.stop("stopped", f"the next call could exceed the limit of {limit:g} USD; {spent:.6g} USD are spent")
 
@@ -176,10 +182,16 @@ class JobWorker:
             # Also when the journal fails: money that stays set aside would stop the job long before its limit.
             self._in_flight.discard(id(unit.call))
             release_answer(unit.call)
-            self._settlement.settle(reserved_usd, outcome)
+            self._settlement.settle(reserved_usd, outcome, unit.call)
         await self._reconsider()
 
     async def _attempt(self, queue: ModelQueue, unit: PendingUnit) -> Outcome | None:
+        if self._gate and not unit.call.refusal:
+            self._in_flight.discard(id(unit.call))
+            unit.call = await wait_for_start(self._gate, unit.call, lambda: self._final_state is not None)
+            self._in_flight.add(id(unit.call))
+            if self._final_state:  # nothing was recorded of it, so it is sent when the job is resumed
+                return None
         if unit.call.refusal:  # nothing is sent, so no start is recorded
             return await self._settlement.end_without_attempt(unit)
         await self._journal.record_start(unit)
@@ -205,7 +217,8 @@ class JobWorker:
             return
         if failure.kind in USELESS_KINDS:
             queue.close(failure)
-        if delay_s := self._count_and_delay_s(unit, failure, policy):
+        attempts, is_unavailable = self.job.spec.attempts, self._dispatcher.upstreams.is_unavailable(unit.call)
+        if delay_s := _count_and_delay_s(unit, failure, policy, attempts, is_unavailable=is_unavailable):
             await self._journal.record_failure(unit, failure)
             unit.attempt += 1
             queue.delay(unit, now + delay_s)
@@ -213,19 +226,6 @@ class JobWorker:
             await self._journal.record_failure(unit, failure)  # the unit stays open: a resumed job sends it again
         else:
             await self._journal.record_end(unit, StoredOutcome.from_outcome(outcome), attempt=unit.attempt)
-
-    def _count_and_delay_s(self, unit: PendingUnit, failure: Failure, policy: RetriesRow) -> float | None:
-        """Count the failure; return the delay before the retry, which is never 0, or `None` if the failure is final."""
-        if not (retries.is_transient(failure) or failure.code in retries.HELD_CODES):
-            return None
-        # Caused by the account, not by the unit: it uses up no attempt.
-        if failure.kind == "rate_limit" or self._dispatcher.upstreams.is_unavailable(unit.call):
-            unit.tries -= 1
-            unit.waits += 1
-            number, most = unit.waits, MAX_ACCOUNT_WAITS
-        else:
-            number, most = unit.tries, self.job.spec.attempts or policy.attempts
-        return max(retries.compute_delay_s(failure, number, policy), 0.01) if number < most else None
 
     async def _keep_lease(self) -> None:
         """Renew the lease; stop if another process has cancelled the job."""
@@ -240,6 +240,22 @@ class JobWorker:
                 if state in ("cancelling", "cancelled"):
                     self.stop("cancelled", "it was cancelled")
             await asyncio.sleep(RUN_RENEWAL_INTERVAL_S)
+
+
+def _count_and_delay_s(
+    unit: PendingUnit, failure: Failure, policy: RetriesRow, attempts: int | None, *, is_unavailable: bool
+) -> float | None:
+    """Count the failure; return the delay before the retry, which is never 0, or `None` if the failure is final."""
+    if not (retries.is_transient(failure) or failure.code in retries.HELD_CODES):
+        return None
+    # Caused by the account, not by the unit: it uses up no attempt.
+    if failure.kind == "rate_limit" or is_unavailable:
+        unit.tries -= 1
+        unit.waits += 1
+        number, most = unit.waits, MAX_ACCOUNT_WAITS
+    else:
+        number, most = unit.tries, attempts or policy.attempts
+    return max(retries.compute_delay_s(failure, number, policy), 0.01) if number < most else None
 
 
 def _adapt_concurrency(queue: ModelQueue, outcome: Outcome, started: float, now: float) -> None:

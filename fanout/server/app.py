@@ -27,7 +27,7 @@ from fanout.observability.logs import log
 from fanout.observability.metrics import Metrics
 from fanout.providers import import_adapters
 from fanout.requests.openai.batch_lines import LineRequestBuilder
-from fanout.server.accounts import admission
+from fanout.server.accounts import admission, job_gate
 from fanout.server.accounts.admission import KEY_LEDGER
 from fanout.server.accounts.directory import KEY_DIRECTORY, KeyDirectory
 from fanout.server.accounts.ledger import KeyLedger
@@ -153,9 +153,10 @@ async def _run_jobs(app: web.Application) -> AsyncIterator[None]:
     database = app[STORE].database
     app[FILE_STORE], app[BATCH_STORE], app[JOB_STORE] = FileStore(database), BatchStore(database), JobStore(database)
     builders: dict[JobKind, RequestBuilderFactory] = {"requests": LineRequestBuilder}
+    open_gate = partial(job_gate.open_gate, app[KEY_DIRECTORY], app[KEY_LEDGER], app[DISPATCHER])
     open_scorer = make_scorer_factory(app[JOB_STORE], allow_functions=False)
     async with open_job_manager(
-        app[JOB_STORE], app[DISPATCHER], builders, run_waiting=True, open_scorer=open_scorer
+        app[JOB_STORE], app[DISPATCHER], builders, run_waiting=True, open_scorer=open_scorer, open_gate=open_gate
     ) as manager:
         app[JOB_MANAGER] = manager
         measure = partial(measure_files, manager, app[JOB_STORE])

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import BinaryIO, NamedTuple, cast
 
-from sqlalchemy import func, select, tuple_, update
+from sqlalchemy import case, func, select, tuple_, update
 
 from fanout.core.errors import Fault, RequestError, StoreError
 from fanout.store.engine.database import Database, Query
@@ -98,6 +98,15 @@ class FileStore:
         query = select(file_parts.c.bytes).where(file_parts.c.file == file_id, file_parts.c.part == part)
         row = await self._database.fetch_one(query)
         return row.bytes if row else None
+
+    async def measure_account(self, account_id: str) -> tuple[int, int]:
+        """Return the number of an account's uploads, those under way, too, and their bytes, as far as they are known."""
+        now = time.time()
+        size = func.coalesce(func.sum(case((files.c.bytes != INCOMPLETE, files.c.bytes), else_=0)), 0)
+        is_kept = func.coalesce(files.c.expires, now + 1) > now
+        query = select(func.count(), size).where(files.c.account_id == account_id, files.c.job.is_(None), is_kept)
+        count, size_bytes = await self._database.fetch_one(query)
+        return int(count), int(size_bytes)
 
     async def delete(self, file_id: str) -> None:
         """Delete a file and its content."""

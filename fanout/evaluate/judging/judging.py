@@ -268,6 +268,7 @@ def _build_spec(job: Job, row: ScorerRow, judge: JudgeScorer, round_: int, spent
         name=f"{row.label} of {job.spec.name or job.id}"[:256],
         judging={"job": job.id, "scorer": row.label, "round": str(round_)},
         unattended=job.spec.unattended,
+        key_id=job.spec.key_id,
     )
 
 

@@ -116,22 +116,23 @@ async def admit(request: web.Request, calls: Sequence[Call]) -> Sequence[Call]:
 
 async def restrict(caller: Caller, dispatcher: Dispatcher, calls: Sequence[Call]) -> Sequence[Call]:
     """Return calls, with a refusal in those to a model that a key may not call, or whose price its budget must know."""
-    limits = caller.limits
-    if limits.models is not None:
-        is_allowed = _find_check(tuple(limits.models), dispatcher.catalogue)
-        calls = [
-            call
-            if call.refusal or is_allowed(call.target.name)
-            else replace(call, refusal=build_refusal(call.target.name, limits.models or ()))
-            for call in calls
-        ]
+    if caller.limits.models is None and not has_budget(caller):
+        return calls
     if has_budget(caller):
         await dispatcher.upstreams.load_prices()  # else the first price would load them on the event loop
-        calls = [
-            call if call.refusal or call.credential or find_cost(dispatcher, call, Usage(1, 1)) is not None else _unpriced(call)
-            for call in calls
-        ]
-    return calls
+    return [restrict_call(caller, dispatcher, call) for call in calls]
+
+
+def restrict_call(caller: Caller, dispatcher: Dispatcher, call: Call) -> Call:
+    """Return one call as `restrict` does; the prices must have been loaded."""
+    models, name = caller.limits.models, call.target.name
+    if call.refusal:
+        return call
+    if models is not None and not _find_check(tuple(models), dispatcher.catalogue)(name):
+        return replace(call, refusal=build_refusal(name, models))
+    if has_budget(caller) and call.credential is None and find_cost(dispatcher, call, Usage(1, 1)) is None:
+        return _unpriced(call)
+    return call
 
 
 _find_check = lru_cache(maxsize=256)(make_check)

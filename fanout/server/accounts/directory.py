@@ -28,6 +28,7 @@ class KeyDirectory:
         """True once the store has ever held a key: the last one's end must not open the door to everybody."""
         self._keys = keys
         self._found: Mapping[str, tuple[SecretRow, KeyRow, Caller]] = {}
+        self._by_id: Mapping[str, tuple[KeyRow, Caller]] = {}
         self._version = -1
         self._turn = asyncio.Lock()
         self._is_failing = False
@@ -44,6 +45,11 @@ class KeyDirectory:
         now = time.time()
         return caller if row.is_good(now) and owner.is_good(now) else None
 
+    def find_by_id(self, key_id: str) -> Caller | None:
+        """Return the caller with a key, by its id, if it is good now."""
+        known = self._by_id.get(key_id)
+        return known[1] if known and known[0].is_good(time.time()) else None
+
     async def refresh(self) -> None:
         """Read the keys again if anything has changed; raise `StoreError` if they cannot be read."""
         if self._keys is None:
@@ -54,6 +60,7 @@ class KeyDirectory:
                 return
             rows = await self._keys.list_good(time.time())
             self._found = {secret.prefix: (secret, key, _to_caller(key)) for secret, key in rows}
+            self._by_id = {key.id: (key, caller) for _, key, caller in self._found.values()}
             self.requires_keys = self.requires_keys or bool(rows) or bool(await self._keys.list_keys(limit=1))
             self._version = version
 

@@ -12,6 +12,8 @@ from fanout.requests.keys import KeyLimits
 from fanout.server.accounts.ledger import MINUTE_S, KeyCounts, find_first_day, find_next_day, find_next_month
 
 DAY_S = 86_400
+BUSY_WAIT_S = 0.1
+"""Time after which a job looks again whether another call of its key has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,14 @@ def refuse(counts: KeyCounts, limits: KeyLimits, now: float, demand: Demand) -> 
     if waits[name] == math.inf:
         return _refuse_rate(f"{sentence}: it would never fit; ask for less, such as fewer `max_tokens`", headers | NEVER)
     return _refuse_rate(sentence, {**headers, "Retry-After": str(math.ceil(waits[name]))})
+
+
+def compute_wait_s(counts: KeyCounts, limits: KeyLimits, now: float, demand: Demand) -> float:
+    """Return the time until a call of a job may start by the limits of its key, money aside; infinite: it never may."""
+    if limits.in_flight is not None and counts.in_flight >= limits.in_flight:
+        return BUSY_WAIT_S
+    needed = {"requests": 1, "tokens": demand.tokens}
+    return max((window.compute_wait_s(needed[name]) for name, window in list_windows(counts, limits, now).items()), default=0.0)
 
 
 NEVER = {"x-should-retry": "false"}

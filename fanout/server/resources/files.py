@@ -5,6 +5,7 @@ Source: https://platform.openai.com/docs/api-reference/files
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -19,6 +20,7 @@ from fanout.core.json_text import JsonObject
 from fanout.jobs.openai_batches import is_output_file
 from fanout.rendering.batch import DeletedFileJson, FileJson, FileListJson, render_file
 from fanout.rendering.errors import ErrorAnswerJson, render_error
+from fanout.server.accounts.quotas import find_room_for_file
 from fanout.server.dialects.openai import batch_files
 from fanout.server.lifecycle import DISPATCHER, FILE_STORE, JOB_MANAGER, JOB_STORE
 from fanout.server.middleware import auth
@@ -38,6 +40,9 @@ from fanout.store.files import FileStore
 BYTES = "application/octet-stream"
 MAX_FORM_BYTES = 64 * 1024
 """Of an upload's other fields and its frame."""
+
+
+FILE_LIMIT, KEY_QUOTA = "FANOUT_MAX_FILE_BYTES", "the quota of this key (`max_stored_bytes`)"
 
 
 class FilesQuery(ListQuery):
@@ -64,11 +69,13 @@ async def upload_file(request: web.Request) -> web.StreamResponse:
     # By its announced length, before anything is received; a length that is not announced is counted while it comes.
     if (request.content_length or 0) > max_bytes + MAX_FORM_BYTES:
         return _too_large_response(request, max_bytes)
+    left = await find_room_for_file(request)
     files, file_id, created = request.app[FILE_STORE], f"file-{uuid.uuid4().hex}", time.time()
     # Hidden until it is complete; if the process dies meanwhile, a sweep removes its parts.
     await files.begin_upload(file_id, created=created, account_id=auth.choose_account(request) or "")
+    most = max_bytes if left == math.inf else min(max_bytes, int(left))
     try:
-        upload = await receive_upload(request, files, file_id, max_bytes)
+        upload = await receive_upload(request, files, file_id, most)
         expires = None if upload.lifetime_s is None else created + upload.lifetime_s
         await files.finish_upload(
             file_id, filename=upload.filename, size_bytes=upload.size, purpose=upload.purpose, expires=expires
@@ -77,7 +84,7 @@ async def upload_file(request: web.Request) -> web.StreamResponse:
         with suppress(StoreError):
             await files.delete(file_id)
         if isinstance(error, UploadTooLargeError):
-            return _too_large_response(request, max_bytes)
+            return _too_large_response(request, most, KEY_QUOTA if most < max_bytes else FILE_LIMIT)
         raise
     return json_response(render_file(await find_own_file(request, file_id)))
 
@@ -142,8 +149,8 @@ def _check_origin(request: web.Request) -> None:
         raise web.HTTPForbidden(text="this origin may not upload; FANOUT_CORS_ORIGINS names those that may")
 
 
-def _too_large_response(request: web.Request, max_bytes: int) -> web.Response:
-    sentence = f"the file is larger than {max_bytes} bytes, the limit set by FANOUT_MAX_FILE_BYTES"
+def _too_large_response(request: web.Request, max_bytes: int, limit: str = FILE_LIMIT) -> web.Response:
+    sentence = f"the file is larger than {max_bytes} bytes, the limit set by {limit}"
     # Closed, because the rest of the upload is still on its way and will not be read.
     reply = render_error(413, sentence, param="file", code="file_too_large", headers={"Connection": "close"})
     return error_response(request, reply)

@@ -235,3 +235,12 @@ class JobBody(JobChanges):
             typed=typed,
             unattended=True,
         )
+
+
+def locate_fault(fault: Fault, body: JobBody) -> Fault:
+    """Return a fault with its place as the request has it: `items[2].prompt` instead of `line 3: prompt`."""
+    line, _, field = fault.path.partition(": ")
+    if body.items is None or not line.startswith("line "):
+        return fault
+    place = f"items[{int(line.removeprefix('line ')) - 1}]"
+    return Fault(f"{place}.{field}" if field else place, fault.message, fault.kind)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from aiohttp import web
 
@@ -16,6 +17,8 @@ from fanout.evaluate.stopping.opening import check_plan
 from fanout.jobs.input_files import TYPED_FORMATS, choose_format, read_rows
 from fanout.jobs.input_formats.rows import BadRow, InputRow
 from fanout.rendering.job import JobEstimateJson, JobJson, JobListJson, render_estimate, render_job
+from fanout.server.accounts.callers import find_caller
+from fanout.server.accounts.quotas import bound_new_job, check_fork, find_room_for_job
 from fanout.server.lifecycle import BATCH_STORE, DISPATCHER, FILE_STORE, JOB_MANAGER
 from fanout.server.middleware import auth
 from fanout.server.openapi.endpoint import (
@@ -28,7 +31,7 @@ from fanout.server.openapi.endpoint import (
     list_store_answers,
 )
 from fanout.server.request_body import read_body
-from fanout.server.resources.job_bodies import JobBody, ResumeBody, RetryBody
+from fanout.server.resources.job_bodies import JobBody, ResumeBody, RetryBody, locate_fault
 from fanout.server.resources.listing import ListQuery, page_response, read_query
 from fanout.server.resources.storage import find_own_file, find_own_job, needs_store
 from fanout.server.responses import json_response
@@ -65,9 +68,11 @@ async def create_job(request: web.Request) -> web.StreamResponse:
                 render_estimate(await manager.estimate(spec, rows), request.app[DISPATCHER].settings.providers)
             )
         account_id = auth.choose_account(request, body.account_id)
+        rows = await bound_new_job(request, rows, "items" if body.items is not None else "input_file_id")
+        spec = replace(spec, key_id=find_caller(request).key_id)
         job = await manager.create(spec, rows, account_id=account_id)
     except RequestError as error:
-        raise RequestError([_locate(fault, body) for fault in error.faults]) from None
+        raise RequestError([locate_fault(fault, body) for fault in error.faults]) from None
     manager.supervisor.notify()  # otherwise the job would start only with the next poll
     return await _respond_with_location(request, job.id)
 
@@ -83,15 +88,6 @@ async def _open_input(request: web.Request, body: JobBody) -> tuple[Iterable[Inp
     except RequestError as error:
         raise RequestError([Fault("input_file_id", fault.message, fault.kind) for fault in error.faults]) from None
     return rows, {"name": file.filename, "file": file.id}, format_ in TYPED_FORMATS
-
-
-def _locate(fault: Fault, body: JobBody) -> Fault:
-    # As the request has it: `items[2].prompt` instead of `line 3: prompt`.
-    line, _, field = fault.path.partition(": ")
-    if body.items is None or not line.startswith("line "):
-        return fault
-    place = f"items[{int(line.removeprefix('line ')) - 1}]"
-    return Fault(f"{place}.{field}" if field else place, fault.message, fault.kind)
 
 
 @needs_store
@@ -133,7 +129,8 @@ async def resume_job(request: web.Request) -> web.StreamResponse:
     if body.fork:
         return await _fork_job(request, job_id, body.to_changes())
     # The job first: a batch reopened while its job is still ended would be settled again at once.
-    await request.app[JOB_MANAGER].resume(job_id, **body.to_changes())
+    await find_room_for_job(request, "job_id")
+    await request.app[JOB_MANAGER].resume(job_id, **body.to_changes(), key_id=find_caller(request).key_id)
     await _reopen_batch(request, job_id)
     return await _respond_job(request, job_id)
 
@@ -142,7 +139,9 @@ async def resume_job(request: web.Request) -> web.StreamResponse:
 async def retry_job(request: web.Request) -> web.StreamResponse:
     """Serve `POST /v1/jobs/{job_id}/retry`."""
     body, job_id = await read_body(request, RetryBody), (await find_own_job(request)).id
-    await request.app[JOB_MANAGER].retry(job_id, body.kinds or (), **body.to_changes())
+    await find_room_for_job(request, "job_id")
+    changes = {**body.to_changes(), "key_id": find_caller(request).key_id}
+    await request.app[JOB_MANAGER].retry(job_id, body.kinds or (), **changes)
     await _reopen_batch(request, job_id)
     return await _respond_job(request, job_id)
 
@@ -162,7 +161,8 @@ async def _fork_job(request: web.Request, job_id: str, changes: JsonObject) -> w
         raise RequestError([Fault("fork", sentence, "wrong_state")])
     if job.state == "loading":
         raise RequestError([Fault("fork", f"job `{job.id}` is loading", "wrong_state")])
-    fork = await manager.resume(job_id, fork=True, **changes)
+    await check_fork(request, job.items)
+    fork = await manager.resume(job_id, fork=True, **changes, key_id=find_caller(request).key_id)
     return await _respond_with_location(request, fork.id)
 
 

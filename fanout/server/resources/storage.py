@@ -27,6 +27,7 @@ STATUSES: Mapping[str, int] = {
     "ballots_exhausted": 404,
     "key_not_found": 404,
     "too_many_keys": 409,
+    "quota_exceeded": 403,
     "wrong_state": 409,
     "changed": 409,
 }

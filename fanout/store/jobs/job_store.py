@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import select, update
+from sqlalchemy import case, func, select, update
 
 from fanout.store.engine.database import Database, Query, run_to_end
 from fanout.store.jobs.economy_batches import EconomyBatches
@@ -13,7 +13,7 @@ from fanout.store.jobs.inputs import Inputs
 from fanout.store.jobs.item_pages import ItemPages
 from fanout.store.jobs.journal import Journal
 from fanout.store.jobs.leases import Leases, end_of_lease, is_alive, is_free
-from fanout.store.jobs.records import JobChange, JobRow, JobState, NewJobRow
+from fanout.store.jobs.records import ENDED_STATES, JobChange, JobRow, JobState, NewJobRow
 from fanout.store.jobs.results import Results
 from fanout.store.jobs.scores import Scores
 from fanout.store.tables import items, jobs
@@ -83,6 +83,13 @@ class JobStore:
         if states:
             query = query.where(jobs.c.state.in_(states))
         return await self._database.fetch_as(JobRow, query)
+
+    async def measure_account(self, account_id: str) -> tuple[int, int]:
+        """Return the number of an account's jobs that have not ended, and the rows of all of them."""
+        is_open = case((jobs.c.state.not_in(ENDED_STATES), 1), else_=0)
+        sums = select(func.coalesce(func.sum(is_open), 0), func.coalesce(func.sum(jobs.c["items"]), 0))
+        running, rows = await self._database.fetch_one(sums.where(jobs.c.account_id == account_id))
+        return int(running), int(rows)
 
     async def update(
         self,
