@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from functools import cache, partial
 from typing import Literal, ParamSpec, TypeVar
 
@@ -28,6 +28,19 @@ THREADS: Mapping[WorkKind, int] = {
 """Threads of each kind. Host names are looked up in others: see `providers/transport/resolver.py`."""
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
+Item = TypeVar("Item")
+
+
+class _Caller:
+    """Whoever waits for a function that runs in a thread."""
+
+    __slots__ = ("has_left",)
+
+    def __init__(self) -> None:
+        self.has_left = False
+
+
+_CALLER: ContextVar[_Caller | None] = ContextVar("caller", default=None)
 
 
 @cache
@@ -41,7 +54,23 @@ async def run_in_thread(
     """Return what a function returns that runs in a thread of its kind, with the caller's context variables.
 
     If the caller is cancelled while the function waits for a thread, it is never run. One that runs is not interrupted: long
-    work is split into steps, or looks by itself whether it is still wanted.
+    work is split into steps, or looks by itself whether it is still wanted: see `while_wanted`.
     """
-    work = partial(copy_context().run, function, *args, **kwargs)
-    return await asyncio.get_running_loop().run_in_executor(_get_pool(kind), work)
+    caller, context = _Caller(), copy_context()
+    context.run(_CALLER.set, caller)
+    try:
+        return await asyncio.get_running_loop().run_in_executor(
+            _get_pool(kind), partial(context.run, function, *args, **kwargs)
+        )
+    except asyncio.CancelledError:
+        caller.has_left = True
+        raise
+
+
+def while_wanted(items: Iterable[Item]) -> Iterator[Item]:
+    """Yield items for as long as somebody waits for the function that runs in this thread; then raise `CancelledError`."""
+    caller = _CALLER.get()
+    for item in items:
+        if caller is not None and caller.has_left:
+            raise asyncio.CancelledError
+        yield item

@@ -53,6 +53,7 @@ from fanout.server.middleware.wrong_keys import WRONG_KEYS, WrongKeys
 from fanout.server.openapi.pages import DOCUMENTED
 from fanout.server.reloading import RELOADER, Load, Reloader, check_access, handle_hangup
 from fanout.server.resources import providers
+from fanout.server.resources.report_turns import REPORT_TURNS, ReportTurns
 from fanout.store.batches import BatchStore
 from fanout.store.engine.database import CLOSE_TIMEOUT_S
 from fanout.store.files import FileStore
@@ -89,6 +90,7 @@ def create_app(
     app[LIFECYCLE] = Lifecycle()
     app[WAIT_LIMITS] = wait_limits or WaitLimits()
     app[WRONG_KEYS] = WrongKeys()
+    app[REPORT_TURNS] = ReportTurns()
     app[RELOADER] = Reloader(app, load, host or LOOPBACK)
     # The store opens first and closes last, so that it counts calls that end while the dispatcher closes.
     app.cleanup_ctx.extend([_run_store, _run_dispatcher, _run_jobs, _run_live_comparisons])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 import threading
 from contextvars import ContextVar
@@ -10,7 +11,7 @@ from typing import get_args
 
 import pytest
 
-from fanout.core.threads import THREADS, WorkKind, run_in_thread
+from fanout.core.threads import THREADS, WorkKind, run_in_thread, while_wanted
 from tests.support.documents import ROOT
 
 
@@ -54,3 +55,22 @@ def test_nothing_runs_in_the_threads_that_asyncio_shares() -> None:
         path.relative_to(ROOT).as_posix() for path in (ROOT / "fanout").rglob("*.py") if elsewhere.search(path.read_text())
     }
     assert found == {"fanout/core/threads.py", "fanout/api/questions.py", "fanout/store/engine/file_writer.py"}
+
+
+async def test_work_that_is_not_wanted_any_more_ends() -> None:
+    """A report of hundreds of models would else keep its thread for minutes after its caller has left."""
+    ended = threading.Event()
+
+    def work() -> None:
+        try:
+            for _ in while_wanted(itertools.count()):
+                pass
+        finally:
+            ended.set()
+
+    task = asyncio.create_task(run_in_thread("reports", work))
+    await asyncio.sleep(0.01)
+    assert not ended.is_set()
+    task.cancel()
+    assert await asyncio.to_thread(ended.wait, 10)
+    assert list(while_wanted([1, 2])) == [1, 2], "outside of such a thread it is always wanted"

@@ -9,6 +9,7 @@ from itertools import combinations
 import numpy as np
 
 from fanout.core.errors import Fault, RequestError
+from fanout.core.threads import while_wanted
 from fanout.evaluate.decisions.choices import check_models, find_metric, get_model
 from fanout.evaluate.decisions.options import PlanOptions, check_options
 from fanout.evaluate.report.judges import list_validation_notes
@@ -103,7 +104,7 @@ def _plan_pairs(measures: JobMeasures, matrix: ScoreMatrix, options: PlanOptions
     n = matrix.items.size
     costs = {name: _mean_cost(measures, name) for name in matrix.names}
     few = f"the pilot has {n} items: its variance is known to a factor of about two" if n < FEW_PILOT_ITEMS else None
-    for (i, a), (j, b) in combinations(enumerate(matrix.names), 2):
+    for (i, a), (j, b) in while_wanted(combinations(enumerate(matrix.names), 2)):
         differences = matrix.scores[i] - matrix.scores[j]
         known = [cost for cost in (costs[a], costs[b]) if cost is not None]
         # The half that is known would be shown as the price of the whole.

@@ -8,6 +8,7 @@ from itertools import combinations
 
 import numpy as np
 
+from fanout.core.threads import while_wanted
 from fanout.evaluate.report.matrix import DroppedItems, ScoreMatrix
 from fanout.evaluate.statistics.estimates import Estimate, Floats, Interval, PairedTest, clip, combine_notes, join_names
 from fanout.evaluate.statistics.many import adjust, describe_rank, rank_bands, simultaneous_intervals
@@ -95,7 +96,7 @@ def compare_models(matrix: ScoreMatrix, scorer: ScorerRow, clusters: Sequence[Ha
     # Turned where less is better, so that rank 1 is the best either way.
     bands = rank_bands({name: sign * _mean(values) for name, values in scores.items()}, goodness)
     is_ranked = any(interval is not None for interval in intervals.values())
-    tests = {(a, b): compare(scores[a], scores[b], clusters=clusters) for a, b in combinations(names, 2)}
+    tests = {(a, b): compare(scores[a], scores[b], clusters=clusters) for a, b in while_wanted(combinations(names, 2))}
     # All pairs of the metric are one family: with twelve models, sixty-six looks at .05 find three differences in noise.
     adjusted = _adjust(tests)
     models = [
@@ -111,7 +112,10 @@ def compare_models(matrix: ScoreMatrix, scorer: ScorerRow, clusters: Sequence[Ha
         )
         for name, index in zip(names, order, strict=True)
     ]
-    pairs = [_describe_pair(pair, test, adjusted.get(pair), intervals.get(pair), scores, sign) for pair, test in tests.items()]
+    pairs = [
+        _describe_pair(pair, test, adjusted.get(pair), intervals.get(pair), scores, sign)
+        for pair, test in while_wanted(tests.items())
+    ]
     report = MetricReport(
         name=scorer.label,
         version=scorer.version,

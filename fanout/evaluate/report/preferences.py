@@ -8,6 +8,7 @@ from itertools import combinations
 
 import numpy as np
 
+from fanout.core.threads import while_wanted
 from fanout.evaluate.report.measures import ModelMeasures
 from fanout.evaluate.report.metrics import mark_estimate
 from fanout.evaluate.statistics.bradley_terry import Ranking, rank
@@ -72,7 +73,7 @@ def compare_preferences(
     ranking = rank(judged)
     names = [rating.model for rating in ranking.ratings]
     lengths = _measure_lengths(judgements, models)
-    pairs = [_compare(a, b, judgements, judged, lengths) for a, b in combinations(names, 2)]
+    pairs = [_compare(a, b, judgements, judged, lengths) for a, b in while_wanted(combinations(names, 2))]
     # Pairs that never met are left out: an empty row reads like a tie.
     met = [pair for pair in pairs if pair.rate.rate.n or pair.rate.errors]
     notes = [*notes, *([ranking.note] if ranking.note else [])]

@@ -14,8 +14,8 @@ import referencing
 import regex
 import yaml
 
+from fanout.evaluate.limits import MAX_PATTERN_CHARS, check_time, search
 from fanout.evaluate.scorers.bounded_schemas import has_both, make_validator
-from fanout.evaluate.scorers.limits import MAX_PATTERN_CHARS, check_time, search
 from fanout.evaluate.scorers.promptfoo_texts import MAX_LENIENT_CHARS, list_objects, load_yaml, split_list, translate_pattern
 from fanout.evaluate.scorers.scorer import Score, Scorer, ScorerInput, to_text
 from fanout.evaluate.scorers.structured import is_equal, parse_strictly

@@ -9,7 +9,7 @@ from typing import Any
 import jsonschema
 import referencing
 
-from fanout.evaluate.scorers.limits import check_time, search
+from fanout.evaluate.limits import check_time, search
 
 Faults = Iterator[jsonschema.ValidationError]
 Keyword = Callable[[Any, Any, object, Any], Faults | None]

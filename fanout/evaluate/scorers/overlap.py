@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
-from fanout.evaluate.scorers.limits import check_time
+from fanout.evaluate.limits import check_time
 from fanout.evaluate.scorers.scorer import Score, Scorer, ScorerInput
 
 STEP_WORDS = 256

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import regex
 import yaml
 
-from fanout.evaluate.scorers.limits import REGEX_TIMEOUT_S, check_time
+from fanout.evaluate.limits import REGEX_TIMEOUT_S, check_time
 
 MAX_COUNTED_CHARS = 1_000_000
 """Letters at which braces are counted: an answer of nothing but braces would take the square of its length."""

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field
 from pydantic_core import to_json
 
 from fanout.core.long_lists import BoundedObject
-from fanout.evaluate.scorers.limits import ANSWER_TIME_S, REGEX_TIMEOUT_S, TooLongError, limit_time
+from fanout.evaluate.limits import ANSWER_TIME_S, REGEX_TIMEOUT_S, TooLongError, limit_time
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Literal, Self
 import regex
 from pydantic import Field, model_validator
 
-from fanout.evaluate.scorers.limits import MAX_PATTERN_CHARS, compile_pattern, search
+from fanout.evaluate.limits import MAX_PATTERN_CHARS, compile_pattern, search
 from fanout.evaluate.scorers.scorer import Score, Scorer, ScorerInput
 
 NUMBER = regex.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d{1,3})?|[-+]?\.\d+")

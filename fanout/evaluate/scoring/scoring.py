@@ -78,7 +78,7 @@ class JobScorer:
         return found
 
     def _score(self, body: str, outcome: StoredOutcome, scorers: Sequence[tuple[int, Scorer]]) -> list[UnitScore]:
-        from fanout.evaluate.scorers.limits import limit_time
+        from fanout.evaluate.limits import limit_time
         from fanout.evaluate.scoring.answers import to_scorer_input
 
         given = to_scorer_input(from_json(body), outcome)

@@ -15,6 +15,7 @@ from fanout.server.lifecycle import JOB_STORE
 from fanout.server.openapi.endpoint import Endpoint, list_store_answers
 from fanout.server.resources.jobs import JOB_ID, MISSING
 from fanout.server.resources.listing import read_query
+from fanout.server.resources.report_turns import take_turn
 from fanout.server.resources.storage import find_own_job, needs_store
 from fanout.server.responses import json_response
 
@@ -70,7 +71,8 @@ async def get_gate(request: web.Request) -> web.StreamResponse:
     query = read_query(request, GateQuery)
     earlier = await _find_earlier(request, query.baseline_job)
     options = GateOptions(query.model, query.baseline, query.margin, query.metric, query.baseline_job)
-    gate = await gate_job(request.app[JOB_STORE], job, options, query.cluster, earlier)
+    async with take_turn(request):
+        gate = await gate_job(request.app[JOB_STORE], job, options, query.cluster, earlier)
     return json_response(render_gate(job.id, gate))
 
 
@@ -82,7 +84,9 @@ async def get_plan(request: web.Request) -> web.StreamResponse:
     earlier = await _find_earlier(request, query.baseline_job)
     chosen = query.model, query.baseline, query.baseline_job
     options = PlanOptions(query.difference, query.alpha, query.power, query.repeats, query.metric, *chosen)
-    return json_response(render_plan(await plan_job(request.app[JOB_STORE], job, options, earlier), job.id))
+    async with take_turn(request):
+        plan = await plan_job(request.app[JOB_STORE], job, options, earlier)
+    return json_response(render_plan(plan, job.id))
 
 
 async def _find_earlier(request: web.Request, job_id: str | None) -> Job | None:

@@ -21,6 +21,7 @@ from fanout.server.lifecycle import JOB_STORE
 from fanout.server.openapi.endpoint import INVALID_PARAMETERS, Endpoint, list_store_answers
 from fanout.server.resources.jobs import JOB_ID, MISSING
 from fanout.server.resources.listing import parse_whole_number, read_query, write_list
+from fanout.server.resources.report_turns import take_turn
 from fanout.server.resources.storage import find_own_job, needs_store
 from fanout.store.jobs.item_pages import ItemFilter, ItemPages, Show, SortBy
 from fanout.store.jobs.records import InputItem, ResultRow, ScorerRow
@@ -83,7 +84,10 @@ async def list_items(request: web.Request) -> web.StreamResponse:
     query = read_query(request, ItemsQuery)
     scorers = await store.scores.list_scorers(job.number)
     # Before the query, which cannot match patterns: SQLite has none, and PostgreSQL's are others and unbounded.
-    only = await _match(store.item_pages, job.number, query.regex) if query.regex else None
+    only = None
+    if query.regex:
+        async with take_turn(request):
+            only = await _match(store.item_pages, job.number, query.regex)
     filter_ = _to_filter(query, job, scorers, only)
     numbers, total = await store.item_pages.list_numbers(job.number, filter_, query.offset, query.limit)
     items, results = await store.item_pages.read(job.number, numbers) if numbers else ((), ())
@@ -120,24 +124,24 @@ def _to_filter(query: ItemsQuery, job: Job, scorers: Sequence[ScorerRow], only: 
 async def _match(pages: ItemPages, number: int, pattern: str) -> Sequence[int]:
     """Return the items of which a text matches a pattern, within a bounded time."""
     try:
-        import regex
+        from fanout.evaluate.limits import compile_pattern, search
     except ImportError as error:
         sentence = f"needs {explain_missing_extra(error.name or 'regex', 'evaluate')}"
         raise RequestError([Fault("regex", sentence)]) from None
     try:
-        compiled = regex.compile(pattern)
-    except (regex.error, ValueError, RecursionError) as error:
-        raise RequestError([Fault("regex", f"`{pattern[:80]}` is not a regular expression: {error}")]) from None
+        compiled = compile_pattern(pattern)
+    except ValueError as error:
+        raise RequestError([Fault("regex", f"`{pattern[:80]}` {error}")]) from None
 
-    def search(rows: Sequence[tuple[int, str]]) -> list[int]:
+    def search_all(rows: Sequence[tuple[int, str]]) -> list[int]:
         # Each text has a bound of its own, because a thread cannot be interrupted from outside.
-        return [item for item, text in rows if compiled.search(text, timeout=MATCH_TIMEOUT_S)]
+        return [item for item, text in rows if search(compiled, text, timeout_s=MATCH_TIMEOUT_S)]
 
     found: dict[int, None] = {}
     deadline = time.monotonic() + SEARCH_TIMEOUT_S
     async for rows in pages.iterate_texts(number):
         try:
-            found |= dict.fromkeys(await run_in_thread("answers", search, rows))
+            found |= dict.fromkeys(await run_in_thread("answers", search_all, rows))
         except TimeoutError:
             deadline = 0.0  # one text has taken too long
         # Checked between pages: a job has no bound of texts, and the request must have one.

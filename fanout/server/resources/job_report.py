@@ -20,6 +20,7 @@ from fanout.server.lifecycle import JOB_STORE
 from fanout.server.openapi.endpoint import Endpoint, StatusAnswer, list_store_answers
 from fanout.server.resources.jobs import JOB_ID, MISSING
 from fanout.server.resources.listing import read_query
+from fanout.server.resources.report_turns import take_turn
 from fanout.server.resources.storage import find_own_job, needs_store, respond_pieces
 from fanout.server.responses import json_response
 from fanout.store.jobs.job_store import JobStore
@@ -59,7 +60,8 @@ async def get_report(request: web.Request) -> web.StreamResponse:
     job = await find_own_job(request)
     query = read_query(request, ReportQuery)
     store = request.app[JOB_STORE]
-    rendered = await run_in_thread("reports", render_report, await report_job(store, job, query.cluster))
+    async with take_turn(request):
+        rendered = await run_in_thread("reports", render_report, await report_job(store, job, query.cluster))
     format_ = query.format or choose_format(request.headers.getall("Accept", ()))
     if format_ == "json":
         response: web.StreamResponse = json_response(rendered)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from fanout.evaluate.scorers import ANY_SCORER, ScorerInput, limits
+from fanout.evaluate import limits
+from fanout.evaluate.scorers import ANY_SCORER, ScorerInput
 from tests.support.timing import timed
 
 

@@ -1,7 +1,8 @@
-"""Limits of scoring: answers, rows, patterns and schemas may be written so that they take for ever, or all memory."""
+"""Limits of scoring and searching: answers, rows, patterns and schemas may be written so that they take all time or memory."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ ANSWER_TIME_S = 1.0
 REGEX_TIMEOUT_S = 0.25
 """Of one pattern."""
 MAX_PATTERN_CHARS = 2_000
+_ONE_PATTERN = threading.Lock()
+"""One is matched at a time: in a quarter of a second, repetitions of repetitions take some hundred MiB of memory."""
 _DEADLINE: ContextVar[float | None] = ContextVar("deadline", default=None)
 
 
@@ -57,8 +60,14 @@ def compile_pattern(pattern: str, flags: int = 0) -> regex.Pattern[str]:
         raise ValueError("is nested too deeply") from None
 
 
-def search(pattern: str | regex.Pattern[str], text: str, *, whole: bool = False) -> bool:
+def search(pattern: str | regex.Pattern[str], text: str, *, whole: bool = False, timeout_s: float | None = None) -> bool:
     """Return whether a pattern is found in a text, or matches the whole of it.
+
+    Args:
+        pattern: compiled or not.
+        text: of any length.
+        whole: it must match all of the text.
+        timeout_s: at most; by default, and with several patterns, see `ANSWER_TIME_S` and `REGEX_TIMEOUT_S`.
 
     Raises:
         TimeoutError: it takes too long.
@@ -66,4 +75,5 @@ def search(pattern: str | regex.Pattern[str], text: str, *, whole: bool = False)
     """
     compiled = compile_pattern(pattern) if isinstance(pattern, str) else pattern
     match = compiled.fullmatch if whole else compiled.search
-    return match(text, timeout=min(check_time(), REGEX_TIMEOUT_S), concurrent=True) is not None
+    with _ONE_PATTERN:
+        return match(text, timeout=timeout_s or min(check_time(), REGEX_TIMEOUT_S), concurrent=True) is not None

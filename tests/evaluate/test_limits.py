@@ -13,7 +13,8 @@ from rouge_score.rouge_scorer import RougeScorer as PackageRouge
 
 from fanout.core.json_text import JsonObject
 from fanout.core.schema import Answer, Choice, Completion
-from fanout.evaluate.scorers import ANY_SCORER, Score, ScorerInput, limits
+from fanout.evaluate import limits
+from fanout.evaluate.scorers import ANY_SCORER, Score, ScorerInput
 from fanout.evaluate.scorers.overlap import measure_subsequence
 from fanout.evaluate.scoring.scoring import JobScorer
 from fanout.jobs.stored_outcome import StoredOutcome
