@@ -63,6 +63,7 @@ async def run_in_thread(
             _get_pool(kind), partial(context.run, function, *args, **kwargs)
         )
     except asyncio.CancelledError:
+        # The thread cannot be ended from here; what it runs may ask.
         caller.has_left = True
         raise
 

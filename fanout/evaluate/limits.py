@@ -56,7 +56,7 @@ def compile_pattern(pattern: str, flags: int = 0) -> regex.Pattern[str]:
         return regex.compile(pattern, flags)
     except (regex.error, ValueError) as error:
         raise ValueError(f"is not a regular expression: {error}") from None
-    except RecursionError:
+    except RecursionError:  # thousands of parentheses, which its compiler follows by calling itself
         raise ValueError("is nested too deeply") from None
 
 
@@ -73,6 +73,7 @@ def search(pattern: str | regex.Pattern[str], text: str, *, whole: bool = False,
         TimeoutError: it takes too long.
         ValueError: see `compile_pattern`.
     """
+    # The package keeps what it has compiled: a pattern is compiled once for all answers.
     compiled = compile_pattern(pattern) if isinstance(pattern, str) else pattern
     match = compiled.fullmatch if whole else compiled.search
     with _ONE_PATTERN:

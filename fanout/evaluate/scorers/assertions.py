@@ -147,6 +147,7 @@ def _parse_schema(text: str) -> object:
     except ValueError:
         pass
     try:
+        # YAML takes a thousand times as long to read as JSON.
         if len(text) <= MAX_LENIENT_CHARS:
             return load_yaml(text)
     except (yaml.YAMLError, ValueError, RecursionError, TypeError):

@@ -59,6 +59,7 @@ class JobScorer:
     async def score_page(self, page: Sequence[ResultRow]) -> Sequence[tuple[Place, UnitScore]]:
         """Return the scores that the answers of a page lack, in a thread, step by step."""
         found: list[tuple[Place, UnitScore]] = []
+        # Taken from the end, where that costs nothing.
         rows = list(reversed(page))
         while rows:
             found += await run_in_thread("scoring", self._score_step, rows)

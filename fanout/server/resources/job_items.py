@@ -86,6 +86,7 @@ async def list_items(request: web.Request) -> web.StreamResponse:
     # Before the query, which cannot match patterns: SQLite has none, and PostgreSQL's are others and unbounded.
     only = None
     if query.regex:
+        # Texts of the whole job are searched, for seconds.
         async with take_turn(request):
             only = await _match(store.item_pages, job.number, query.regex)
     filter_ = _to_filter(query, job, scorers, only)

@@ -18,6 +18,7 @@ class ReportTurns:
 
     def of_account(self, account: str | None) -> asyncio.Lock:
         """Return the lock that is an account's turn, to be held while a report is made."""
+        # Held by whoever waits for it or has it, and forgotten with the last of them.
         lock = self._locks.get(account)
         if lock is None:
             lock = self._locks[account] = asyncio.Lock()
