@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from fanout.core.fusion import FusedMembers, FusionMember
 from fanout.core.long_json import STEP_BYTES
 from fanout.core.messages import Message, TextPart
-from fanout.core.query_size import measure
+from fanout.core.query_size import measure, measure_query
 from fanout.core.schema import Call, Completion, Failure, Outcome, Query
 from fanout.core.threads import run_in_thread
 from fanout.core.usage import Cost, sum_known
@@ -96,11 +96,14 @@ async def fuse(call: Call, ended: Sequence[MemberAnswer]) -> Call:
     # Counted before anything is written: what is too long is not worth the work.
     if (length := sum(map(len, answers))) > MAX_ANSWERS_CHARS:
         return replace(call, fusion=fusion, refusal=_refuse_answers(length))
-    if length > STEP_BYTES:
-        block = await run_in_thread("calls", render_answers, answers, fusion.template)
-    else:
-        block = render_answers(answers, fusion.template)
-    query = _add_answers(call.query, block)
+    # The question counts, too: it is copied.
+    if length + measure_query(call.query).text > STEP_BYTES:
+        return await run_in_thread("calls", _write_prompt, call, fusion, answers)
+    return _write_prompt(call, fusion, answers)
+
+
+def _write_prompt(call: Call, fusion: FusedMembers, answers: Sequence[str]) -> Call:
+    query = _add_answers(call.query, render_answers(answers, fusion.template))
     return replace(call, fusion=fusion, query=query, refusal=_refuse_length(call, fusion, query))
 
 
@@ -140,7 +143,7 @@ def _read_answer(result: Completion | Failure) -> tuple[str, str | None]:
         return "", f"{result.kind}: {result.message}"
     message = result.choices[0].message if result.choices else None
     text = message.shown_text if message else ""
-    if text.strip():
+    if text and not text.isspace():
         return text, None
     return "", "its answer has no text" + (", but calls tools" if message and message.tool_calls else "")
 
@@ -174,7 +177,7 @@ def _refuse_answers(length: int) -> Failure:
 
 def _refuse_length(call: Call, fusion: FusedMembers, query: Query) -> Failure | None:
     """Return the failure of a call that cannot hold its members' answers, else what the call had before."""
-    size = measure(query.messages if query.messages is not None else query.prompt or "", {}).text
+    size = measure_query(query).text
     if fusion.context_tokens and size > fusion.context_tokens * MIN_TOKEN_CHARS:
         sentence = (
             f"the question and its members' answers have {size:,} characters, more than the context of `{call.target.name}` "

@@ -179,7 +179,7 @@ class Cohere(JsonProvider):
         url = self.require_url(self._url)
         messages = [_convert_message(self._origin, message) for message in list_messages(self._origin, call.query)]
         fields: JsonObject = {**call.fitted.sent, "model": call.target.model, "messages": messages, "stream": stream}
-        return HttpRequest(url, self.build_headers(call), write_body(fields, call.query))
+        return HttpRequest(url, self.build_headers(call), write_body(fields, call))
 
 
 def _convert_schema(schema: JsonObject | None) -> JsonObject:

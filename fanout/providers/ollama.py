@@ -127,7 +127,7 @@ class Ollama(InliningProvider):
             fields["prompt"] = get_prompt(self._origin, query)
             if "suffix" not in fields:  # `suffix` works by the chat template, which `raw` skips
                 fields["raw"] = True
-        return HttpRequest(url, self.build_headers(call), write_body(fields, call.query))
+        return HttpRequest(url, self.build_headers(call), write_body(fields, call))
 
 
 def _convert_toolbox(toolbox: Toolbox) -> ToolFields:

@@ -84,7 +84,7 @@ class Scale(JsonProvider):
         fields: JsonObject = {"model": call.target.model, "prompt": prompt, "stream": stream}
         if call.fitted.sent:
             fields["model_parameters"] = call.fitted.sent
-        return HttpRequest(url, self.build_headers(call), write_body(fields, call.query))
+        return HttpRequest(url, self.build_headers(call), write_body(fields, call))
 
 
 def flatten_to_prompt(origin: Origin, query: Query) -> str:

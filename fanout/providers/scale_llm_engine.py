@@ -102,7 +102,7 @@ class LlmEngine(JsonProvider):
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
         url = self.require_url(self._stream_url if stream else self._sync_url)
         fields = {**call.fitted.sent, "prompt": flatten_to_prompt(self._origin, call.query)}
-        body = write_body(fields, call.query)
+        body = write_body(fields, call)
         # `with_query` quotes the name, which comes from the caller.
         return HttpRequest(url.with_query(model_endpoint_name=call.target.model or ""), self.build_headers(call), body)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from fanout.core.errors import RequestError
 from fanout.core.fusion_syntax import parse_fusion, write_fusion
 from fanout.core.long_json import STEP_BYTES
 from fanout.core.sampling import Sampling
-from fanout.core.schema import Answer, Call, Choice, Completion, Delta, Outcome
+from fanout.core.schema import Answer, Call, Choice, Completion, Delta, Outcome, Query
 from fanout.dispatch import fusing
 from fanout.dispatch.entries import Entry, FusionEntry
 from fanout.dispatch.fusing import MAX_ANSWERS_CHARS, MemberAnswer, render_answers
@@ -256,11 +258,25 @@ async def test_answers_beyond_the_bound_are_refused_before_a_prompt_is_made_of_t
     assert fused.query is call.query
 
 
-@pytest.mark.parametrize(("length", "ran"), [(STEP_BYTES // 2, []), (STEP_BYTES, ["loop"])])
-async def test_a_long_prompt_of_answers_is_made_in_a_thread(length: int, ran: list[str]) -> None:
-    order: list[str] = []
+@pytest.mark.parametrize(
+    ("question", "length", "ran"),
+    [(10, STEP_BYTES // 3, []), (10, STEP_BYTES, ["loop"]), (STEP_BYTES, 10, ["loop"])],
+)
+async def test_a_long_prompt_of_a_fusion_is_made_in_a_thread(
+    question: int, length: int, ran: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of it: the answers, the question that they follow, and its measure."""
+    order, write, main = list[str](), fusing._add_answers, threading.get_ident()
+
+    def watch(query: Query, block: str) -> Query:
+        assert (threading.get_ident() == main) == (not ran)
+        return write(query, block)
+
+    monkeypatch.setattr(fusing, "_add_answers", watch)
+    call, members = answer_both("x" * length)
+    call = replace(call, query=replace(call.query, prompt="x" * question, messages=None, size=None))
     asyncio.get_running_loop().call_soon(order.append, "loop")
-    await fusing.fuse(*answer_both("x" * length))
+    await fusing.fuse(call, members)
 
     assert order == ran
 

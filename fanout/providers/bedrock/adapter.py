@@ -75,7 +75,7 @@ class Bedrock(InliningProvider):
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
         """Encode a call, unsigned; its images are data: URLs by now."""
         url = self.build_model_url(call.target.model or "", "converse-stream" if stream else "converse")
-        body = write_body(converse.build_body(self._origin, call.fitted.sent, call.query), call.query)
+        body = write_body(converse.build_body(self._origin, call.fitted.sent, call.query), call)
         return HttpRequest(url, self.build_headers(call), body)
 
     def build_model_url(self, model: str, action: str) -> URL:

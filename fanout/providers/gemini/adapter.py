@@ -84,7 +84,7 @@ class Gemini(JsonProvider):
         is_streamed = stream and sent.get("candidateCount", 1) == 1
         method = "streamGenerateContent?alt=sse" if is_streamed else "generateContent"
         url = self._build_model_url(base, call.target.model or "", method)
-        return HttpRequest(url, self.build_headers(call), write_body(self.build_body(call), call.query))
+        return HttpRequest(url, self.build_headers(call), write_body(self.build_body(call), call))
 
     def build_body(self, call: Call) -> JsonObject:
         """Return the body of a request for content."""

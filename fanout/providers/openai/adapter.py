@@ -12,7 +12,7 @@ Quirks, of OpenAI itself and of the hosts that speak its format (evidence: recor
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from threading import Lock
 from typing import Any
 
@@ -20,7 +20,7 @@ import aiohttp
 from yarl import URL
 
 from fanout.config.settings import ProviderSettings
-from fanout.core.json_text import JsonObject, dump, dump_in_steps
+from fanout.core.json_text import JsonObject, dump, dump_in_steps, dump_text_in_steps
 from fanout.core.messages import ImagePart, Message, OtherPart, TextPart
 from fanout.core.query_size import measure_query
 from fanout.core.schema import Call, FittedParameters, Query, Target
@@ -29,7 +29,7 @@ from fanout.providers.openai.chunks import ChunkReader
 from fanout.providers.parameter_tables import OPENAI_FAMILIES, OPENAI_TEXT, find_openai_family
 from fanout.providers.parameters import accept, fit
 from fanout.providers.transport.json_provider import JsonProvider
-from fanout.providers.transport.request import MAX_INLINE_ENCODE_CHARACTERS, HttpRequest, WrittenBody
+from fanout.providers.transport.request import MAX_INLINE_ENCODE_CHARACTERS, HttpRequest, WrittenBody, share_texts
 
 OWN_HOSTS = (".api.openai.com", ".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
 """Where models named like OpenAI's are OpenAI's."""
@@ -70,7 +70,7 @@ class OpenAi(JsonProvider):
         if stream and self._reports_usage:
             fields["stream_options"] = {**as_object(options), "include_usage": True}
         url = self.find_url(call, TEXT_PATH if call.query.messages is None else CHAT_PATH)
-        return HttpRequest(url, self.build_headers(call), PROMPTS.write_body(fields, call.query))
+        return HttpRequest(url, self.build_headers(call), PROMPTS.write_body(fields, call))
 
     def find_url(self, call: Call, path: str) -> URL:
         """Return the address of an endpoint for a call's model."""
@@ -87,26 +87,27 @@ class PromptCache:
         self._last: tuple[Query, list[bytes]] | None = None
         self._lock = Lock()
 
-    def write_body(self, fields: JsonObject, query: Query) -> WrittenBody:
-        """Return the JSON object of `fields` and the query's messages or prompt."""
+    def write_body(self, fields: JsonObject, call: Call) -> WrittenBody:
+        """Return the JSON object of `fields` and the messages or prompt of a call."""
+        query = call.query
         size = measure_query(query).whole
         if size < LONG_PROMPT_CHARACTERS:
             name, value = convert_prompt(query)
             fields[name] = value
             return dump(fields)
         if size <= MAX_INLINE_ENCODE_CHARACTERS:
-            return b"".join((dump(fields)[:-1], *self._write_prompt(query)))
+            return b"".join((dump(fields)[:-1], *self._write_prompt(query, dump_text_in_steps)))
         with self._lock:  # one of the threads writes it for all that wait for it
-            prompt = self._write_prompt(query)
+            prompt = self._write_prompt(query, share_texts(call))
         *before, end = dump_in_steps(fields)
         return [*before, end[:-1], *prompt]
 
-    def _write_prompt(self, query: Query) -> list[bytes]:
+    def _write_prompt(self, query: Query, dump_text: Callable[[str], list[bytes]]) -> list[bytes]:
         last = self._last
         if last is None or not _is_same(last[0], query):
             name, value = convert_prompt(query)
             # One long prompt is kept: the models of one request follow each other.
-            self._last = last = (query, [b',"%b":' % name.encode(), *dump_in_steps(value), b"}"])
+            self._last = last = (query, [b',"%b":' % name.encode(), *dump_in_steps(value, dump_text), b"}"])
         return last[1]
 
 

@@ -178,7 +178,7 @@ class Responses(JsonProvider):
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
         fields = {**self.build_body(call), "stream": stream}
-        return HttpRequest(self.require_url(self._url), self.build_headers(call), write_body(fields, call.query))
+        return HttpRequest(self.require_url(self._url), self.build_headers(call), write_body(fields, call))
 
     def build_body(self, call: Call) -> JsonObject:
         """Return the body of a request, but for the form of its answer."""

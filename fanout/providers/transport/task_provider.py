@@ -46,7 +46,7 @@ class TaskProvider(JsonProvider):
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
         url, fields = self.write(call)
-        return HttpRequest(url, self.build_headers(call), write_body(fields, call.query))
+        return HttpRequest(url, self.build_headers(call), write_body(fields, call))
 
     @abstractmethod
     def write(self, call: Call) -> tuple[URL, JsonObject]:

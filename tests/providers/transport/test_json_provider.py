@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -14,13 +15,15 @@ from hypothesis import strategies as st
 from fanout.config.providers_file import ParametersRow, ProviderRow
 from fanout.core.errors import ConfigError, ProviderError
 from fanout.core.messages import ImagePart, Message, OtherPart, TextPart
-from fanout.core.schema import Completion, Failure, Query
+from fanout.core.schema import Completion, Failure, Query, RequestScope
 from fanout.providers import ADAPTERS, create
 from fanout.providers.anthropic.adapter import Anthropic
 from fanout.providers.cohere import Cohere
 from fanout.providers.gemini.adapter import Gemini
 from fanout.providers.gemini.vertex import Vertex
+from fanout.providers.transport import request
 from fanout.providers.transport.http import HttpProvider
+from fanout.providers.transport.request import SharedTexts, write_body
 from tests.support.conversations import IMAGE_URL, WEATHER
 from tests.support.provider_calls import (
     KEY,
@@ -246,6 +249,38 @@ def test_every_adapter_is_found_by_its_name(adapter: str) -> None:
     module, _, name = ADAPTERS[adapter].partition(":")
     assert type(create(settings, session)).__module__ == module
     assert name in (type(create(settings, session)).__name__, "create")
+
+
+@pytest.mark.parametrize("adapter", [name for name in ADAPTERS if name != "ngram"])
+def test_models_of_one_request_share_the_json_of_a_long_text(adapter: str) -> None:
+    """Also of different formats: it is written once, and held once."""
+    session: Any = None
+    providers = []
+    for name in (adapter, "anthropic"):
+        settings = replace(build_adapter(Anthropic).settings, row=ProviderRow(adapter=name), base_url="http://127.0.0.1:9")
+        providers.append(create(settings, session))
+    assert all(isinstance(provider, HttpProvider) for provider in providers)
+    text, scope = "w" * 300_000, RequestScope()
+    query = build_call(providers[1], messages=(Message("user", text),)).query
+    texts = []
+    for provider, model in ((providers[0], "m"), (providers[0], "n"), (providers[1], "m")):
+        call = replace(build_call(provider, model), query=query, scope=scope)
+        pieces = provider.encode(call, stream=False).pieces
+        assert b"".join(pieces).count(b"w" * 300_000) == 1
+        texts.append([id(piece) for piece in pieces if len(piece) > 10_000])
+    assert texts[0] == texts[1] == texts[2]
+
+
+def test_the_json_of_texts_goes_with_the_last_call_of_its_request_and_other_texts_at_once() -> None:
+    provider = build_adapter(Anthropic)
+    call = build_call(provider, messages=(Message("user", "w" * 300_000),))
+    shared = request._TEXTS[call.scope] = SharedTexts()
+    body = write_body({"question": (call.query.messages or ())[0].content, "own": "v" * 300_000}, call)
+    assert len(shared._written) == 1
+    assert b"".join(body).count(b"v") == 300_000
+    gone = weakref.ref(shared)
+    del shared, call
+    assert gone() is None
 
 
 @pytest.mark.parametrize("make", [Anthropic, Gemini, Vertex, Cohere])
