@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from fanout.server.reloading import RELOADER
 from tests.support.cli import PATIENCE_S, run_fanout
 from tests.support.client import Client
 from tests.support.server import Server, serve
@@ -81,6 +82,21 @@ async def test_a_configuration_with_faults_changes_nothing_and_every_fault_is_na
     write_config(upstream, tmp_path, "mine", adapter="tests.support.no_such_adapter")
     reply = await reload(client)
     assert (reply.status, (await client.complete(model="up/ok")).status) == (409, 200)
+
+
+async def test_an_adapter_with_a_bug_changes_nothing_either_and_a_signal_logs_it(
+    running: Server, upstream: Upstream, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client = Client(running)
+    write_config(upstream, tmp_path, "mine", adapter="tests.support.hooks.faulty")
+    assert (await reload(client)).status == 500
+    running.app[RELOADER].reload_by_signal()
+    await running.app[RELOADER].close()
+    running.app[RELOADER].reload_by_signal()
+    async with asyncio.timeout(5):
+        while "config.reload_crashed" not in "".join(capsys.readouterr()):
+            await asyncio.sleep(0.01)
+    assert (await client.complete(model="up/ok")).status == 200
 
 
 async def test_limits_keep_their_counts(upstream: Upstream, tmp_path: Path) -> None:
