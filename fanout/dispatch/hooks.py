@@ -117,7 +117,9 @@ class Hooks:
             sentence = str(refusal)[:MAX_REASON_CHARS] or f"the hook `{loaded.name}` has refused it"
             raise ProviderError(Failure("content_filter", sentence, code=HOOK_REFUSED_CODE)) from refusal
         except Exception as error:
-            log.exception("hook.failed", hook=loaded.name, stage=stage, is_open=loaded.is_open)
+            # Where it took too long, a traceback would show nothing but where it was.
+            write = log.warning if isinstance(error, TimeoutError) else log.exception
+            write("hook.failed", hook=loaded.name, stage=stage, is_open=loaded.is_open, reason=type(error).__name__)
             if loaded.is_open:
                 return None
             sentence = f"the hook `{loaded.name}` failed {stage} the call; the log has the details"
