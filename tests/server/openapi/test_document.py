@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from fanout.server.endpoints import ENDPOINTS
@@ -36,7 +37,11 @@ CHECKS = (
 PATIENCE_S = 150
 
 
-@pytest.fixture
+on_one_loop = pytest.mark.asyncio(loop_scope="module")
+"""For tests of a server that all of them share."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def plain_server() -> AsyncIterator[Server]:
     """A server as it is on a fresh machine."""
     async with serve(FANOUT_STORE=":memory:") as server:
@@ -47,10 +52,17 @@ KEY = "key-one-abcdefghij"
 AUTHORIZATION = {"Authorization": f"Bearer {KEY}"}
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def administered_server() -> AsyncIterator[Server]:
     """A server with a key, to which others can be added without an end of its being open."""
     async with serve(FANOUT_STORE=":memory:", FANOUT_API_KEYS=KEY) as server:
+        yield server
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def narrow_server() -> AsyncIterator[Server]:
+    """A server that takes small bodies alone, with a key."""
+    async with serve(FANOUT_API_KEYS=KEY, FANOUT_MAX_BODY_BYTES="2000", FANOUT_STORE=":memory:") as server:
         yield server
 
 
@@ -80,10 +92,12 @@ LOOKED_UP = [
 ]
 
 
+@on_one_loop
 async def test_the_document_is_valid(plain_server: Server) -> None:
     assert list(OpenAPIV31SpecValidator(await fetch_document(plain_server)).iter_errors()) == []
 
 
+@on_one_loop
 async def test_every_route_is_described_and_nothing_else(plain_server: Server) -> None:
     routes = [route for route in plain_server.app.router.routes() if route.method != "HEAD"]
     served = {(route.method, route.resource.canonical) for route in routes if route.resource}
@@ -122,6 +136,7 @@ def test_the_documents_name_all_paths_that_are_open_without_a_key(document: str)
     ] == []
 
 
+@on_one_loop
 async def test_every_field_of_a_request_has_a_description(plain_server: Server) -> None:
     schemas = (await fetch_document(plain_server))["components"]["schemas"]
     bodies = {endpoint.body.__name__ for endpoint in ENDPOINTS if endpoint.body}
@@ -134,6 +149,7 @@ async def test_every_field_of_a_request_has_a_description(plain_server: Server) 
     ] == []
 
 
+@on_one_loop
 @pytest.mark.parametrize(("route", "name"), EXAMPLES, ids=lambda value: value if isinstance(value, str) else value[1])
 async def test_every_example_works_and_has_a_documented_answer(
     route: tuple[str, str], name: str, administered_server: Server
@@ -153,6 +169,7 @@ def test_every_example_of_an_answer_has_the_documented_shape(endpoint: Endpoint)
             check_content(example, answer.content[JSON])
 
 
+@on_one_loop
 @pytest.mark.parametrize("path", LOOKED_UP)
 async def test_every_lookup_has_a_documented_answer(path: str, plain_server: Server) -> None:
     route = ("GET", "/v1/models/{model}" if path.startswith("/v1/models/") else path)
@@ -191,23 +208,23 @@ async def test_a_missed_deadline_has_a_documented_answer(dialect_server: Server)
     check_answer(("POST", "/v1/completion"), got)
 
 
+@on_one_loop
 @pytest.mark.parametrize("route", POSTED, ids=lambda route: route[1])
-async def test_every_refusal_is_documented(route: tuple[str, str]) -> None:
+async def test_every_refusal_is_documented(route: tuple[str, str], narrow_server: Server) -> None:
     path = re.sub(r"\{\w+\}", "some", route[1])
     invalid = 422 if 422 in BY_ROUTE[route].answers else 400
-    async with serve(FANOUT_API_KEYS=KEY, FANOUT_MAX_BODY_BYTES="2000", FANOUT_STORE=":memory:") as server:
-        key = AUTHORIZATION
-        sent: list[tuple[int, dict[str, Any]]] = [
-            (401, {"json": {}}),
-            (invalid, {"data": b"{", "headers": {**key, "Content-Type": JSON}}),
-            (invalid, {"json": {"model": 3, "temperature": 9}, "headers": key}),
-            (413, {"json": {"model": "m" * 3000}, "headers": key}),
-            (415, {"data": b"{}", "headers": {**key, "Content-Type": "text/plain"}}),
-        ]
-        for status, request in sent:
-            async with server.session.request(route[0], path, **request) as response:
-                assert response.status == status
-                check_answer(route, Reply(response.status, response.headers, await response.read()))
+    key = AUTHORIZATION
+    sent: list[tuple[int, dict[str, Any]]] = [
+        (401, {"json": {}}),
+        (invalid, {"data": b"{", "headers": {**key, "Content-Type": JSON}}),
+        (invalid, {"json": {"model": 3, "temperature": 9}, "headers": key}),
+        (413, {"json": {"model": "m" * 3000}, "headers": key}),
+        (415, {"data": b"{}", "headers": {**key, "Content-Type": "text/plain"}}),
+    ]
+    for status, request in sent:
+        async with narrow_server.session.request(route[0], path, **request) as response:
+            assert response.status == status
+            check_answer(route, Reply(response.status, response.headers, await response.read()))
 
 
 async def test_generated_requests_have_documented_answers(tmp_path: Path) -> None:
