@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fanout.jobs.model_queues import ModelQueue, PendingUnit
+from fanout.jobs.model_queues import ModelQueue
+from fanout.jobs.pending_unit import PendingUnit
 from fanout.store.jobs.records import Place, Unit
 
 MAX_FUSIONS = 4_096
@@ -24,6 +25,8 @@ class FusionGate:
     def __init__(self) -> None:
         self.fusions: dict[int, Sequence[int]] = {}
         """Members' entries by the entry of their fusion, where all items have the same."""
+        self.dropped: set[int] = set()
+        """Entries that have lost."""
         self._waiting: dict[Place, _WaitingFusion] = {}
         self._wanted_by: dict[Place, list[Place]] = {}
         """Fusions that wait for a member."""
@@ -34,9 +37,10 @@ class FusionGate:
         """No further row may be read."""
         return len(self._waiting) + len(self._released) >= MAX_FUSIONS
 
-    def needs(self, entry: int, dropped: Collection[int]) -> bool:
-        """Return whether an entry is a member of a fusion that goes on."""
-        return any(entry in of and fusion not in dropped for fusion, of in self.fusions.items())
+    def is_dropped(self, entry: int) -> bool:
+        """Return whether nothing more is sent of an entry: it has lost, and is no member of a fusion that goes on."""
+        dropped = self.dropped
+        return entry in dropped and not any(entry in of and fusion not in dropped for fusion, of in self.fusions.items())
 
     def hold(self, unit: PendingUnit, queue: ModelQueue, open_units: Mapping[Place, ModelQueue]) -> bool:
         """Hold a fusion until its members have ended; return whether it may be sent now, because they have.

@@ -11,39 +11,17 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 
-from fanout.core.schema import Call, Failure
+from fanout.core.schema import Failure
 from fanout.jobs.adaptive_concurrency import AdaptiveConcurrency
 from fanout.jobs.item_runs import ItemRuns
-from fanout.store.jobs.records import Unit
+from fanout.jobs.pending_unit import PendingUnit
+from fanout.jobs.prefix_gate import PrefixGate
 
 MAX_DELAYED_UNITS = 4_096
 """Units of one model that wait for their retry; at this number, no new units are sent."""
 QueueKey = tuple[str | None, str | None, str | None]
 """Provider, limit group and upstream model."""
 _numbers = count()  # breaks ties between equal times, because units cannot be compared
-
-
-@dataclass(slots=True, eq=False)
-class PendingUnit:
-    """A unit to be sent."""
-
-    unit: Unit
-    call: Call
-    attempt: int
-    """Number of the next attempt."""
-    closed: int = 0
-    """Number of the attempt that ended the unit before it was reopened."""
-    tries: int = 0
-    """Attempts that this process has made."""
-    waits: int = 0
-    """Delays by the account's rate limit."""
-    row_bytes: int = 0
-    """Length of the stored row."""
-    cache_key: bytes | None = None
-    body: str = ""
-    """The item as JSON, if the job's scorers need it; else empty."""
-    has_ended: bool = False
-    """Its end is recorded."""
 
 
 @dataclass(slots=True, eq=False)
@@ -73,6 +51,7 @@ class ModelQueue:
     backlog: ItemRuns = field(default_factory=ItemRuns)
     """Numbers of the rows after those of `buffer`, which had no room for them."""
     concurrency: AdaptiveConcurrency = field(init=False)
+    prefixes: PrefixGate = field(init=False)
     delayed: list[tuple[float, int, PendingUnit]] = field(default_factory=list)
     """Heap of the units to retry, by their earliest time (`time.monotonic`)."""
     held: PendingUnit | None = None
@@ -91,7 +70,7 @@ class ModelQueue:
     """Reason why further calls to the model are useless."""
 
     def __post_init__(self) -> None:
-        self.concurrency = AdaptiveConcurrency(self.account.maximum)
+        self.concurrency, self.prefixes = AdaptiveConcurrency(self.account.maximum), PrefixGate()
 
     @property
     def closed_because(self) -> str | None:
@@ -101,7 +80,7 @@ class ModelQueue:
     @property
     def is_done(self) -> bool:
         """Nothing is left, nothing is in flight, and no fusion waits."""
-        is_left = self.running or self.delayed or self.held or self.waiting or self.goes_in_batches
+        is_left = self.running or self.delayed or self.held or self.waiting or self.goes_in_batches or self.prefixes.waiting
         return self.exhausted and not is_left
 
     @property

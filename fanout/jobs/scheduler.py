@@ -11,7 +11,8 @@ from fanout.dispatch.dispatcher import Dispatcher
 from fanout.dispatch.fusing import MemberAnswer, fuse
 from fanout.jobs.fusion_gate import FusionGate
 from fanout.jobs.job import Job, RequestBuilder
-from fanout.jobs.model_queues import ModelQueue, PendingUnit
+from fanout.jobs.model_queues import ModelQueue
+from fanout.jobs.pending_unit import PendingUnit
 from fanout.jobs.queue_setup import make_queues
 from fanout.jobs.settlement import UnitSettlement
 from fanout.jobs.unit_feed import ReadChunk, ReadItems, UnitFeed
@@ -55,8 +56,6 @@ class UnitScheduler:
         self._feed = UnitFeed(job, list(self._queues.values()), read_chunk, read_items, self._plan_item)
         self._read_items, self._read_members = read_items, read_members
         self._feed.is_full = lambda: self._gate.is_full
-        self._dropped: set[int] = set()
-        """Entries that have lost: nothing more is sent of them, but for fusions that have not."""
 
     def set_limit(self, limit: Callable[[], int]) -> None:
         """Send items as far as the limit allows; `continue_to_limit` tells that it has grown."""
@@ -69,7 +68,7 @@ class UnitScheduler:
 
     def drop_entry(self, entry: int) -> None:
         """Send nothing more of an entry, unless it is a member of a fusion that goes on."""
-        self._dropped.add(entry)
+        self._gate.dropped.add(entry)
 
     @property
     def delayed(self) -> int:
@@ -144,6 +143,8 @@ class UnitScheduler:
             await self._run_unit(queue, unit, reserved_usd)
             await self.release_fusions(unit)
         finally:
+            for other in queue.prefixes.release(unit):
+                queue.put_first(other)
             queue.running -= 1
             self.running -= 1
             queue.account.slots.release()  # which wakes the next queue of the account
@@ -169,7 +170,7 @@ class UnitScheduler:
         if self.is_stopped or queue.closed_because:
             return None
         unit = await self._take(queue)
-        while unit and unit.unit.entry in self._dropped and not self._gate.needs(unit.unit.entry, self._dropped):
+        while unit and (self._gate.is_dropped(unit.unit.entry) or not queue.prefixes.admit(unit)):
             unit = await self._take(queue)
         self._held.discard(queue)
         if unit is None:
@@ -193,7 +194,7 @@ class UnitScheduler:
     async def take_for_batch(self, queue: ModelQueue) -> PendingUnit | None:
         """Return the next new unit of a queue that goes in batches."""
         unit = await self._feed.take(queue)
-        while unit and unit.unit.entry in self._dropped and not self._gate.needs(unit.unit.entry, self._dropped):
+        while unit and self._gate.is_dropped(unit.unit.entry):
             unit = await self._feed.take(queue)
         return unit
 

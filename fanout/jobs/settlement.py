@@ -9,7 +9,8 @@ from fanout.core.schema import Call, Outcome
 from fanout.core.usage import Cost
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.jobs.budget import Budget
-from fanout.jobs.model_queues import ModelQueue, PendingUnit
+from fanout.jobs.model_queues import ModelQueue
+from fanout.jobs.pending_unit import PendingUnit
 from fanout.jobs.stored_outcome import StoredOutcome
 from fanout.jobs.unit_journal import UnitJournal
 

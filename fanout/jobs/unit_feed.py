@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from fanout.jobs.job import Job
-from fanout.jobs.model_queues import ModelQueue, PendingUnit
+from fanout.jobs.model_queues import ModelQueue
+from fanout.jobs.pending_unit import PendingUnit
 from fanout.store.jobs.inputs import ROWS_AT_ONCE
 from fanout.store.jobs.records import InputChunk, InputItem
 

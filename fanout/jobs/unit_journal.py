@@ -17,7 +17,7 @@ from fanout.core.usage import WorkTotals, plausible_usage, plausible_usd
 from fanout.dispatch.fusing import MemberAnswer
 from fanout.jobs.answer_scorer import AnswerScorer
 from fanout.jobs.job import Job, ResultGroup
-from fanout.jobs.model_queues import PendingUnit
+from fanout.jobs.pending_unit import PendingUnit
 from fanout.jobs.stored_outcome import StoredOutcome, failure_to_json
 from fanout.observability.logs import log
 from fanout.store.jobs.job_store import JobStore

@@ -12,7 +12,8 @@ from fanout.config.settings import ProviderSettings
 from fanout.core.schema import Call
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.jobs.job import Job, RequestBuilder, place_calls
-from fanout.jobs.model_queues import PendingUnit
+from fanout.jobs.pending_unit import PendingUnit
+from fanout.jobs.prefix_gate import find_prefix
 from fanout.jobs.unit_feed import ReadItems
 from fanout.store.jobs.records import InputChunk, InputItem, Place, Unit
 
@@ -36,6 +37,7 @@ class UnitPlanner:
                     row_bytes=len(item.body),
                     # The question of a fusion is not whole yet.
                     cache_key=None if call.fusion else self.make_cache_key(call),
+                    prefix=None if call.fusion or self._job.spec.via == "batch" else find_prefix(call.query),
                     # Only for scorers: thousands of delayed units would otherwise keep their prompts in memory.
                     body=item.body if self._job.spec.scorers else "",
                 )

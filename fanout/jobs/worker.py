@@ -24,7 +24,8 @@ from fanout.jobs.economy.run import EconomyRun
 from fanout.jobs.economy.runner import run_in_batches
 from fanout.jobs.job import Job, Progress, RequestBuilder, ResultGroup
 from fanout.jobs.key_gate import KeyGate, wait_for_start
-from fanout.jobs.model_queues import ModelQueue, PendingUnit
+from fanout.jobs.model_queues import ModelQueue
+from fanout.jobs.pending_unit import PendingUnit
 from fanout.jobs.scheduler import UnitScheduler
 from fanout.jobs.settlement import MAX_QUEUED_S, USELESS_KINDS, UnitSettlement
 from fanout.jobs.stored_outcome import StoredOutcome

@@ -53,6 +53,9 @@ class ReportModelJson(TypedDict):
     cost_usd: Annotated[float | None, Doc("US dollars; null: no price or no usage is known.")]
     cost_unknown: Annotated[int, Doc("Answers with no known price, which are missing from the cost.")]
     cost_per_1000_items_usd: Annotated[EstimateJson, Doc("US dollars for 1,000 items, one answer each.")]
+    cached_input_share: Annotated[
+        float | None, Doc("Share of the input that came from the provider's cache; null: the provider does not say.")
+    ]
     queued_ms: Annotated[DurationJson, Doc("Waiting for the limits set here; never the model's own time.")]
     ttft_ms: Annotated[DurationJson, Doc("Time to first token of the successful attempt.")]
     tpot_ms: Annotated[DurationJson, Doc("Time for each output token after the first, of streamed answers of two or more.")]
@@ -215,6 +218,7 @@ def _render_model(model: ModelReport) -> ReportModelJson:
         "cost_usd": operations.cost_usd,
         "cost_unknown": operations.cost_unknown,
         "cost_per_1000_items_usd": render_statistic(operations.cost_per_1000),
+        "cached_input_share": operations.cached_share,
         "queued_ms": _render_duration(operations.queued),
         "ttft_ms": _render_duration(operations.ttft),
         "tpot_ms": _render_duration(operations.tpot),

@@ -117,6 +117,9 @@ def _add_unit(model: ModelMeasures, row: MeasureRow, scores: Mapping[int, float 
     for column, name in ((model.ttft_s, "first_token_s"), (model.call_s, "call_s"), (model.total_s, "total_s")):
         column.append(_known(timing.get(name)) if answered else UNKNOWN)  # failures are no latency of answers
     model.output_tokens.append(_known(row.output_tokens) if answered else UNKNOWN)
+    if row.cached_from is None and row.input_tokens is not None and row.cached_tokens is not None:
+        model.input_tokens += row.input_tokens
+        model.cached_tokens += row.cached_tokens
     for scorer, column in model.scores.items():
         column.append(_known(scores.get(scorer)))
     if not answered:

@@ -48,6 +48,10 @@ class ModelMeasures:
     call_s: array[float] = field(default_factory=_floats)
     total_s: array[float] = field(default_factory=_floats)
     output_tokens: array[float] = field(default_factory=_floats)
+    input_tokens: int = 0
+    """Of all answers of this job's own whose provider says how many of them came from its cache."""
+    cached_tokens: int = 0
+    """Of these, from the cache."""
     scores: dict[int, array[float]] = field(default_factory=dict)
     """By the scorer's number."""
     failures: Counter[str] = field(default_factory=Counter)

@@ -44,6 +44,8 @@ class ModelOperations:
     cost_unknown: int
     cost_per_1000: Estimate
     """US dollars for 1,000 items, one answer each."""
+    cached_share: float | None
+    """Share of the input that came from the provider's cache; `None`: the provider does not say."""
     queued: Duration
     """Waiting for the limits set here: never the model's own time."""
     ttft: Duration
@@ -83,6 +85,7 @@ def measure_operations(model: ModelMeasures) -> ModelOperations:
         # Failed calls have no price to miss.
         cost_unknown=int((answered & ~priced).sum()),
         cost_per_1000=_estimate_cost(model, costs),
+        cached_share=model.cached_tokens / model.input_tokens if model.input_tokens else None,
         # Of answers, as the other times are: failures often end at once, and would make a model look fast.
         queued=_measure(np.asarray(model.queued_s)[answered]),
         ttft=_measure(np.asarray(model.ttft_s)),

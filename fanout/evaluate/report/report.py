@@ -30,6 +30,8 @@ POLICIES: Mapping[FailurePolicy, str] = {
     "score_zero": "a failed call counts as a score of 0",
     "drop_item": "an item that a model did not answer is left out for all models",
 }
+MIN_CACHE_DIFFERENCE = 0.05
+"""Difference of the shares of cached input from which a report mentions it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,8 +234,23 @@ def _list_notes(
         yield "no scores: declare scorers in the job, or apply them with `fanout evaluate score`"
     if not any(model.operations.ttft.n for model in models):
         yield "time to first token: not measured, because the job did not stream its answers (`--stream`, `stream` over HTTP)"
+    if note := _describe_caches(models):
+        yield note
     if reused := sum(model.operations.reused for model in models):
         yield f"{reused:,} answers came from other jobs: they cost nothing here, and their times are those of then"
+
+
+def _describe_caches(models: Sequence[ModelReport]) -> str | None:
+    """Return what the providers' caches mean for a comparison of costs; `None` where they served all models alike."""
+    shares = {model.name: model.operations.cached_share for model in models if model.operations.answered}
+    known = [share for share in shares.values() if share is not None]
+    if not known or max(known) - min([*known, *(0.0 for share in shares.values() if share is None)]) < MIN_CACHE_DIFFERENCE:
+        return None
+    listed = ", ".join(f"{name} {'unknown' if share is None else f'{share:.0%}'}" for name, share in shares.items())
+    return (
+        f"input from the providers' caches: {listed}; it costs less, so costs are not those of the models alone, and another "
+        "pace or order of calls would change them"
+    )
 
 
 def _describe_discoveries(metrics: Sequence[MetricReport]) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fanout.core.schema import Completion, Failure, Outcome, Timing
 from fanout.dispatch import retries
 from fanout.jobs.economy.run import EconomyRun
-from fanout.jobs.model_queues import PendingUnit
+from fanout.jobs.pending_unit import PendingUnit
 from fanout.jobs.settlement import USELESS_KINDS
 from fanout.jobs.stored_outcome import StoredOutcome
 

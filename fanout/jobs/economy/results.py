@@ -10,7 +10,7 @@ from fanout.core.errors import ProviderError
 from fanout.core.schema import Failure
 from fanout.jobs.economy.ends import UNFINISHED, UnitEnds
 from fanout.jobs.economy.run import EconomyRun, OpenBatch
-from fanout.jobs.model_queues import PendingUnit
+from fanout.jobs.pending_unit import PendingUnit
 from fanout.jobs.settlement import USELESS_KINDS
 from fanout.jobs.stored_outcome import StoredOutcome
 from fanout.observability.logs import log

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from fanout.config.providers_file import EconomyRow, RetriesRow
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.jobs.job import Job
-from fanout.jobs.model_queues import ModelQueue, PendingUnit
+from fanout.jobs.model_queues import ModelQueue
+from fanout.jobs.pending_unit import PendingUnit
 from fanout.jobs.scheduler import UnitScheduler
 from fanout.jobs.settlement import UnitSettlement
 from fanout.jobs.unit_journal import UnitJournal

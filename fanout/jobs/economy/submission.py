@@ -11,7 +11,7 @@ from fanout.core.errors import ProviderError
 from fanout.core.schema import Failure, Outcome, Timing
 from fanout.jobs.economy.ends import UnitEnds
 from fanout.jobs.economy.run import EconomyRun, OpenBatch
-from fanout.jobs.model_queues import PendingUnit
+from fanout.jobs.pending_unit import PendingUnit
 from fanout.jobs.stored_outcome import StoredOutcome
 from fanout.observability.logs import log
 from fanout.providers.economy.api import EconomyRequest

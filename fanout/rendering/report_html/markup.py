@@ -6,10 +6,8 @@ import html
 
 from fanout.core.shown_text import split_code, to_safe_text
 
-# They reorder the text around them, and could make a name read as another.
-UNSAFE = {10: " ", 9: " "} | dict.fromkeys(
-    map(ord, "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"), "\ufffd"
-)
+# Beside the marks of `shown_text`: they turn the direction of a text, and could make a name read as another.
+UNSAFE = {10: " ", 9: " "} | dict.fromkeys(map(ord, "\u061c\u200e\u200f"), "")
 VOID = frozenset(("link", "meta", "circle", "line", "path", "rect"))
 Attribute = str | int | float | bool | None
 

@@ -196,7 +196,9 @@ class MeasureRow(NamedTuple):
     repeat: int
     model: str
     result: str
+    input_tokens: int | None
     output_tokens: int | None
+    cached_tokens: int | None
     cost_usd: float | None
     cached_from: str | None
     figures: str

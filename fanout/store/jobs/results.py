@@ -100,8 +100,9 @@ class Results:
         unit = units.c
         # Taken out of the records by the database: the answers' texts, of any length, never come here.
         figures = self._extract(func.coalesce(unit.record, texts.c.text), "timing", "ignored", "adjusted")
-        columns = (unit.item, unit.entry, unit.repeat, unit.model, unit.result, unit.output_tokens, unit.cost_usd)
-        query = select(*columns, unit.cached_from, figures).order_by(unit.item, unit.entry, unit.repeat)
+        columns = (unit.item, unit.entry, unit.repeat, unit.model, unit.result)
+        tokens = (unit.input_tokens, unit.output_tokens, unit.cached_tokens)
+        query = select(*columns, *tokens, unit.cost_usd, unit.cached_from, figures).order_by(unit.item, unit.entry, unit.repeat)
         query = query.select_from(units.outerjoin(texts, unit.digest == texts.c.digest)).where(
             unit.job == number, unit.item >= first, unit.item < past, unit.state != "open"
         )
