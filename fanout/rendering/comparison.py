@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, NotRequired
 
 from typing_extensions import Doc, TypedDict
 
 from fanout.core.comparison import Comparison, CompletionChoice
+from fanout.core.ids import create_uuid
 from fanout.core.json_text import JsonObject
 from fanout.core.sampling import AdjustmentJson, render_adjustments
 from fanout.core.schema import Call, Choice, Kind, Outcome
@@ -110,7 +110,7 @@ class ComparisonChunkJson(ComparisonHeadJson):
 def render_head(created: float) -> ComparisonHeadJson:
     """Return the beginning of a new answer."""
     # Unlike OpenAI's heads, which have a prefixed id and Unix seconds: clients of this path parse a UUID and RFC 3339.
-    return {"id": str(uuid.uuid4()), "object": "text_completion", "created": to_rfc3339(created)}
+    return {"id": create_uuid(), "object": "text_completion", "created": to_rfc3339(created)}
 
 
 def render_comparison(comparison: Comparison, head: ComparisonHeadJson | None = None) -> ComparisonJson:

@@ -6,7 +6,6 @@ import asyncio
 import errno
 import logging
 import resource
-import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from aiohttp.http import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
+from fanout.core.ids import create_uuid
 from fanout.core.json_text import encode_json
 from fanout.core.turns import READ_BYTES, TurnTaking
 from fanout.limits.answer_memory import AnswerScope
@@ -221,7 +221,7 @@ class Connection(TurnTaking, RequestHandler):
         """Answer what is not HTTP, and close the connection; anything else that comes here is a bug of ours."""
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun: another one cannot follow")
-        request_id = str(uuid.uuid4())
+        request_id = create_uuid()
         if status == 400:
             self._is_malformed = True  # nobody can tell where it ends
             reply = explain_malformed(exc)
@@ -257,7 +257,7 @@ class RefusedConnection(asyncio.Protocol):
         body = encode_json({"error": reply.error})
         headers: Mapping[str, object] = {
             **SAFE_HEADERS,
-            "x-request-id": uuid.uuid4(),
+            "x-request-id": create_uuid(),
             "Retry-After": 1,
             "Connection": "close",
             "Content-Type": "application/json",

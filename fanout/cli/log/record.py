@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from pydantic_core import to_json
 
 from fanout.cli.tables import echo
 from fanout.core.errors import ConfigError, Fault, StoreError
+from fanout.core.ids import create_uuid
 
 if TYPE_CHECKING:  # the database is loaded when something is to be kept: answers are shown before
     from fanout.cli.ask.question import AskQuestion
@@ -54,7 +54,7 @@ class AskLog:
         store.history.record(
             ComparisonRecord(
                 number=store.history.create_number(created),
-                id=str(uuid.uuid4()),
+                id=create_uuid(),
                 created=created,
                 account_id=None,
                 request_id="",

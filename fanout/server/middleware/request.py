@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import time
-import uuid
 from functools import partial
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from fanout.core.errors import RequestError, StoppingError
+from fanout.core.ids import create_uuid
 from fanout.core.suggestions import did_you_mean
 from fanout.limits.answer_memory import AnswerScope
 from fanout.observability import logs
@@ -57,7 +57,7 @@ async def handle_request(request: web.Request, handler: Handler) -> web.StreamRe
     """Answer a request, whatever happens to it, and record how it ended."""
     began = time.perf_counter()
     given = request.headers.get("x-request-id", "")
-    request_id = given if REQUEST_ID_PATTERN.fullmatch(given) else str(uuid.uuid4())
+    request_id = given if REQUEST_ID_PATTERN.fullmatch(given) else create_uuid()
     request[REQUEST_ID] = request_id
     collected = RequestOutcomes()
     # Context variables, since log lines and outcomes also come from the tasks of the calls, which inherit them. Never reset:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Sequence
 from functools import partial
 
 from aiohttp import web
 
 from fanout.core.errors import RequestError
+from fanout.core.ids import create_uuid
 from fanout.core.merge import has_answer
 from fanout.core.schema import Call
 from fanout.rendering.errors import render_all_failed, render_error
@@ -57,7 +57,7 @@ async def _respond(request: web.Request, body: OpenAiBody, dialect: Dialect) -> 
     if body.stream_options is not None and not body.stream:
         return error_response(request, render_error(400, NO_STREAM, param="stream_options"))
     calls, deadline_s = await plan_calls(request, body)
-    head: OpenAiHeadJson = {"id": str(uuid.uuid4()), "created": int(now), "model": join_labels(calls)}
+    head: OpenAiHeadJson = {"id": create_uuid(), "created": int(now), "model": join_labels(calls)}
     # Before any call, so that a request whose client leaves is in the history too.
     history.begin_comparison(request, head["id"], now, stream=body.stream, metadata=body.get_passthrough().get("metadata"))
     if body.stream:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from aiohttp import web
 
+from fanout.core.ids import create_uuid
 from fanout.core.merge import has_answer
 from fanout.core.schema import Call, Credential, Outcome
 from fanout.core.threads import run_in_thread
@@ -50,7 +50,7 @@ async def run_task(request: web.Request, body: TaskBody, write: WriteAnswer) -> 
     calls = await work_on_body(request, _plan, request, body)
     check_limits(body.timeout_s, body.return_when, calls, environment.max_timeout_s)
     calls = await admit(request, calls)
-    head: OpenAiHeadJson = {"id": str(uuid.uuid4()), "created": int(now), "model": join_labels(calls)}
+    head: OpenAiHeadJson = {"id": create_uuid(), "created": int(now), "model": join_labels(calls)}
     # Before any call, so that a request whose client leaves is in the history too.
     history.begin_comparison(request, head["id"], now, stream=False)
     outcomes = await dispatcher.run(calls, deadline_s=body.timeout_s or environment.timeout_s, return_when=body.return_when)

@@ -7,7 +7,6 @@ Source: the request and response types of scale-gp 0.1.0a62 and scale-egp 1.1.15
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +15,7 @@ from aiohttp import web
 
 from fanout.config.catalogue import Catalogue
 from fanout.core.errors import Fault, RequestError
+from fanout.core.ids import create_uuid
 from fanout.core.json_text import encode_json
 from fanout.core.messages import ImagePart
 from fanout.core.schema import Call, Delta, Failure, Outcome
@@ -57,7 +57,7 @@ async def create_chat_completion(request: web.Request) -> web.StreamResponse:
 async def _respond(request: web.Request, body: ScaleBody, shape: Shape) -> web.StreamResponse:
     dispatcher = request.app[DISPATCHER]
     calls = await admit(request, await work_on_body(request, _plan, request, body))
-    history.begin_comparison(request, str(uuid.uuid4()), time.time(), stream=body.stream)
+    history.begin_comparison(request, create_uuid(), time.time(), stream=body.stream)
     if body.stream:
         return await event_stream.respond(request, ScaleEncoder(shape), calls, DEADLINE_S, None)
     # One outcome: `_check_calls` has refused sets, and this dialect has no `n`.
