@@ -61,7 +61,10 @@ def _flatten(value: object) -> object:
         return value
     kind = value.get("type")
     inner = value.get(kind) if isinstance(kind, str) else None
-    return {"type": kind, **inner} if isinstance(inner, dict) else value
+    if not isinstance(inner, dict):
+        return value
+    flat = {"type": kind, **inner}
+    return {**flat, "format": _flatten(inner["format"])} if kind == "custom" and "format" in inner else flat
 
 
 def convert_messages(messages: tuple[Message, ...]) -> list[JsonObject]:

@@ -8,21 +8,25 @@ from fanout.core.extras import merge_extras
 from fanout.core.json_text import JsonObject
 from fanout.core.schema import Delta, TokenLogprob
 from fanout.rendering.openai.chat import RankedLogprobJson, render_chat_logprobs
-from fanout.rendering.openai.responses import (
+from fanout.rendering.openai.output_items import (
+    CALL_ITEMS,
     CUT_REASONS,
     ItemIds,
     OutputItemJson,
     OutputTextJson,
-    ResponseChoiceJson,
-    make_function_call,
+    get_call_kind,
+    make_call,
     make_message,
     make_reasoning,
     make_refusal,
     make_text,
 )
+from fanout.rendering.openai.responses import ResponseChoiceJson
 
 Event = tuple[str, JsonObject]
 """Type and further fields."""
+CALL_EVENTS = {"function_call": "response.function_call_arguments", "custom_tool_call": "response.custom_tool_call_input"}
+"""Type of an item → beginning of the names of its events."""
 
 
 class OpenPart:
@@ -49,7 +53,7 @@ class OpenPart:
 
 
 class OpenItem:
-    """An item that grows: of reasoning, a message, or a function's call."""
+    """An item that grows: of reasoning, a message, or a tool call."""
 
     def __init__(self, kind: str, item_id: str, index: int, place: int, call: Mapping[str, object] | None = None) -> None:
         self.kind, self.id, self.index, self.place = kind, item_id, index, place
@@ -57,6 +61,8 @@ class OpenItem:
         self.extras: list[JsonObject] = []
         """Content beside the text, in pieces."""
         self.call: JsonObject = dict(call or {})
+        self.names: list[str] = []
+        """Of the tool, in pieces, as the next."""
         self.arguments: list[str] = []
 
     @property
@@ -66,9 +72,10 @@ class OpenItem:
 
     def render(self) -> OutputItemJson:
         """Return the item as it is now."""
-        if self.kind == "function_call":
-            function = {**(self.call.get("function") or {}), "arguments": "".join(self.arguments)}
-            return make_function_call(self.id, self.index, {**self.call, "function": function})
+        if self.kind in CALL_EVENTS:
+            kind = get_call_kind(self.call)
+            payload = {"name": "".join(self.names), CALL_ITEMS[kind][1]: "".join(self.arguments)}
+            return make_call(self.id, self.index, {**self.call, kind: payload})
         if self.kind == "reasoning":
             return make_reasoning(self.id, self.index, "".join(self.parts[0].pieces) if self.parts else "")
         return make_message(self.id, self.index, [part.render(self.extra) for part in self.parts], self.extra)
@@ -91,20 +98,18 @@ class OpenItem:
         yield f"response.{name}.delta", fields
 
     def call_more(self, piece: str) -> Iterator[Event]:
-        """Yield the event of a piece of a function's arguments."""
+        """Yield the event of a piece of what a call gives its tool."""
         self.arguments.append(piece)
         # An empty piece is no news, and some providers begin every call with one.
         if piece:
-            yield "response.function_call_arguments.delta", {"item_id": self.id, "output_index": self.place, "delta": piece}
+            yield f"{CALL_EVENTS[self.kind]}.delta", {"item_id": self.id, "output_index": self.place, "delta": piece}
 
     def close(self) -> Iterator[Event]:
         """Yield the events of what ends before the item does."""
-        if self.kind == "function_call":
-            arguments = "".join(self.arguments)
-            yield (
-                "response.function_call_arguments.done",
-                {"item_id": self.id, "output_index": self.place, "arguments": arguments},
-            )
+        if self.kind in CALL_EVENTS:
+            field = CALL_ITEMS[get_call_kind(self.call)][1]
+            fields = {"item_id": self.id, "output_index": self.place, field: "".join(self.arguments)}
+            yield f"{CALL_EVENTS[self.kind]}.done", fields
         elif self.parts:
             yield from self._close_part()
 
@@ -167,13 +172,18 @@ class OpenAnswer:
             yield from self._close_item(self._open)
             self._open = None
         # By index: only the first piece of a call has its id. Hosts that send calls whole may leave the index out.
-        key, function = call.get("index", call.get("id")), call.get("function")
-        fields = function if isinstance(function, dict) else {}
-        if key not in self._calls:
-            known: JsonObject = {**call, "function": {**fields, "arguments": ""}}
-            item = self._calls[key] = OpenItem("function_call", self._ids.make("fc"), self._index, len(self._output), known)
+        key, kind = call.get("index", call.get("id")), get_call_kind(call)
+        item_type, field = CALL_ITEMS[kind]
+        payload = call.get(kind)
+        fields = payload if isinstance(payload, dict) else {}
+        item = self._calls.get(key)
+        is_new = item is None
+        if item is None:
+            item = self._calls[key] = OpenItem(item_type, self._ids.make("fc"), self._index, len(self._output), call)
+        item.names.append(str(fields.get("name") or ""))
+        if is_new:
             yield from self._announce(item)
-        yield from self._calls[key].call_more(str(fields.get("arguments") or ""))
+        yield from item.call_more(str(fields.get(field) or ""))
 
     @property
     def _current(self) -> OpenItem:

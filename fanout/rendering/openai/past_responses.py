@@ -14,13 +14,8 @@ from fanout.core.schema import Answer
 from fanout.rendering.errors import ErrorJson
 from fanout.rendering.history import PastChoiceJson, render_past_choice
 from fanout.rendering.openai.answers import OpenAiTotalsJson, render_openai_usage
-from fanout.rendering.openai.responses import (
-    OutputItemJson,
-    ResponseFrameJson,
-    ResponseHeadJson,
-    assemble_response,
-    render_answer_items,
-)
+from fanout.rendering.openai.output_items import OutputItemJson, render_answer_items
+from fanout.rendering.openai.responses import ResponseFrameJson, ResponseHeadJson, assemble_response
 from fanout.store.history.records import AnswerRow, StoredComparison
 
 

@@ -20,9 +20,8 @@ from fanout.rendering.errors import ErrorJson, render_all_failed
 from fanout.rendering.openai.answers import render_openai_totals
 from fanout.rendering.openai.chat import RankedLogprobJson
 from fanout.rendering.openai.growing_items import Event, OpenAnswer
+from fanout.rendering.openai.output_items import OutputItemJson, OutputTextJson
 from fanout.rendering.openai.responses import (
-    OutputItemJson,
-    OutputTextJson,
     ResponseChoiceJson,
     ResponseHeadJson,
     ResponseJson,
@@ -47,6 +46,7 @@ class ResponseEventJson(TypedDict):
     text: Annotated[NotRequired[str], Doc("The whole text.")]
     refusal: Annotated[NotRequired[str], Doc("The whole refusal.")]
     arguments: Annotated[NotRequired[str], Doc("The whole arguments.")]
+    input: Annotated[NotRequired[str], Doc("The whole text for a tool that is no function.")]
     logprobs: Annotated[NotRequired[Sequence[RankedLogprobJson]], Doc("How likely the tokens are.")]
 
 

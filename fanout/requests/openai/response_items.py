@@ -20,6 +20,8 @@ NEEDED = {
     "message": ("role", "content"),
     "function_call": ("call_id", "name", "arguments"),
     "function_call_output": ("call_id", "output"),
+    "custom_tool_call": ("call_id", "name", "input"),
+    "custom_tool_call_output": ("call_id", "output"),
 }
 """Fields without which an item means nothing."""
 NEEDED_OF_PARTS = {**dict.fromkeys(TEXT_PARTS, "text"), "refusal": "refusal", "input_image": "image_url"}
@@ -67,23 +69,27 @@ ItemContent = Annotated[list[ItemPart], IN_STEPS, WrapValidator(validate_content
 
 
 class ItemBody(BaseModel):
-    """An item: a message, a call of a function, its output, or reasoning, which is left out."""
+    """An item: a message, a tool call, its output, or reasoning, which is left out."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
-    type: Literal["message", "function_call", "function_call_output", "reasoning"] = "message"
+    type: Literal[
+        "message", "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output", "reasoning"
+    ] = "message"
     role: Literal["user", "assistant", "system", "developer"] | None = None
     """Of a message."""
     content: ItemContent | None = None
     """Of a message: text, or parts."""
     call_id: str | None = None
-    """Of a function's call and its output."""
+    """Of a tool call and its output."""
     name: str | None = None
-    """Of the function."""
+    """Of the tool."""
     arguments: str | None = None
-    """JSON of the function's arguments."""
+    """JSON of a function's arguments."""
+    input: str | None = None
+    """Text for a tool that is no function."""
     output: ItemContent | None = None
-    """Output of the function: text, or parts."""
+    """Output of the tool: text, or parts."""
 
     @model_validator(mode="before")
     @classmethod
@@ -101,7 +107,9 @@ class ItemBody(BaseModel):
         return self
 
     def to_tool_call(self) -> JsonObject:
-        """Return a call of a function as chat completions write it."""
+        """Return a tool call as chat completions write it."""
+        if self.type == "custom_tool_call":
+            return {"id": self.call_id, "type": "custom", "custom": {"name": self.name, "input": self.input}}
         return {"id": self.call_id, "type": "function", "function": {"name": self.name, "arguments": self.arguments}}
 
 
@@ -118,11 +126,11 @@ Items = Annotated[
 
 
 def to_messages(items: Iterable[ItemBody]) -> tuple[Message, ...]:
-    """Return the messages of a conversation; calls of functions join the assistant's message before them."""
+    """Return the messages of a conversation; tool calls join the assistant's message before them."""
     messages: list[Message] = []
     for item in items:
         # Chat completions have one message with all calls of a turn; several in a row are refused by providers.
-        if item.type == "function_call":
+        if item.type in ("function_call", "custom_tool_call"):
             before = messages[-1] if messages and messages[-1].role == "assistant" else None
             if before:
                 messages.pop()
@@ -130,7 +138,7 @@ def to_messages(items: Iterable[ItemBody]) -> tuple[Message, ...]:
                 before = Message("assistant", None)
             calls = [*before.extra.get("tool_calls", ()), item.to_tool_call()]
             messages.append(replace(before, extra={**before.extra, "tool_calls": calls}))
-        elif item.type == "function_call_output":
+        elif item.type in ("function_call_output", "custom_tool_call_output"):
             messages.append(Message("tool", _to_content(item.output), {"tool_call_id": item.call_id}))
         elif item.type == "message":
             messages.append(Message(item.role or "user", _to_content(item.content)))

@@ -73,7 +73,7 @@ class ResponsesSampling(OpenAiSampling, takes=("max_output_tokens",), spellings=
         """Return the fields that only some providers know, as chat completions write them."""
         fields = super().get_passthrough() | {name: getattr(self, name) for name in self.model_fields_set & {"tools"}}
         if self.tools:
-            fields["tools"] = [_nest_function(tool) for tool in self.tools]
+            fields["tools"] = [_nest_tool(tool) for tool in self.tools]
         if "tool_choice" in self.model_fields_set:
             fields["tool_choice"] = _nest_choice(self.tool_choice)
         if self.text:
@@ -165,25 +165,28 @@ class ResponsesBody(OpenAiBody, ResponsesSampling):
         return {"messages": (*before, *self._earlier, *self.to_own_messages())}
 
 
-def _nest_function(tool: JsonObject) -> JsonObject:
-    """Return a tool as chat completions write it: a function's fields stand in an object of their own."""
+def _nest_tool(tool: JsonObject) -> JsonObject:
+    """Return a tool as chat completions write it: the fields of a function stand in an object of their own."""
+    kind = tool.get("type")
     # Clients of chat completions send the nested form here as well.
-    if tool.get("type") != "function" or "function" in tool:
+    if kind not in ("function", "custom") or kind in tool:
         return tool
-    return {
-        "type": "function",
-        "function": {name: value for name, value in tool.items() if name != "type" and value is not None},
-    }
+    fields = {name: value for name, value in tool.items() if name != "type" and value is not None}
+    grammar = fields.get("format")
+    if kind == "custom" and isinstance(grammar, dict) and grammar.get("type") == "grammar" and "grammar" not in grammar:
+        inner = {name: value for name, value in grammar.items() if name != "type"}
+        fields["format"] = {"type": "grammar", "grammar": inner}
+    return {"type": kind, kind: fields}
 
 
 def _nest_choice(choice: str | JsonObject | None) -> str | JsonObject | None:
     """Return the choice of a tool as chat completions write it."""
     if not isinstance(choice, dict):
         return choice
-    if choice.get("type") == "function" and "name" in choice:
-        return {"type": "function", "function": {"name": choice["name"]}}
+    if (kind := choice.get("type")) in ("function", "custom") and "name" in choice:
+        return {"type": kind, kind: {"name": choice["name"]}}
     if choice.get("type") == "allowed_tools" and isinstance(tools := choice.get("tools"), list):
-        nested = [_nest_function(tool) if isinstance(tool, dict) else tool for tool in tools]
+        nested = [_nest_tool(tool) if isinstance(tool, dict) else tool for tool in tools]
         return {"type": "allowed_tools", "allowed_tools": {"mode": choice.get("mode", "auto"), "tools": nested}}
     return choice
 

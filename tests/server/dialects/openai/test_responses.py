@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from fanout.core.schema import Answer
+from fanout.providers.openai.response_items import convert_fields
+from fanout.rendering.openai.output_items import render_answer_items
 from fanout.server.dialects.openai import responses
 from tests.support.builders.settings import write_providers_file
 from tests.support.client import Reply
@@ -182,6 +185,26 @@ class TestAnswers:
         assert (called["call_id"], called["name"], called["arguments"]) == ("c1", "weather", "{}")
 
 
+CUSTOM_TOOL = {"type": "custom", "name": "sql", "format": {"type": "grammar", "syntax": "lark", "definition": "start: /./"}}
+CUSTOM_ITEMS = [
+    {"role": "user", "content": "How many?"},
+    {"type": "custom_tool_call", "id": "ct_1", "call_id": "c1", "name": "sql", "input": "SELECT 1"},
+    {"type": "custom_tool_call_output", "call_id": "c1", "output": "1"},
+]
+
+
+async def test_custom_tools_and_their_calls_reach_providers_of_both_formats(dialect_server: Server) -> None:
+    choice = {"type": "custom", "name": "sql"}
+    got = await respond(dialect_server, question=CUSTOM_ITEMS, tools=[CUSTOM_TOOL], tool_choice=choice)
+    (sent,) = read_sent(got)
+    grammar = {"type": "grammar", "grammar": {"syntax": "lark", "definition": "start: /./"}}
+    assert sent["tools"] == [{"type": "custom", "custom": {"name": "sql", "format": grammar}}]
+    assert sent["tool_choice"] == {"type": "custom", "custom": {"name": "sql"}}
+    assert sent["messages"][1]["tool_calls"] == [{"id": "c1", "type": "custom", "custom": {"name": "sql", "input": "SELECT 1"}}]
+    assert sent["messages"][2] == {"role": "tool", "content": "1", "tool_call_id": "c1"}
+    assert convert_fields({"tools": sent["tools"]})["tools"] == [CUSTOM_TOOL]
+
+
 class TestStreams:
     async def test_the_events_of_each_item_follow_each_other_by_their_published_names(self, tmp_path: Path) -> None:
         call = {"index": 0, "id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"a"'}}
@@ -210,6 +233,28 @@ class TestStreams:
         assert [item["type"] for item in ended["output"]] == ["reasoning", "message", "function_call"]
         assert (ended["output"][2]["arguments"], ended["output"][1]["content"][0]["text"]) == ('{"a":1}', "Hey")
         assert got.events[-2]["choice"]["finish_reason"] == "tool_calls"
+
+    async def test_a_call_of_a_custom_tool_is_an_item_of_its_own_kind(self, tmp_path: Path) -> None:
+        """As is one whose name comes in pieces a call of the whole name."""
+        custom = {"index": 0, "id": "c1", "type": "custom", "custom": {"name": "sql", "input": "SELECT"}}
+        named = {"index": 1, "id": "c2", "type": "function", "function": {"name": "get_", "arguments": ""}}
+        chunks = [
+            build_delta(tool_calls=[custom, named]),
+            build_delta(tool_calls=[{"index": 0, "custom": {"input": " 1"}}, {"index": 1, "function": {"name": "weather"}}]),
+            build_delta("tool_calls"),
+        ]
+        async with serve_canned(tmp_path, CannedUpstream(chunks=chunks)) as server:
+            got = await respond(server, "up/m", stream=True)
+        pieces = [event for event in got.events if "custom_tool_call_input" in event["type"]]
+        assert [event.get("delta") or event["input"] for event in pieces] == ["SELECT", " 1", "SELECT 1"]
+        ended = got.events[-1]["response"]
+        output = [(item["type"], item["name"], item.get("input"), item.get("arguments")) for item in ended["output"]]
+        assert output == [("custom_tool_call", "sql", "SELECT 1", None), ("function_call", "get_weather", None, "{}")]
+        calls = (
+            {"id": "c1", "type": "custom", "custom": {"name": "sql", "input": "SELECT 1"}},
+            {"id": "c2", "type": "function", "function": {"name": "get_weather", "arguments": "{}"}},
+        )
+        assert render_answer_items(ended["id"], 0, Answer("", tool_calls=calls), "tool_calls") == ended["output"]
 
     async def test_a_stream_holds_the_same_as_the_whole_answer(self, dialect_server: Server) -> None:
         fields = {"max_output_tokens": 5, "seed": 3, "n": 2}
