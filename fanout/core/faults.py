@@ -14,6 +14,8 @@ from fanout.core.errors import Fault
 from fanout.core.long_lists import MAX_FAULTS
 from fanout.core.suggestions import did_you_mean
 
+MAX_NAME_CHARS = 128
+"""Of a name that an error shows."""
 NAME_STEP = "[key]"
 """Step that pydantic adds to the location of an object's name that is itself at fault."""
 
@@ -31,11 +33,20 @@ def to_json_path(location: Sequence[str | int]) -> str:
     for step in location:
         if isinstance(step, int):
             path += f"[{step}]"
-        elif step.replace("_", "a").replace("-", "a").isalnum() or step.startswith("$"):
+            continue
+        step = _cut_name(step)
+        if step == NAME_STEP:
+            continue
+        if step.replace("_", "a").replace("-", "a").isalnum() or step.startswith("$"):
             path += f".{step}" if path else step
-        elif step != NAME_STEP:
+        else:
             path += f"[{json.dumps(step, ensure_ascii=False)}]"
     return path
+
+
+def _cut_name(name: str) -> str:
+    # A sender of names of megabytes would get each of them back several times.
+    return name if len(name) <= MAX_NAME_CHARS else f"{name[: MAX_NAME_CHARS - 1]}…"
 
 
 def _to_fault(detail: ErrorDetails, model: type[BaseModel]) -> Fault:
@@ -45,7 +56,7 @@ def _to_fault(detail: ErrorDetails, model: type[BaseModel]) -> Fault:
     if kind == "extra_forbidden":
         name, known = str(location[-1]), _find_fields(model, location[:-1])
         hint = did_you_mean(name, known) or f"; known: {', '.join(known)}"
-        return Fault(to_json_path(location), f"unknown field `{name}`{hint}", "unknown_parameter")
+        return Fault(to_json_path(location), f"unknown field `{_cut_name(name)}`{hint}", "unknown_parameter")
     if kind == "json_invalid":
         return Fault("", f"the body is not valid JSON: {detail['ctx']['error']}", "invalid_json")
     wrong = detail["msg"].removeprefix("Value error, ")

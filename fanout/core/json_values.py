@@ -54,6 +54,19 @@ class ValueCounter:
         return self.values > MAX_VALUES or self._texts > 4 * MAX_VALUES
 
 
+def has_more_values(data: bytes | bytearray, most: int) -> bool:
+    """Return whether JSON holds more values than `most`."""
+    # Each takes a byte; and nearly no text has so many of these signs, even within its texts.
+    if len(data) <= most or data.count(b",") + data.count(b"[") + data.count(b"{") < most:
+        return False
+    counter = ValueCounter()
+    for start in range(0, len(data), STEP_BYTES):
+        counter.feed(bytes(data[start : start + STEP_BYTES]))
+        if counter.values > most:
+            return True
+    return False
+
+
 def find_infinite(value: object) -> Iterator[tuple[str | int, ...]]:
     """Yield the places of numbers that JSON cannot hold: NaN, and infinite ones, as a written `1e999` becomes."""
     waiting: list[tuple[tuple[str | int, ...], object]] = [((), value)]

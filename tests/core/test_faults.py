@@ -122,3 +122,9 @@ def test_a_value_without_a_json_form_is_shown_as_its_type() -> None:
     with pytest.raises(ValidationError) as caught:
         Number.model_validate({"value": 1j})
     assert to_faults(caught.value)[0].message == "a `complex` is not allowed: input should be a valid integer"
+
+
+def test_a_name_of_megabytes_is_not_repeated_whole() -> None:
+    (fault,) = [fault for fault in find_faults(f'{{"name":"a","{"z" * 10_000}":1}}') if fault.kind == "unknown_parameter"]
+    assert fault.path == f'["{"z" * 127}…"]'
+    assert len(fault.message) < 300

@@ -5,9 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 from fanout.core.errors import ProviderError
 from fanout.core.json_text import JsonObject, parse
+from fanout.core.json_values import has_more_values
 from fanout.core.schema import Choice, Completion, Delta, Failure
 from fanout.providers.mapping.error_objects import find_error, parse_error_body
 from fanout.providers.mapping.failures import Origin
@@ -19,6 +21,20 @@ PIECE_BYTES = 64
 """Memory of a piece beside its text: an object and its places in lists."""
 MAX_ENVELOPE_BYTES = 4096
 """Of what stands around a piece of an answer: ids, usage so far, comments. More than that for each piece counts as answer."""
+MAX_ANSWER_VALUES = 1_500_000
+"""Texts, numbers, objects and lists in one answer: log probabilities of 16 MiB have as many, which take some 300 MiB."""
+
+
+def parse_within_bounds(data: bytes | bytearray, origin: Origin) -> Any:
+    """Return the value of an answer's JSON.
+
+    Raises:
+        ProviderError: it holds more than `MAX_ANSWER_VALUES`.
+        ValueError: see `parse`.
+    """
+    if has_more_values(data, MAX_ANSWER_VALUES):
+        raise origin.answer_error(f"answered with over {MAX_ANSWER_VALUES:,} values", "answer_too_large")
+    return parse(data)
 
 
 class AnswerReader(GrowingAnswer, ABC):
@@ -181,7 +197,7 @@ class AnswerReader(GrowingAnswer, ABC):
                 self.is_ended = True
             elif data:
                 try:
-                    event = parse(data)
+                    event = parse_within_bounds(data, self._origin)
                 except ValueError:
                     raise self._origin.answer_error("sent a chunk that is not JSON", "invalid_json") from None
                 if type(event) is not dict:

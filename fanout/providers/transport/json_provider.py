@@ -11,8 +11,9 @@ from aiohttp import hdrs
 from multidict import CIMultiDict
 
 from fanout.config.settings import ProviderSettings
-from fanout.core.json_text import JsonObject, dump, parse, split_values
+from fanout.core.json_text import JsonObject, dump, split_values
 from fanout.core.schema import Call, Completion
+from fanout.providers.mapping.answer_reader import parse_within_bounds
 from fanout.providers.mapping.error_objects import parse_error_body
 from fanout.providers.transport.http import HttpProvider
 from fanout.providers.transport.images import inline_images
@@ -40,7 +41,7 @@ class JsonProvider(HttpProvider):
             raise self.reader_class.parse_error(self.origin(call).with_response(headers, status), parse_error_body(body))
         origin = self.origin(call).with_response(headers)
         try:
-            answer = parse(body)
+            answer = parse_within_bounds(body, origin)
         except ValueError:
             return self._decode_stream(call, headers, body)
         if isinstance(answer, list) and answer and all(isinstance(item, dict) for item in answer):

@@ -21,6 +21,7 @@ from fanout.providers.anthropic.adapter import Anthropic
 from fanout.providers.cohere import Cohere
 from fanout.providers.gemini.adapter import Gemini
 from fanout.providers.gemini.vertex import Vertex
+from fanout.providers.mapping import answer_reader
 from fanout.providers.transport import request
 from fanout.providers.transport.http import HttpProvider
 from fanout.providers.transport.request import SharedTexts, write_body
@@ -185,6 +186,19 @@ def test_a_body_that_is_no_answer_is_a_failure(provider: HttpProvider, body: byt
     """A proxy's page, half an answer, another thing altogether."""
     failure = expect_failure(try_decode(provider, build_call(provider), 200, body))
     assert (failure.kind, failure.code) == ("malformed", code)
+
+
+@pytest.mark.parametrize("provider", ALL)
+def test_an_answer_of_very_many_values_is_not_parsed(provider: HttpProvider, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few bytes each, they take a hundred times as much memory; signs within a text are none."""
+    monkeypatch.setattr(answer_reader, "MAX_ANSWER_VALUES", 1_000)
+    many, few = b'{"x":[' + b"[]," * 1_000 + b"0]}", b'{"x":"' + b"[]," * 1_000 + b'"}'
+    failures = [
+        expect_failure(try_decode(provider, build_call(provider), 200, many)),
+        expect_failure(try_stream(provider, build_call(provider), [b"data: " + many + b"\n\n"])),
+    ]
+    assert {(failure.kind, failure.code) for failure in failures} == {("malformed", "answer_too_large")}
+    assert expect_failure(try_decode(provider, build_call(provider), 200, few)).code == "no_choices"
 
 
 @pytest.mark.parametrize("provider", ALL)
