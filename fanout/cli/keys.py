@@ -1,4 +1,4 @@
-"""`fanout keys`: the user's own file of keys, which every command reads."""
+"""`fanout keys`: the user's own file of providers' keys, which every command reads, and keys of a server's callers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pathlib import Path
 
 import click
 
-from fanout.cli import private_files
+from fanout.cli import caller_keys, private_files
+from fanout.cli.ask.location import AskLocation
 from fanout.cli.completion import complete_providers
 from fanout.cli.init.draft import set_variables
 from fanout.cli.init.requirements import list_requirements
@@ -29,7 +30,15 @@ ENV_FILE = click.option(
 
 @click.group(no_args_is_help=True)
 def keys() -> None:
-    """Set keys, and list those that are set, without showing any."""
+    """Keys for providers, in a file of yours, and keys of those who call a server, in its store.
+
+    `set` and `path` are about the file of providers' keys. `create`, `show`, `rotate`, `revoke` and `audit` are about callers'
+    keys. `list` shows both, without showing any key.
+    """
+
+
+for command in (caller_keys.create, caller_keys.show, caller_keys.rotate, caller_keys.revoke, caller_keys.audit):
+    keys.add_command(command)
 
 
 @keys.command(name="set")
@@ -81,8 +90,16 @@ def _find_variable(name: str, providers: Mapping[str, ProviderSettings]) -> str:
 
 @keys.command(name="list")
 @ENV_FILE
-def list_(env_file: Path | None) -> None:
-    """List the variables of the file, and the providers that each serves."""
+@click.option("--config", "config_file", type=click.Path(path_type=Path), help="Your own providers.json.")
+@click.option("--server", help="Address of a running server: only its callers' keys, with a key of the role admin.")
+def list_(env_file: Path | None, config_file: Path | None, server: str | None) -> None:
+    """List providers' keys: the variables of the file, and the providers that each serves; and callers' keys in the store."""
+    if not server:
+        _list_provider_keys(env_file)
+    caller_keys.print_keys(AskLocation(config_file, env_file, server))
+
+
+def _list_provider_keys(env_file: Path | None) -> None:
     path = _find_path(env_file)
     stored = read_env_file(path) if path.exists() else {}
     providers = load_settings(None, {**os.environ, **stored}).providers
@@ -98,6 +115,7 @@ def list_(env_file: Path | None) -> None:
         )
         rows.append((variable, state, ", ".join(users)))
     if rows:
+        echo("providers' keys")
         print_table(SafeConsole(), ("variable", "state", "providers"), rows)
     else:
         echo(f"no keys in {path}; `fanout keys set PROVIDER` sets one", err=True)

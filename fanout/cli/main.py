@@ -37,7 +37,7 @@ COMMANDS = {
     "replace": "Tell whether another model can take a model's place.",
     "import": "Take over what other evaluation programs have measured.",
     "init": "Set up your providers.",
-    "keys": "Set keys, and list those that are set.",
+    "keys": "Keys for providers, and keys of a server's callers.",
     "store": "Copy the store, and put a copy back.",
     "models": "List the models: ready, or what is missing.",
     "check": "Check the configuration and name every fault.",

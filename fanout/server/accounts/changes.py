@@ -24,5 +24,9 @@ async def record(app: web.Application, event: str, actor: str, subject: str, det
     """
     if STORE in app:
         await app[STORE].audit.record(event, actor, subject, details)
-    else:
-        log.info("audit.recorded", change=event, actor=actor, subject=subject)
+    log_change(event, actor, subject)
+
+
+def log_change(event: str, actor: str, subject: str) -> None:
+    """Log a change that is in the audit table already."""
+    log.info("audit.recorded", change=event, actor=actor, subject=subject)

@@ -13,6 +13,7 @@ from fanout.rendering.keys import KeyJson, KeyListJson, KeyUseJson, NewKeyJson, 
 from fanout.requests.keys import KeyBody, KeyChangeBody, KeyRotationBody, load_limits
 from fanout.server.accounts.admission import KEY_LEDGER
 from fanout.server.accounts.callers import LOCAL, find_caller, require_admin
+from fanout.server.accounts.changes import log_change
 from fanout.server.accounts.directory import KEY_DIRECTORY
 from fanout.server.accounts.use import render_use
 from fanout.server.lifecycle import STORE
@@ -58,6 +59,7 @@ async def create(request: web.Request) -> web.StreamResponse:
         sentence = f"`{body.role}` is not allowed: the first key must be an administrator's, or nobody could make another one"
         raise RequestError([Fault("role", sentence)])
     key, secret = await create_key(_keys(request), body, caller.actor)
+    log_change("key.created", caller.actor, key.id)
     return await _show_secret(request, key, secret, 201)
 
 
@@ -104,7 +106,9 @@ async def change(request: web.Request) -> web.StreamResponse:
     """Serve `PATCH /v1/keys/{key_id}`."""
     caller = require_admin(request)
     body = await read_body(request, KeyChangeBody)
-    return await _show(request, await change_key(_keys(request), request.match_info["key_id"], body, caller.actor))
+    key = await change_key(_keys(request), request.match_info["key_id"], body, caller.actor)
+    log_change("key.changed", caller.actor, key.id)
+    return await _show(request, key)
 
 
 @needs_store
@@ -113,6 +117,7 @@ async def rotate(request: web.Request) -> web.StreamResponse:
     caller = require_admin(request)
     body = await read_body(request, KeyRotationBody)
     key, secret = await rotate_key(_keys(request), request.match_info["key_id"], body.grace_s, caller.actor)
+    log_change("key.rotated", caller.actor, key.id)
     return await _show_secret(request, key, secret, 200)
 
 
@@ -120,7 +125,9 @@ async def rotate(request: web.Request) -> web.StreamResponse:
 async def revoke(request: web.Request) -> web.StreamResponse:
     """Serve `DELETE /v1/keys/{key_id}`."""
     caller = require_admin(request)
-    return await _show(request, await revoke_key(_keys(request), request.match_info["key_id"], caller.actor))
+    key = await revoke_key(_keys(request), request.match_info["key_id"], caller.actor)
+    log_change("key.revoked", caller.actor, key.id)
+    return await _show(request, key)
 
 
 def _keys(request: web.Request) -> KeyStore:

@@ -9,7 +9,6 @@ from typing import NamedTuple
 from sqlalchemy import Connection, func, select
 
 from fanout.core.json_text import JsonObject, encode_json
-from fanout.observability.logs import log
 from fanout.store.engine.database import Database, run_to_end
 from fanout.store.key_tables import audit
 
@@ -45,7 +44,6 @@ class AuditLog:
         self._database.lock_for_insert(connection, audit)
         values = {"event": event, "actor": actor, "subject": subject, "details": encode_json(details).decode()}
         connection.execute(audit.insert().values(time=time.time(), **values))
-        log.info("audit.recorded", change=event, actor=actor, subject=subject)
 
     async def find_newest(self) -> int:
         """Return the number of the newest change; 0: there is none."""
