@@ -16,16 +16,16 @@ from tests.server.middleware.test_accounts import make_everything
 from tests.support.client import Client, Reply
 from tests.support.server import serve
 
-CALLERS = ("owner", "other", "admin", "viewer", "metrics", "none")
+CALLERS = ("owner", "second", "other", "admin", "viewer", "metrics", "none")
 ALLOWED: Mapping[str, str] = {
-    "public": "owner other admin viewer metrics none",
-    "work": "owner other admin",  # calls models, or makes something of the caller's own
-    "read": "owner other admin viewer",  # of the server, or a list of the caller's own
+    "public": "owner second other admin viewer metrics none",
+    "work": "owner second other admin",  # calls models, or makes something of the caller's own
+    "read": "owner second other admin viewer",  # of the server, or a list of the caller's own
     "metrics": "admin metrics",
     "keys": "admin",
-    "self": "owner other admin viewer metrics",
-    "object": "owner viewer",  # of the account `team`: to read it
-    "change": "owner",  # of the account `team`: to change it
+    "self": "owner second other admin viewer metrics",
+    "object": "owner second viewer",  # of the account `team`: to read it
+    "change": "owner second",  # of the account `team`: to change it
 }
 """Who is let in, by the kind of operation; for the others of "object" and "change" who may do the like, nothing is there."""
 ROWS: Mapping[str, str] = {
@@ -120,7 +120,7 @@ async def test_every_operation_lets_in_whom_it_should_and_nobody_else(team: Team
     keys: dict[str, str | None] = {"none": None}
     for name in CALLERS[:-1]:
         role = name if name in ("admin", "viewer", "metrics") else "user"
-        account = "team" if name in ("owner", "viewer") else name
+        account = "team" if name in ("owner", "second", "viewer") else name
         keys[name] = (await team.make_key(role=role, account_id=account))["key"]
     ids = await make_everything(team.client, str(keys["owner"]))
     ids["key_id"] = (await team.make_key(name="subject"))["id"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,17 +11,11 @@ from typing import Any
 import pytest
 from aiohttp import FormData
 
-from fanout.server.endpoints import ENDPOINTS
-from fanout.server.page.assets import load_assets
 from tests.support.client import EMBEDDED, Client, Reply
 from tests.support.server import serve
 
 OWN, SECOND, OTHER, UNNAMED = "own-key-0123456789", "own-second-0123456789", "other-key-0123456789", "unnamed-key-0123456789"
 MODEL = "local/ngram-2"
-STATELESS = {"model", "digest", "name"}
-"""Parameters of paths that name nothing of an account's."""
-QUERIES = {"job_gate": f"?model={MODEL}&baseline={MODEL}&margin=1", "job_plan": "?difference=1"}
-"""Queries of endpoints that require one."""
 LIVE = {"stream": True, "resumable": True}
 Ids = dict[str, str]
 
@@ -70,59 +63,6 @@ async def make_everything(client: Client, key: str) -> Ids:
         ) or (await send(client, key, "GET", f"/v1/jobs/{made['job_id']}")).json["state"] != "done":
             await asyncio.sleep(0.05)
     return {**made, "results": ended["output_file_id"]}
-
-
-def list_requests(ids: Ids) -> list[tuple[str, str, object]]:
-    """Return a request for every endpoint, reading ones first; paths name the objects of `ids`."""
-    digest = load_assets().base.rpartition("/")[2]
-    requests: list[tuple[str, str, object]] = []
-    fill = {"format": "csv", "model": MODEL, "digest": digest, "name": "page.css", **ids}
-    # Keys are administrators' of every account: `tests/server/accounts` has them.
-    owned = [endpoint for endpoint in ENDPOINTS if endpoint.tag != "Keys"]
-    for endpoint in sorted(owned, key=lambda one: ("GET", "POST", "DELETE").index(one.method)):
-        known = {**fill, "id": ids["response"]} if endpoint.id == "response" else fill
-        path = endpoint.template.format(**known) + QUERIES.get(endpoint.id, "")
-        body: Any = None if endpoint.method != "POST" else next(iter(endpoint.examples.values()), {})
-        if endpoint.id == "score_job":
-            body = {"scorers": ["length"]}
-        requests.append((endpoint.method, path, body))
-        if "{file_id}" in endpoint.template:
-            requests.append((endpoint.method, path.replace(ids["file_id"], ids["results"]), body))
-        if "{job_id}" in endpoint.template:  # a batch is also a job of the same id
-            requests.append((endpoint.method, path.replace(ids["job_id"], ids["batch_id"]), body))
-    return requests
-
-
-def names_an_object(path: str, ids: Ids) -> bool:
-    return any(id_ in path for id_ in ids.values())
-
-
-async def test_every_endpoint_serves_an_accounts_own_objects_alone(accounts: Client) -> None:
-    ids = await make_everything(accounts, OWN)
-    public = {endpoint.path for endpoint in ENDPOINTS if endpoint.is_public} | {f"{load_assets().base}/page.css"}
-    requests = list_requests(ids)
-    assert {name for endpoint in ENDPOINTS if endpoint.tag != "Keys" for name in re.findall(r"\{(\w+)", endpoint.path)} == {
-        *ids,
-        "format",
-        *STATELESS,
-    } - {"results", "response"}, "an endpoint with another kind of id: make one in `make_everything`"
-
-    for method, path, body in requests:
-        without = await send(accounts, None, method, path, body)
-        assert (without.status == 401) is (path not in public), (method, path, without.status)
-        if names_an_object(path, ids):
-            for stranger in (OTHER, UNNAMED):
-                got = await send(accounts, stranger, method, path, body)
-                assert got.status == 404, (method, path, got.status, got.body)
-                nowhere = await send(accounts, stranger, method, path.replace("_", "_0").replace("-", "-0"), body)
-                assert nowhere.status == 404, "another's object looks like one that does not exist"
-
-    for method, path, body in requests:
-        if names_an_object(path, ids):
-            got = await send(accounts, SECOND if method == "GET" else OWN, method, path, body)
-            is_exhausted = got.status == 404 and got.error["code"] == "ballots_exhausted"  # one model: nothing to vote on
-            is_undecided = got.status == 400 and "?" in path  # of one model and one row nothing can be concluded
-            assert got.status < 300 or got.status == 409 or is_exhausted or is_undecided, (method, path, got.status, got.body)
 
 
 LISTS = ["/v1/files", "/v1/batches", "/v1/jobs", "/v1/comparisons", "/v1/usage", "/v1/providers/figures"]
