@@ -30,7 +30,7 @@ ENV_FILE = click.option(
 
 @click.group(no_args_is_help=True)
 def keys() -> None:
-    """Keys for providers, in a file of yours, and keys of those who call a server, in its store.
+    """Keys for providers, and keys of a server's callers.
 
     `set` and `path` are about the file of providers' keys. `create`, `show`, `rotate`, `revoke` and `audit` are about callers'
     keys. `list` shows both, without showing any key.
