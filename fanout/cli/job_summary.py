@@ -151,8 +151,10 @@ def print_jobs(console: Console, jobs: Sequence[JobJson]) -> None:
     print_table(console, columns, rows, right=("done", "failed"))
 
 
-def print_estimate(console: Console, estimate: JobEstimateJson, max_cost_usd: float | None) -> None:
-    """Print the calls, tokens, cost and time of a job that was not started."""
+def print_estimate(
+    console: Console, estimate: JobEstimateJson, max_cost_usd: float | None, *, in_batches: bool = False
+) -> None:
+    """Print the calls, tokens, cost and time of a job that was not started; `in_batches`: of the providers' own."""
     columns = ("model", "calls", "tokens in", "tokens out", "cost")
     rows = [
         (
@@ -165,11 +167,11 @@ def print_estimate(console: Console, estimate: JobEstimateJson, max_cost_usd: fl
         for model in estimate["models"]
     ]
     print_table(console, columns, rows, right=("calls", "tokens in", "tokens out"))
-    for note in _list_estimate_notes(estimate, max_cost_usd):
+    for note in _list_estimate_notes(estimate, max_cost_usd, in_batches=in_batches):
         print_line(console, to_single_line(note))
 
 
-def _list_estimate_notes(estimate: JobEstimateJson, max_cost_usd: float | None) -> list[str]:
+def _list_estimate_notes(estimate: JobEstimateJson, max_cost_usd: float | None, *, in_batches: bool) -> list[str]:
     usd, least_s = estimate["cost_usd"], estimate["least_s"]
     notes = [f"{estimate['items']:,} rows, {estimate['calls']:,} calls; nothing was sent", *estimate["not_configured"]]
     if usd is None:
@@ -179,7 +181,9 @@ def _list_estimate_notes(estimate: JobEstimateJson, max_cost_usd: float | None) 
         notes.append(f"cost: about {format_usd(usd)}")
         if usd and max_cost_usd and usd > max_cost_usd:
             notes.append(f"that is more than --max-cost {max_cost_usd:g}: the job would stop early")
-    if least_s is None:
+    if in_batches:
+        notes.append("time: as long as the providers' own batches take, up to a day")
+    elif least_s is None:
         notes.append("time: no limits on requests or tokens are configured; the pace adapts to what each account allows")
     else:
         notes.append(f"time: at least {format_duration(least_s)} under the configured limits")

@@ -102,7 +102,7 @@ def run(
                     if output.as_json:
                         print_json(estimate)
                     else:
-                        print_estimate(SafeConsole(), estimate, spec.max_cost_usd)
+                        print_estimate(SafeConsole(), estimate, spec.max_cost_usd, in_batches=spec.via == "batch")
                     return ALL_ANSWERED
                 job = await jobs.create(spec, source)
             except RequestError as error:

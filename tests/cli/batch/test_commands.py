@@ -33,6 +33,7 @@ from fanout.rendering.job import JobJson
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.records import ResultFilter
 from fanout.store.opening import open_store
+from tests.support.batch_apis import KEY, open_batch_apis
 from tests.support.builders.settings import write_providers_file
 from tests.support.cli import PATIENCE_S, CommandResult, Process, run_fanout, serve_fanout, start_fanout
 from tests.support.server import serve as in_process
@@ -268,6 +269,25 @@ async def test_a_job_takes_patterns_and_commas_and_by_default_the_users_own_mode
 
     assert [model["model"] for model in json.loads(named.out)["models"]] == ["ok", "up/say-two"]
     assert [model["model"] for model in json.loads(own.out)["models"]] == ["up/say-one"]
+
+
+async def test_a_job_through_a_batch_api_is_estimated_run_and_exported(tmp_path: Path) -> None:
+    async with open_batch_apis() as apis:
+        price = {"input_usd_per_mtok": 1.0, "output_usd_per_mtok": 2.0}
+        models = {"m": {"provider": "openai", "id": "m", "kind": "chat", "price": price}}
+        rows = {"extends": False, "providers": {"openai": apis.row("openai")}, "models": models}
+        (tmp_path / "providers.json").write_text(json.dumps(rows))
+        (tmp_path / "in.txt").write_text("one\ntwo\n")
+        variables = {"VENDOR_KEY": KEY, "FANOUT_STORE": str(tmp_path / "fanout.db")}
+        run = ["batch", "run", str(tmp_path / "in.txt"), "-m", "m", "--config", str(tmp_path / "providers.json")]
+        dry = await run_fanout(*run, "--via", "batch", "--dry-run", **variables)
+        done = await run_fanout(*run, "--via", "batch", "-o", str(tmp_path / "out.csv"), **variables)
+        wrong = await run_fanout(*run, "--live-rest", **variables)
+
+    assert "time: as long as the providers' own batches take, up to a day" in dry.out
+    assert (dry.code, done.code, wrong.code) == (0, 0, 2)
+    assert [row["via"] for row in csv.DictReader((tmp_path / "out.csv").open())] == ["batch", "batch"]
+    assert "live_rest: is for jobs whose `via` is `batch`" in wrong.err
 
 
 async def test_a_dry_run_shows_calls_tokens_cost_and_time(tmp_path: Path, upstream: Upstream) -> None:
