@@ -71,7 +71,7 @@ def _render_section(method: str, path: str, operation: JsonObject, schemas: Sche
             _render_responses(operation["responses"], schemas),
         )
     )
-    examples = "".join(_render_examples(path, operation))
+    examples = "".join(_render_examples(method, path, operation))
     return (
         f'<section id="{name}"><header>{_render_method(method)}<code>{escape(path)}</code>{note}</header>'
         f'<h3><a href="#{name}">{escape(operation["summary"])}</a></h3>'
@@ -164,7 +164,7 @@ def _render_limits(field: FieldText) -> str:
     return " · ".join(note for note in (escape(field.limits), default) if note)
 
 
-def _render_examples(path: str, operation: JsonObject) -> Iterator[str]:
+def _render_examples(method: str, path: str, operation: JsonObject) -> Iterator[str]:
     """Yield requests as curl lines, and the example answers."""
     bodies = operation.get("requestBody", {}).get("content", {}).get(JSON, {}).get("examples", {})
     values = {(item["in"], item["name"]): item["example"] for item in operation.get("parameters", ()) if "example" in item}
@@ -172,19 +172,21 @@ def _render_examples(path: str, operation: JsonObject) -> Iterator[str]:
         path = path.replace(f"{{{name}}}", example) if place == "path" else path
     # Commas and colons stay: `group_by=day%2Cmodel` works, but nobody would write it.
     query = urlencode({name: example for (place, name), example in values.items() if place == "query"}, safe=",:")
-    if not bodies:
-        command = _format_curl(f"{path}?{query}" if query else path, operation)
+    if "requestBody" not in operation:
+        command = _format_curl(method, f"{path}?{query}" if query else path, operation)
         yield f"<h4>Request</h4><pre><code>{escape(command)}</code></pre>"
     for name, example in bodies.items():
-        yield f"<h4>{escape(name)}</h4><pre><code>{escape(_format_curl(path, operation, example['value']))}</code></pre>"
+        command = _format_curl(method, path, operation, example["value"])
+        yield f"<h4>{escape(name)}</h4><pre><code>{escape(command)}</code></pre>"
     for status, response in operation["responses"].items():
         for name, example in response.get("content", {}).get(JSON, {}).get("examples", {}).items():
             yield f"<h4>{status}: {escape(name)}</h4><pre><code>{_colour_json(example['value'])}</code></pre>"
 
 
-def _format_curl(path: str, operation: JsonObject, body: object = None) -> str:
+def _format_curl(method: str, path: str, operation: JsonObject, body: object = None) -> str:
     stream = " -N" if isinstance(body, dict) and body.get("stream") else ""
-    lines = [f"curl{stream} {shlex.quote(ADDRESS + path) if '?' in path else ADDRESS + path}"]
+    verb = f" -X {method.upper()}" if body is None and method.upper() != "GET" else ""  # with a body curl sends POST
+    lines = [f"curl{stream}{verb} {shlex.quote(ADDRESS + path) if '?' in path else ADDRESS + path}"]
     if operation.get("security") != []:
         lines.append('-H "Authorization: Bearer $FANOUT_KEY"')
     if body is not None:
