@@ -278,7 +278,7 @@ async def test_a_job_through_a_batch_api_is_estimated_run_and_exported(tmp_path:
         rows = {"extends": False, "providers": {"openai": apis.row("openai")}, "models": models}
         (tmp_path / "providers.json").write_text(json.dumps(rows))
         (tmp_path / "in.txt").write_text("one\ntwo\n")
-        variables = {"VENDOR_KEY": KEY, "FANOUT_STORE": str(tmp_path / "fanout.db")}
+        variables: dict[str, Any] = {"VENDOR_KEY": KEY, "FANOUT_STORE": str(tmp_path / "fanout.db")}
         run = ["batch", "run", str(tmp_path / "in.txt"), "-m", "m", "--config", str(tmp_path / "providers.json")]
         dry = await run_fanout(*run, "--via", "batch", "--dry-run", **variables)
         done = await run_fanout(*run, "--via", "batch", "-o", str(tmp_path / "out.csv"), **variables)
@@ -286,7 +286,7 @@ async def test_a_job_through_a_batch_api_is_estimated_run_and_exported(tmp_path:
 
     assert "time: as long as the providers' own batches take, up to a day" in dry.out
     assert (dry.code, done.code, wrong.code) == (0, 0, 2)
-    assert [row["via"] for row in csv.DictReader((tmp_path / "out.csv").open())] == ["batch", "batch"]
+    assert [row["via"] for row in csv.DictReader((tmp_path / "out.csv").read_text().splitlines())] == ["batch", "batch"]
     assert "live_rest: is for jobs whose `via` is `batch`" in wrong.err
 
 

@@ -269,11 +269,12 @@ def test_every_adapter_is_found_by_its_name(adapter: str) -> None:
 def test_models_of_one_request_share_the_json_of_a_long_text(adapter: str) -> None:
     """Also of different formats: it is written once, and held once."""
     session: Any = None
-    providers = []
+    providers: list[HttpProvider] = []
     for name in (adapter, "anthropic"):
         settings = replace(build_adapter(Anthropic).settings, row=ProviderRow(adapter=name), base_url="http://127.0.0.1:9")
-        providers.append(create(settings, session))
-    assert all(isinstance(provider, HttpProvider) for provider in providers)
+        provider = create(settings, session)
+        assert isinstance(provider, HttpProvider)
+        providers.append(provider)
     text, scope = "w" * 300_000, RequestScope()
     query = build_call(providers[1], messages=(Message("user", text),)).query
     texts = []
