@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +35,8 @@ settings.register_profile("search", parent=settings(), deadline=None, suppress_h
 settings.register_profile("steady", parent=settings.get_profile("search"), derandomize=True, database=None)
 settings.load_profile("steady")
 
+# Whatever the user has set: compiling the tests anew is half of what collecting them takes, in every worker.
+sys.dont_write_bytecode = False
 # A shell that starts the tests in the background ignores SIGINT for them, and so for every program they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
