@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import ConfigDict, SecretStr
 
@@ -128,6 +128,14 @@ class RequestScope:
         """The Dispatcher's when the calls were planned, under which they also end; `None`: that of their start."""
 
 
+class QueueShare(NamedTuple):
+    """The part of the places in a queue that all waiting calls of one owner may take."""
+
+    owner: str
+    part: float
+    """0 to 1."""
+
+
 @value_type(frozen=True, slots=True)
 class Call:
     """One upstream call. Its place in the request is fixed before anything is sent."""
@@ -147,6 +155,8 @@ class Call:
     """Set where the call must not be sent (unknown model, no key, strict parameters): its result without an attempt."""
     scope: RequestScope = field(default_factory=RequestScope, compare=False, repr=False)
     """Scope of its request; a call made alone has its own scope."""
+    queue_share: QueueShare | None = None
+    """Set where the caller's key bounds how much of a queue its calls may take."""
     fusion: FusedMembers | None = None
     """Set where the call makes one answer of those of other calls."""
     is_member: bool = False

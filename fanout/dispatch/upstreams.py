@@ -169,7 +169,8 @@ class Upstreams:
         permit = limiter.try_acquire(model, size, queued_at)
         try:
             if permit is None:
-                permit = await limiter.acquire(model, size, priority=running.priority, deadline=running.deadline)
+                with limiter.shares.hold(call.queue_share):
+                    permit = await limiter.acquire(model, size, priority=running.priority, deadline=running.deadline)
         except ProviderError as error:
             return error.failure
         finally:

@@ -16,6 +16,7 @@ from fanout.limits.circuits import Circuits
 from fanout.limits.counted_calls import CountedCalls
 from fanout.limits.expected_waits import ExpectedWaits
 from fanout.limits.queue import Permit, Priority, Waiter, WaitingCalls
+from fanout.limits.queue_shares import QueueShares
 from fanout.limits.token_estimates import CallSize, TokenEstimates
 from fanout.limits.upstream_quota import LimitReport, QuotaTable
 from fanout.limits.windows import Hold, Pauses
@@ -89,6 +90,7 @@ class Limiter:
         self.circuits = Circuits(limits.circuit)
         self._quotas = QuotaTable(is_group=is_group)
         self._waiting = WaitingCalls(self)
+        self.shares = QueueShares(max_waiting)
         self._expected = ExpectedWaits(self, self._pauses, self._quotas, self.counted, self._waiting, max_waiting)
         self._estimates = TokenEstimates(limits.tokens_per_minute)
 

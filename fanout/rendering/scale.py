@@ -165,9 +165,10 @@ def render_scale_error(error: ErrorJson) -> ScaleErrorJson:
     return {"detail": error["message"], "error": error}
 
 
-def render_scale_models(catalogue: Catalogue, account_id: str, page: int, limit: int) -> ScaleModelsJson:
-    """Return a page of the catalogue; pages are numbered from 1."""
-    models = list(catalogue)
+def render_scale_models(
+    models: Sequence[Model], catalogue: Catalogue, account_id: str, page: int, limit: int
+) -> ScaleModelsJson:
+    """Return a page of models; pages are numbered from 1."""
     return {
         "items": [_render_card(model, account_id, catalogue) for model in models[(page - 1) * limit : page * limit]],
         "current_page": page,

@@ -12,6 +12,7 @@ from functools import partial
 
 from aiohttp import HttpVersion11, web
 
+from fanout.config.environment import DRAIN_S
 from fanout.config.settings import Settings, load_settings
 from fanout.core.errors import ListenError
 from fanout.core.sockets import raise_file_limit
@@ -252,10 +253,16 @@ async def serve(
         app[LIFECYCLE].is_draining = True
         if received[0] != signal.SIGINT:  # from a person at a terminal, who has no load balancer
             with suppress(TimeoutError):  # a second signal ends it
-                await asyncio.wait_for(stop.wait(), app[DISPATCHER].settings.environment.drain_s or 0)
+                await asyncio.wait_for(stop.wait(), _find_drain_s(app))
         await _wind_down(app, site)
     finally:
         await runner.cleanup()
+
+
+def _find_drain_s(app: web.Application) -> float:
+    drain_s = app[DISPATCHER].settings.environment.drain_s
+    # With keys others call, perhaps through a load balancer: see FANOUT_DRAIN_S.
+    return (DRAIN_S if app[KEY_DIRECTORY].requires_keys else 0.0) if drain_s is None else drain_s
 
 
 async def _wind_down(app: web.Application, site: web.TCPSite) -> None:

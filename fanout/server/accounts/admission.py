@@ -10,9 +10,10 @@ from functools import lru_cache
 
 from aiohttp import web
 
+from fanout.config.catalogue import Catalogue
 from fanout.core.errors import StoreError
 from fanout.core.query_size import measure_query
-from fanout.core.schema import Call, Completion, Failure, Outcome, Retry
+from fanout.core.schema import Call, Completion, Failure, Outcome, QueueShare, Retry
 from fanout.core.usage import Usage
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.jobs.budget import max_usage
@@ -116,7 +117,8 @@ async def admit(request: web.Request, calls: Sequence[Call]) -> Sequence[Call]:
 
 async def restrict(caller: Caller, dispatcher: Dispatcher, calls: Sequence[Call]) -> Sequence[Call]:
     """Return calls, with a refusal in those to a model that a key may not call, or whose price its budget must know."""
-    if caller.limits.models is None and not has_budget(caller):
+    limits = caller.limits
+    if limits.models is None and limits.queue_share is None and not has_budget(caller):
         return calls
     if has_budget(caller):
         await dispatcher.upstreams.load_prices()  # else the first price would load them on the event loop
@@ -132,7 +134,15 @@ def restrict_call(caller: Caller, dispatcher: Dispatcher, call: Call) -> Call:
         return replace(call, refusal=build_refusal(name, models))
     if has_budget(caller) and call.credential is None and find_cost(dispatcher, call, Usage(1, 1)) is None:
         return _unpriced(call)
+    if caller.key_id is not None and caller.limits.queue_share is not None:
+        return replace(call, queue_share=QueueShare(caller.key_id, caller.limits.queue_share))
     return call
+
+
+def may_call(caller: Caller, catalogue: Catalogue, name: str) -> bool:
+    """Return whether the key of a caller may call a model."""
+    models = caller.limits.models
+    return models is None or _find_check(tuple(models), catalogue)(name)
 
 
 _find_check = lru_cache(maxsize=256)(make_check)

@@ -178,7 +178,7 @@ ENDPOINTS = (
         "first key on, nobody may call without one, so the first must be an administrator's.",
         body=KeyBody,
         examples={"the first": {"name": "operator", "role": "admin"}, "for a team, later": CREATE_EXAMPLE},
-        answers=_list_secret_answers(201, "The key.", conflict=None, missing=None),
+        answers=_list_secret_answers(201, "The key.", conflict="There are as many keys as a server can hold.", missing=None),
     ),
     Endpoint(
         "GET /v1/keys",

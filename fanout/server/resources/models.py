@@ -8,6 +8,9 @@ from pydantic import BaseModel
 from fanout.core.errors import Fault, RequestError
 from fanout.rendering.errors import render_error
 from fanout.rendering.model import ModelJson, ModelListJson, render_model, render_models
+from fanout.server.accounts.admission import may_call
+from fanout.server.accounts.callers import find_caller
+from fanout.server.accounts.permissions import build_refusal
 from fanout.server.lifecycle import DISPATCHER
 from fanout.server.openapi.endpoint import INVALID_PARAMETERS, Endpoint, list_error_answers, list_lookup_answers
 from fanout.server.responses import error_response, json_response
@@ -26,7 +29,9 @@ async def list_models(request: web.Request) -> web.Response:
     """Serve `GET /v1/models`."""
     dispatcher = request.app[DISPATCHER]
     catalogue = dispatcher.catalogue
-    listed = render_models(catalogue, catalogue)
+    caller = find_caller(request)
+    # What a key may not call is no choice of its holder's.
+    listed = render_models([model for model in catalogue if may_call(caller, catalogue, model.name)], catalogue)
     default = "true" if dispatcher.settings.environment.listed_models == "ready" else None
     wanted = request.query.get("ready", default)
     if wanted is not None:
@@ -45,6 +50,9 @@ async def get_model(request: web.Request) -> web.Response:
     if model is None or not request.app[DISPATCHER].upstreams.knows(model):
         failure = catalogue.refuse_unknown(name[:256])
         return error_response(request, render_error(404, failure.message, param="model", code=failure.code))
+    if not may_call(caller := find_caller(request), catalogue, name):
+        failure = build_refusal(name[:256], caller.limits.models or ())
+        return error_response(request, render_error(404, failure.message, param="model", code=failure.code))
     return json_response(render_model(model, catalogue))
 
 
@@ -54,7 +62,8 @@ LIST = Endpoint(
     id="models",
     tag="Models and usage",
     summary="All models",
-    description="Every model of the catalogue, in Konko's fields and more: provider, readiness, and what is missing.",
+    description="Every model of the catalogue, in Konko's fields and more: provider, readiness, and what is "
+    "missing. A key that may call some models alone sees those.",
     query=ModelsQuery,
     answers={
         **list_lookup_answers(ModelListJson, "The catalogue."),

@@ -112,6 +112,11 @@ async def test_a_key_calls_its_models_alone_and_the_others_of_a_request_fail_in_
 
     got = await team.complete(key, model=asked)
     dry = await team.complete(key, model=asked, dry_run=True)
+    listed = [model["id"] for model in (await team.send(key, "GET", "/v1/models")).json["data"]]
+    looked_up = [(await team.send(key, "GET", f"/v1/models/{model}")).status for model in asked]
+
+    assert sorted(listed) == sorted(allowed)
+    assert looked_up == [200 if model in allowed else 404 for model in asked]
 
     if not allowed:
         assert (got.status, got.error["code"]) == (404, "model_not_allowed")

@@ -10,6 +10,8 @@ from pydantic import BaseModel, Field
 
 from fanout.core.errors import Fault, RequestError
 from fanout.rendering.scale import ScaleErrorJson, ScaleModelsJson, ScaleUserJson, render_scale_models, render_scale_user
+from fanout.server.accounts.admission import may_call
+from fanout.server.accounts.callers import find_caller
 from fanout.server.dialects.scale.completions import INVALID
 from fanout.server.lifecycle import DISPATCHER
 from fanout.server.middleware import auth
@@ -36,7 +38,9 @@ async def list_models(request: web.Request) -> web.Response:
     page, limit = _parse_number(request, "page", 1, MAX_PAGE), _parse_number(request, "limit", 100, MAX_LIMIT)
     # Cut before it is looked up: the query may be as long as a URL.
     account = auth.choose_account(request, request.query.get("account_id", "")[:256] or None) or DEFAULT_ACCOUNT
-    return json_response(render_scale_models(request.app[DISPATCHER].catalogue, account, page, limit))
+    catalogue, caller = request.app[DISPATCHER].catalogue, find_caller(request)
+    models = [model for model in catalogue if may_call(caller, catalogue, model.name)]
+    return json_response(render_scale_models(models, catalogue, account, page, limit))
 
 
 async def get_user_info(request: web.Request) -> web.Response:
