@@ -225,7 +225,7 @@ Counts = Mapping[ResultGroup, WorkTotals]
 async def read_counts(store: JobStore, jobs: Sequence[Job]) -> list[Counts]:
     """Return the sums of each job by model and result."""
     found = await store.results.read_counts([job.number for job in jobs])
-    return [{ResultGroup(*group): totals for group, totals in found.get(job.number, {}).items()} for job in jobs]
+    return [{ResultGroup(*group): totals for group, totals in found[job.number].items()} for job in jobs]
 
 
 @dataclass(frozen=True, slots=True)

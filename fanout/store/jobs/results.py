@@ -48,10 +48,11 @@ class Results:
 
     async def read_counts(self, numbers: Sequence[int]) -> Mapping[int, Mapping[tuple[str, str], WorkTotals]]:
         """Return the sums of jobs, by their number, by model and result."""
-        counts, found = job_counts.c, dict[int, dict[tuple[str, str], WorkTotals]]()
+        counts = job_counts.c
+        found: dict[int, dict[tuple[str, str], WorkTotals]] = {number: {} for number in numbers}
 
         def add(job: int, model: str, result: str, *sums: Any) -> None:
-            found.setdefault(job, {})[model, result] = WorkTotals(*sums)
+            found[job][model, result] = WorkTotals(*sums)
 
         query = select(counts.job, counts.model, counts.result, *(counts[name] for name in WORK_SUMS))
         query = query.where(counts.calls > 0).order_by(counts.job, counts.model, counts.result)
