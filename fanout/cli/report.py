@@ -58,7 +58,7 @@ def report(location: JobsLocation, job: str, cluster: str | None, output: Output
             await write_html(jobs, chosen, found, file)
         return ALL_ANSWERED
 
-    run_with_jobs(work, location)
+    run_with_jobs(work, location, is_reading=True)
 
 
 async def write_html(jobs: JobBackend, job: JobJson, report: ReportJson, file: Path) -> None:

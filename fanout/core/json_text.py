@@ -74,21 +74,26 @@ def dump_in_steps(value: object, dump_text: Callable[[str], list[bytes]] = dump_
         dump_text: writes a long text of it, without its quotes.
     """
     mark, texts = token_hex(16), list[str]()
-
-    def cut(value: Any) -> Any:
-        if isinstance(value, str):
-            if len(value) < LONG_TEXT_BYTES:
-                return value
-            texts.append(value)
-            return f"{mark}{len(texts) - 1:08}"
-        if isinstance(value, dict):
-            return {cut(name): cut(item) for name, item in value.items()}
-        return list(map(cut, value)) if isinstance(value, list | tuple) else value
-
-    pieces, written = list[bytes](), dump(cut(value))
+    pieces, written = list[bytes](), dump(_take_out_long_texts(value, mark, texts))
     for number, part in enumerate(re.split(mark.encode() + rb"(\d{8})", written)):
         pieces += dump_text(texts[int(part)]) if number % 2 else [part]
     return pieces
+
+
+# No function within `dump_in_steps`: one that calls itself is a cycle, which kept every long answer for hours.
+def _take_out_long_texts(value: Any, mark: str, texts: list[str]) -> Any:
+    if isinstance(value, str):
+        if len(value) < LONG_TEXT_BYTES:
+            return value
+        texts.append(value)
+        return f"{mark}{len(texts) - 1:08}"
+    if isinstance(value, dict):
+        return {
+            _take_out_long_texts(name, mark, texts): _take_out_long_texts(item, mark, texts) for name, item in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_take_out_long_texts(item, mark, texts) for item in value]
+    return value
 
 
 def replace_surrogates(value: Any, levels: float = math.inf) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -99,3 +100,14 @@ def test_no_step_of_parsing_or_writing_takes_more_than_a_step_of_bytes(unit: str
     assert max(sizes[:-1]) <= long_json.STEP_BYTES + 2
     assert sizes[-1] < 150  # what is left without the texts
     assert max(map(len, dump_in_steps(value))) <= 6 * long_json.STEP_BYTES
+
+
+def test_nothing_of_a_text_that_was_written_in_steps_is_kept() -> None:
+    """A server collects cycles only every hundred million objects: what one holds is as good as lost."""
+    gc.collect()
+    gc.disable()
+    try:
+        assert len(dump_in_steps({"texts": ["x" * (2 * long_json.STEP_BYTES)]})) > 1
+        assert gc.collect() == 0
+    finally:
+        gc.enable()

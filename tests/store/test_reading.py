@@ -23,7 +23,7 @@ from tests.support.databases import OutsideConnection
 from tests.support.timing import timed
 from tests.support.upstream.server import Upstream
 
-COMMANDS = (("list",), ("status", "last"), ("export", "last"))
+COMMANDS = (("batch", "list"), ("batch", "status", "last"), ("batch", "export", "last"), ("report", "last", "--json"))
 
 
 async def make_job(folder: Path, upstream: Upstream, store: str) -> Path:
@@ -48,7 +48,7 @@ async def test_jobs_are_read_while_another_process_writes(tmp_path: Path, upstre
     config = await make_job(tmp_path, upstream, location)
     with OutsideConnection(location) as other:
         other.hold()
-        commands = (run_fanout("batch", *command, "--config", str(config), FANOUT_STORE=location) for command in COMMANDS)
+        commands = (run_fanout(*command, "--config", str(config), FANOUT_STORE=location) for command in COMMANDS)
         ended = await asyncio.gather(*commands)
         other.release()
     check_outputs(ended)
@@ -77,7 +77,7 @@ async def test_jobs_are_read_from_a_folder_that_cannot_be_written(tmp_path: Path
     mount = f"mount --bind {folder} {folder} && mount -o remount,bind,ro {folder} && exec"
     ended = []
     for command in COMMANDS:
-        words = [*FANOUT, "batch", *command, "--config", str(config)]
+        words = [*FANOUT, *command, "--config", str(config)]
         process = subprocess.run(
             ["unshare", "-rm", "sh", "-c", f'{mount} "$@"', sys.executable, *words],
             env=build_environ(FANOUT_STORE=str(folder / "fanout.db")),

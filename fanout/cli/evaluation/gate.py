@@ -56,4 +56,4 @@ def gate(
             echo(found["sentence"])
         return EXIT_CODES[found["verdict"]]
 
-    run_with_jobs(work, location)
+    run_with_jobs(work, location, is_reading=True)

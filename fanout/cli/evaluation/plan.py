@@ -61,7 +61,7 @@ def plan(location: JobsLocation, job: str | None, as_json: bool, **options: Any)
         _print(await jobs.evaluation.plan(await find_job(jobs, job), PlanOptions(**options)), as_json)
         return ALL_ANSWERED
 
-    run_with_jobs(work, location)
+    run_with_jobs(work, location, is_reading=True)
 
 
 def _plan_from_rates(rates: dict[str, float | None], options: dict[str, Any]) -> PlanJson:
