@@ -154,6 +154,8 @@ async def _show_secret(request: web.Request, key: KeyRow, secret: str, status: i
 
 
 KEY_ID = {"key_id": ("Id of the key.", "key_0b54b61c9df74f0f9d3b5a2d")}
+ONE = "/v1/keys/{key_id:(?!self$)[^/]+}"
+"""Not `/v1/keys/self`, whose methods are its own."""
 ADMIN = "For administrators. "
 WRONG = "Wrong fields, all of them named in `details`."
 MISSING = "There is no such key."
@@ -205,7 +207,7 @@ ENDPOINTS = (
         answers=list_store_answers((KeyUseJson, OwnKeyJson), "The key.", {"a key": EXAMPLE_USE}),
     ),
     Endpoint(
-        "GET /v1/keys/{key_id}",
+        f"GET {ONE}",
         get,
         id="key",
         tag="Keys",
@@ -215,7 +217,7 @@ ENDPOINTS = (
         answers=list_store_answers(KeyUseJson, "The key.", {"a key": EXAMPLE_USE}, missing=MISSING),
     ),
     Endpoint(
-        "PATCH /v1/keys/{key_id}",
+        f"PATCH {ONE}",
         change,
         id="change_key",
         tag="Keys",
@@ -242,7 +244,7 @@ ENDPOINTS = (
         answers=_list_secret_answers(200, "The key with its new secret.", conflict=REVOKED, missing=MISSING),
     ),
     Endpoint(
-        "DELETE /v1/keys/{key_id}",
+        f"DELETE {ONE}",
         revoke,
         id="revoke_key",
         tag="Keys",
