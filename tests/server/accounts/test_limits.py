@@ -190,3 +190,25 @@ def test_after_the_wait_that_is_told_there_is_room_and_not_long_before(
         assert has_room_in(wait_s + 0.01)
         assert not has_room_in(wait_s - 0.2)
     assert window.compute_reset_s() >= 0
+
+
+async def test_a_stream_that_outlives_its_request_settles_at_its_own_end(team: Team) -> None:
+    key = (await team.make_key(budget_total_usd=5))["key"]
+
+    streamed = await team.complete(key, model=PRICED, max_tokens=4, stream=True, resumable=True)
+    own = await read_own(team, key)
+
+    assert streamed.status == 200
+    assert (own["reserved_usd"], own["used"]["in_flight"]) == (0, 0)
+    assert 0 < own["used"]["budget_total_usd"] <= 0.4
+
+
+async def test_a_refusal_before_any_call_reserves_nothing(team: Team) -> None:
+    key = (await team.make_key(budget_total_usd=5, in_flight=1))["key"]
+
+    wrong = await team.complete(key, temperature=99)
+    unknown = await team.complete(key, model="nobody")
+    own = await read_own(team, key)
+
+    assert (wrong.status, unknown.status) == (400, 404)
+    assert (own["reserved_usd"], own["used"]["in_flight"], own["used"]["budget_total_usd"]) == (0, 0, 0)
