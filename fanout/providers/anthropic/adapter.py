@@ -27,7 +27,7 @@ from fanout.core.schema import Call, FittedParameters, Query, Target
 from fanout.providers.anthropic.blocks import BlockReader
 from fanout.providers.mapping.data_urls import split_data_url
 from fanout.providers.mapping.failures import Origin
-from fanout.providers.mapping.json_fields import as_objects
+from fanout.providers.mapping.json_fields import as_objects, as_text
 from fanout.providers.mapping.messages import (
     CACHE_CONTROL,
     find_last_mark,
@@ -150,7 +150,9 @@ def _convert_content(origin: Origin, message: Message) -> str | list[JsonObject]
     content = message.content
     converted = content if isinstance(content, str) else [_convert_part(origin, part) for part in content or ()]
     calls = parse_tool_calls(origin, message)
-    thoughts = [block for block in as_objects(message.extra.get(THINKING_BLOCKS)) if block.get("type") in THINKING_TYPES]
+    thoughts = [
+        block for block in as_objects(message.extra.get(THINKING_BLOCKS)) if as_text(block.get("type")) in THINKING_TYPES
+    ]
     mark = get_cache_mark(message)
     if not (calls or thoughts or mark):
         return converted

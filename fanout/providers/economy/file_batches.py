@@ -161,7 +161,7 @@ def _parse_result(line: JsonObject) -> EconomyResult | None:
     if body and not error:
         return EconomyResult(request_id, 200, body)
     described = error if isinstance(error, dict) else {"message": as_text(error)}
-    if described.get("code") in UNFINISHED_CODES:
+    if as_text(described.get("code")) in UNFINISHED_CODES:
         return EconomyResult(request_id, None, {})
     return EconomyResult(request_id, 400, {"error": described})
 

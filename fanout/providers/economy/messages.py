@@ -100,7 +100,7 @@ def _parse_result(line: JsonObject) -> EconomyResult | None:
         return None
     if result.get("type") == "succeeded":
         return EconomyResult(request_id, 200, as_object(result.get("message")))
-    if result.get("type") in UNFINISHED:
+    if as_text(result.get("type")) in UNFINISHED:
         return EconomyResult(request_id, None, {})
     error = as_object(result.get("error"))
     return EconomyResult(request_id, STATUSES.get(as_text(find_error(error).get("type")), 500), error)

@@ -156,7 +156,7 @@ def pick_beside(item: JsonObject) -> JsonObject:
     parts = as_objects(item.get("content"))
     notes = [_nest_annotation(note) for part in parts for note in as_objects(part.get("annotations"))]
     # Kept as they are: a kind of part that is new today must not vanish from the comparison.
-    others = [part for part in parts if part.get("type") not in READ_PARTS]
+    others = [part for part in parts if as_text(part.get("type")) not in READ_PARTS]
     beside = {"annotations": notes, "content_parts": others}
     return {name: values for name, values in beside.items() if values}
 

@@ -302,8 +302,9 @@ def test_calls_of_tools_that_are_no_functions_are_tool_calls() -> None:
     ]
 
 
-def test_parts_of_a_message_that_are_no_text_are_kept() -> None:
-    whole, stream = write_items({"type": "message", "id": "m", "content": [SPOKEN]})
+@pytest.mark.parametrize("part", [SPOKEN, {"type": ["output_text"], "data": "x"}], ids=["audio", "a type that is no text"])
+def test_parts_of_a_message_that_are_no_text_are_kept(part: dict[str, Any]) -> None:
+    whole, stream = write_items({"type": "message", "id": "m", "content": [part]})
     for answer in (try_decode(UP, build_call(UP), 200, whole), expect_answer(try_stream(UP, build_call(UP), [stream]))):
         assert isinstance(answer, Completion)
-        assert (answer.choices[0].message.text, answer.choices[0].message.extra) == ("", {"content_parts": [SPOKEN]})
+        assert (answer.choices[0].message.text, answer.choices[0].message.extra) == ("", {"content_parts": [part]})
