@@ -9,7 +9,10 @@ import pytest
 from sqlalchemy import text
 
 from fanout.core.errors import StoreError
+from fanout.store.files import FileStore
+from fanout.store.jobs.job_store import JobStore
 from fanout.store.keys import key_store
+from fanout.store.keys.counts import KeyCountStore, KeyUse, UseCount
 from fanout.store.keys.key_store import KeyRow
 from fanout.store.keys.secrets import is_secret_of, make_secret, split_key
 from fanout.store.opening import Store, open_store
@@ -81,3 +84,22 @@ async def test_the_database_refuses_to_change_the_record_of_changes(location: st
 
         assert change == ["configuration.reloaded", "signal", "providers.json", '{"models":3}']
         assert await store.audit.find_newest() == number
+
+
+async def test_what_keys_have_used_is_added_up_by_all_who_write_it(location: str) -> None:
+    async with open_store(location) as store:
+        assert store
+        counts = KeyCountStore(store.database)
+        use = KeyUse({7: UseCount(1, 10)}, {99: UseCount(1, 10, 0.5), 100: UseCount(2, 20, 0.25)})
+        await counts.add({"key_1": use, "key_2": KeyUse({}, {100: UseCount(5, 5, 5.0)})}, 100, 7)
+        found = await counts.add({"key_1": KeyUse({8: UseCount(3, 1)}, {100: UseCount(1, 1, 1.0)})}, 100, 8)
+        later = await counts.add({"key_1": KeyUse({9: UseCount(1, 1)}, {})}, 101, 9)
+        read = await counts.read(["key_2", "key_3"], 100)
+        room = await FileStore(store.database).measure_account("team"), await JobStore(store.database).measure_account("team")
+
+    assert found == {
+        "key_1": KeyUse({7: UseCount(1, 10), 8: UseCount(3, 1)}, {100: UseCount(3, 21, 1.25)}, UseCount(1, 10, 0.5))
+    }
+    assert later["key_1"] == KeyUse({8: UseCount(3, 1), 9: UseCount(1, 1)}, {}, UseCount(4, 31, 1.75))
+    assert read == {"key_2": KeyUse({}, {100: UseCount(5, 5, 5.0)}), "key_3": KeyUse()}
+    assert room == ((0, 0), (0, 0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fanout.core.sampling import Sampling
+from fanout.core.schema import Failure, Outcome, Timing
+from fanout.dispatch.entries import Entry
+from fanout.dispatch.plan import Request
 from fanout.requests.keys import KeyLimits
-from fanout.server.accounts.admission import KEY_LEDGER
+from fanout.server.accounts.admission import KEY_LEDGER, estimate_call, reserve, settle
 from fanout.server.accounts.ledger import KeyCounts
 from fanout.server.accounts.limits import Demand, LimitWindow, refuse
 from tests.server.accounts.conftest import ADMIN, MODEL, PRICED, Team, write_config
@@ -212,3 +217,21 @@ async def test_a_refusal_before_any_call_reserves_nothing(team: Team) -> None:
 
     assert (wrong.status, unknown.status) == (400, 404)
     assert (own["reserved_usd"], own["used"]["in_flight"], own["used"]["budget_total_usd"]) == (0, 0, 0)
+
+
+async def test_a_call_that_its_reader_left_costs_what_was_sent_and_had_come(team: Team) -> None:
+    key_id = (await team.make_key(budget_total_usd=50))["id"]
+    server = team.client.server
+    counts = await server.app[KEY_LEDGER].open(key_id)
+    (call,) = server.dispatcher.plan(Request((Entry(PRICED),), ("a" * 40,), sampling=Sampling(max_tokens=100)))
+    demand = estimate_call(server.dispatcher, call, has_price=True)
+    reserve(counts, time.time(), demand)
+
+    left = Failure("cancelled", "left", partial="b" * 20)
+    settle(counts, demand, Outcome(call, left, Timing(attempts=1), None), server.dispatcher)
+
+    used = counts.sum_days(None)
+    assert demand.tokens == 110
+    assert demand.cost_usd == pytest.approx(10)
+    assert (counts.reserved_usd, used.requests, used.tokens) == (0, 1, 15)
+    assert used.cost_usd == pytest.approx(0.5)
