@@ -58,7 +58,7 @@ async def test_a_job_stops_at_the_budget_of_its_key_and_goes_on_when_there_is_mo
     assert after["used"]["budget_total_usd"] == pytest.approx(done["progress"]["cost_usd"])
 
 
-async def test_a_job_waits_for_the_limits_of_its_key_and_ends_with_a_key_that_is_revoked(team: Team) -> None:
+async def test_a_job_waits_for_the_limits_of_its_key(team: Team) -> None:
     made = await team.make_key(requests_per_minute=2)
 
     job = (await begin(team, made["key"], model=MODEL)).json
@@ -72,6 +72,19 @@ async def test_a_job_waits_for_the_limits_of_its_key_and_ends_with_a_key_that_is
 
     assert refused.status == 429
     assert (done["state"], counts.sum_days(None).requests) == ("done", 3)
+
+
+async def test_a_job_stops_with_its_key_and_goes_on_with_another_of_the_account(team: Team) -> None:
+    made, other = await team.make_key(requests_per_minute=1), (await team.make_key())["key"]
+
+    job = (await begin(team, made["key"], rows=4, model=MODEL)).json
+    await team.send(ADMIN, "DELETE", f"/v1/keys/{made['id']}")
+    stopped = await wait_for_end(team, other, job["id"])
+    await team.send(other, "POST", f"/v1/jobs/{job['id']}/resume", {})
+    done = await wait_for_end(team, other, job["id"])
+
+    assert (stopped["state"], "was revoked or has expired" in stopped["reason"]) == ("stopped", True)
+    assert done["state"] == "done"
 
 
 async def test_a_job_calls_the_models_of_its_key_alone(team: Team) -> None:
