@@ -48,6 +48,7 @@ async def accepts_connections(serving: ServerProcess) -> bool:
     return False
 
 
+@timed
 async def test_running_requests_finish_within_the_grace_and_no_new_ones_are_accepted(config: Path, upstream: Upstream) -> None:
     async with start_server(config, UP_KEY="k", FANOUT_GRACE_S="5") as serving:
         models = ("up/sleep-0.6", "up/first-0.2-tail-0.4")
