@@ -140,7 +140,8 @@ class HeldAnswer:
     def end(self, size: int) -> None:
         """Note that the answer has come to its end with so many bytes, and give back what it has beyond them."""
         self._memory.beginnings.end(self._beginning, size)
-        self._memory.rest.end(self._rest, max(size - BEGINNING_BYTES, 0))
+        if self._rest.is_used:  # nearly no answer is longer than its beginning
+            self._memory.rest.end(self._rest, max(size - BEGINNING_BYTES, 0))
 
     def release(self) -> None:
         """Give the memory back."""

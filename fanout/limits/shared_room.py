@@ -25,6 +25,11 @@ class Share:
     units: int = 0
     is_growing: bool = False
 
+    @property
+    def is_used(self) -> bool:
+        """It has room, or may get some."""
+        return self.units > 0 or self.is_growing
+
 
 class _Waiter(NamedTuple):
     """A thing that waits: the units that it needs now, and all that it may need until it ends."""
@@ -99,7 +104,8 @@ class SharedRoom:
         self.used -= unused
         if unused:
             self._moved_s = time.monotonic()
-        self._serve()
+        if self._waiting:
+            self._serve()
 
     def _bound(self, share: Share, units: int, most: int) -> int:
         return max(units, min(most, self.limit - share.units))
