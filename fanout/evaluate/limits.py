@@ -15,6 +15,9 @@ ANSWER_TIME_S = 1.0
 REGEX_TIMEOUT_S = 0.25
 """Of one pattern."""
 MAX_PATTERN_CHARS = 2_000
+MAX_REPEATS = 10_000
+"""Of what stands within counted repetitions of counted repetitions: a million of them take 630 MB before their time is up."""
+COUNT = regex.compile(r"\{(\d{0,9})(?:,(\d{0,9}))?\}")
 _ONE_PATTERN = threading.Lock()
 """One is matched at a time: in a quarter of a second, repetitions of repetitions take some hundred MiB of memory."""
 _DEADLINE: ContextVar[float | None] = ContextVar("deadline", default=None)
@@ -52,12 +55,48 @@ def compile_pattern(pattern: str, flags: int = 0) -> regex.Pattern[str]:
     """
     if len(pattern) > MAX_PATTERN_CHARS:
         raise ValueError(f"has {len(pattern):,} characters; at most {MAX_PATTERN_CHARS:,} are allowed")
+    if (repeats := count_repeats(pattern)) > MAX_REPEATS:
+        raise ValueError(
+            f"repeats a part of it {repeats:,} times, one count within another; at most {MAX_REPEATS:,} are allowed"
+        )
     try:
         return regex.compile(pattern, flags)
     except (regex.error, ValueError) as error:
         raise ValueError(f"is not a regular expression: {error}") from None
     except RecursionError:  # thousands of parentheses, which its compiler follows by calling itself
         raise ValueError("is nested too deeply") from None
+
+
+def count_repeats(pattern: str) -> int:
+    """Return how often the counts of a pattern repeat its innermost part: 12 for `(?:a{3}){4}`."""
+    groups, atom, place = [1], 1, 0
+    while place < len(pattern):
+        sign, length = pattern[place], 1
+        if sign == "\\":
+            atom, length = 1, 2
+        elif sign == "[":
+            atom, length = 1, _measure_set(pattern, place)
+        elif sign == "(":
+            groups.append(1)
+        elif sign == ")" and len(groups) > 1:
+            atom = groups.pop()
+        elif count := COUNT.match(pattern, place):
+            atom *= max(int(count[2] or count[1] or 1), 1)
+            length = len(count[0])
+        elif sign not in "*+?":
+            atom = 1
+        groups[-1] = max(groups[-1], atom)
+        place += length
+    return max(groups)
+
+
+def _measure_set(pattern: str, start: int) -> int:
+    """Return the length of a set of characters, in which a bracket that comes first or behind a backslash ends nothing."""
+    place = start + 1 + pattern.startswith("^", start + 1)
+    place += pattern.startswith("]", place)
+    while place < len(pattern) and pattern[place] != "]":
+        place += 1 + (pattern[place] == "\\")
+    return place + 1 - start
 
 
 def search(pattern: str | regex.Pattern[str], text: str, *, whole: bool = False, timeout_s: float | None = None) -> bool:

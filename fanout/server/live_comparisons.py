@@ -7,7 +7,7 @@ import time
 import zlib
 from bisect import bisect_right
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import NamedTuple
@@ -193,7 +193,7 @@ class LiveComparisons:
         self._drop_old()
         self._found[live.id] = live
         abandoned = sorted((other for other in self._found.values() if other.is_abandoned), key=lambda other: other.left_at)
-        for other in abandoned[:-MAX_ABANDONED]:
+        for other in list_excess(abandoned, MAX_ABANDONED, lambda _: 1):
             other.task.cancel()
         if admission := request.get(ADMISSION):
             admission.is_detached = True
@@ -207,11 +207,30 @@ class LiveComparisons:
 
     def _drop_old(self) -> None:
         ended = [live for live in self._found.values() if live.ended_at is not None and not live.readers]
-        size, now = sum(live.log.bytes for live in ended), time.monotonic()
-        for live in sorted(ended, key=lambda live: live.ended_at or now):
-            if size > MAX_KEPT_BYTES or now - (live.ended_at or now) > KEPT_S:
-                size -= live.log.bytes
-                del self._found[live.id]
+        now = time.monotonic()
+        ended.sort(key=lambda live: live.ended_at or now)
+        kept = [live for live in ended if now - (live.ended_at or now) <= KEPT_S]
+        excess = list_excess(kept, MAX_KEPT_BYTES, lambda live: live.log.bytes)
+        for live in (*(live for live in ended if live not in kept), *excess):
+            del self._found[live.id]
+
+
+def list_excess(lives: Sequence[LiveComparison], most: int, weigh: Callable[[LiveComparison], int]) -> list[LiveComparison]:
+    """Return what must go so that the rest weighs no more than `most`.
+
+    Always the oldest of the account that has the most, so that no account ends what is another's.
+    """
+    weights: dict[str | None, int] = {}
+    by_account: dict[str | None, deque[LiveComparison]] = {}
+    for live in lives:
+        weights[live.account_id] = weights.get(live.account_id, 0) + weigh(live)
+        by_account.setdefault(live.account_id, deque()).append(live)
+    excess = []
+    while sum(weights.values()) > most:
+        account = max(weights, key=weights.__getitem__)
+        excess.append(by_account[account].popleft())
+        weights[account] -= weigh(excess[-1])
+    return excess
 
 
 LIVE_COMPARISONS = web.AppKey("live_comparisons", LiveComparisons)

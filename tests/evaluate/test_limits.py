@@ -157,3 +157,29 @@ async def test_slow_answers_of_one_job_leave_threads_to_the_others() -> None:
         OPENED.set()
     assert found.value == 1
     assert [scores[0].value for scores in await asyncio.gather(*waiting)] == [1.0] * 8
+
+
+@pytest.mark.parametrize(
+    ("pattern", "count"),
+    [
+        ("abc", 1),
+        ("a{3}", 3),
+        ("a{2,5}", 5),
+        ("a{4,}", 4),
+        ("(?:a{3}b{5}){4}", 20),
+        ("(?:(?:a?){1000}){1000}b", 1_000_000),
+        (r"\(a{3}\){4}", 4),
+        ("[(]{3}[^])]{2}", 3),
+        (r"([\]{9}({9}]{2}){3}", 6),
+        ("a{,7}", 7),
+        ("a{x}b{y}", 1),
+        (r"\p{Lu}{6}", 6),
+    ],
+)
+def test_counts_within_counts_are_multiplied(pattern: str, count: int) -> None:
+    assert limits.count_repeats(pattern) == count
+
+
+def test_a_pattern_of_counts_within_counts_is_refused_before_it_takes_memory() -> None:
+    with pytest.raises(ValidationError, match="repeats a part of it 1,000,000 times, one count within another; at most 10,000"):
+        ANY_SCORER.validate_python({"type": "regex", "pattern": "(?:(?:a?){1000}){1000}b"})
