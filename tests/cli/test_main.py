@@ -209,7 +209,9 @@ async def test_too_many_calls_are_refused() -> None:
     result = await run_fanout("ask", "hi", "-m", "embedded", "-n", "100")
 
     assert result.code == 2
-    assert result.err == "fanout: model: the request makes 300 calls (prompts × models × n); at most 256 are allowed\n"
+    assert result.err == (
+        "fanout: model: makes 300 calls (prompts × models × n); at most 256 are allowed for a request or a row (FANOUT_MAX_CALLS)\n"
+    )
 
 
 async def test_every_fault_of_the_configuration_is_named(tmp_path: Path) -> None:

@@ -193,7 +193,9 @@ def test_an_n_of_zero_is_refused(n: int) -> None:
 def test_more_calls_than_allowed_are_refused() -> None:
     more: dict[str, Any] = {"prompts": ("a", "b"), "sampling": Sampling(n=64)}
     assert len(plan_calls("chat", "text", **more)) == 256
-    sentence = r"model: the request makes 258 calls \(prompts × models × n\); at most 256 are allowed"
+    sentence = (
+        r"model: makes 258 calls \(prompts × models × n\); at most 256 are allowed for a request or a row \(FANOUT_MAX_CALLS\)"
+    )
     with pytest.raises(RequestError, match=sentence) as caught:
         plan_calls("chat", Entry("text", overrides={"n": 65}), **more)
     assert caught.value.faults[0].kind == "too_many_calls"
