@@ -92,7 +92,8 @@ def plan(
     count = len(prompts) * sum(entry.samples for _, entry in entries)
     # Checked before any call is built, so that a huge `n` costs no memory.
     if count > max_calls:
-        sentence = f"makes {count} calls (prompts × models × n); at most {max_calls} are allowed for a request or a row (FANOUT_MAX_CALLS)"
+        allowed = f"at most {max_calls} are allowed for a request or a row (FANOUT_MAX_CALLS)"
+        sentence = f"makes {count} calls (prompts × models × n); {allowed}"
         raise RequestError([Fault("model", sentence, "too_many_calls")])
     calls: list[Call] = []
     index, scope = 0, scope or RequestScope()

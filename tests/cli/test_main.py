@@ -210,7 +210,8 @@ async def test_too_many_calls_are_refused() -> None:
 
     assert result.code == 2
     assert result.err == (
-        "fanout: model: makes 300 calls (prompts × models × n); at most 256 are allowed for a request or a row (FANOUT_MAX_CALLS)\n"
+        "fanout: model: makes 300 calls (prompts × models × n); "
+        "at most 256 are allowed for a request or a row (FANOUT_MAX_CALLS)\n"
     )
 
 
