@@ -99,7 +99,7 @@ class HeldAnswer:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if error is not None:
             self.release()
-        else:
+        elif self._beginning.is_growing or self._rest.is_growing:  # else its end was noted when its last byte came
             self.end(self.size)
 
     @property

@@ -59,17 +59,24 @@ class TokenEstimates:
     def __init__(self, limit: int | None) -> None:
         self.set_limit(limit)
         self._input, self._output = LearnedAmount(1.0), LearnedAmount(0.0, UNSEEN_OUTPUT_TOKENS)
+        self._last: tuple[CallSize, int, int] | None = None
+        """Size, calls beside it and tokens of the last reservation: each call's is computed for its wait and its start."""
 
     def set_limit(self, limit: int | None) -> None:
         """Set the tokens of a period; what was learned stays."""
         self._limit = math.inf if limit is None else limit
+        self._last = None
 
     def compute_reservation(self, size: CallSize | None, beside: int) -> int:
         """Return the tokens to keep for a call that starts beside so many others; 0 where none are counted."""
         if size is None:
             return 0
+        if (last := self._last) and last[0] is size and last[1] == beside:
+            return last[2]
         wrote = self._output.compute_high(1.0, beside) if size.max_tokens is None else size.max_tokens
-        return self._bound(math.ceil(self._input.compute_high(size.prompt, beside) + wrote))
+        tokens = self._bound(math.ceil(self._input.compute_high(size.prompt, beside) + wrote))
+        self._last = size, beside, tokens
+        return tokens
 
     def compute_least(self, size: CallSize | None) -> int:
         """Return the tokens that a call will hardly use less than, by which its wait is foreseen; 0 where none are counted."""
@@ -80,6 +87,7 @@ class TokenEstimates:
 
     def learn(self, size: CallSize | None, input_tokens: int, output_tokens: int) -> None:
         """Take in the usage of a call."""
+        self._last = None
         if size and size.prompt:
             self._input.learn(input_tokens, size.prompt)
         if size is None or size.max_tokens is None:
