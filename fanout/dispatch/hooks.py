@@ -12,7 +12,19 @@ from typing import Literal, Protocol, TypeVar
 
 from fanout.config.environment import Environment
 from fanout.core.errors import ConfigError, Fault, HookRefusalError, ProviderError
-from fanout.core.schema import HOOK_FAILED_CODE, HOOK_REFUSED_CODE, Call, Completion, Failure, FittedParameters, Query, Target
+from fanout.core.schema import (
+    HOOK_FAILED_CODE,
+    HOOK_REFUSED_CODE,
+    Answer,
+    Call,
+    Choice,
+    Completion,
+    Failure,
+    FittedParameters,
+    Query,
+    Target,
+)
+from fanout.core.usage import Usage
 from fanout.dispatch.in_flight import InFlightCall
 from fanout.dispatch.retries import Result
 from fanout.observability.logs import log
@@ -116,7 +128,7 @@ class Hooks:
         except HookRefusalError as refusal:
             sentence = str(refusal)[:MAX_REASON_CHARS] or f"the hook `{loaded.name}` has refused it"
             raise ProviderError(Failure("content_filter", sentence, code=HOOK_REFUSED_CODE)) from refusal
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # which would end the server
             # Where it took too long, a traceback would show nothing but where it was.
             write = log.warning if isinstance(error, TimeoutError) else log.exception
             write("hook.failed", hook=loaded.name, stage=stage, is_open=loaded.is_open, reason=type(error).__name__)
@@ -139,7 +151,19 @@ async def _await(work: Callable[[], Awaitable[Made | None]], expected: type[Made
         raise RuntimeError("the hook raised CancelledError although nobody had cancelled the call") from None
     if made is not None and not isinstance(made, expected):
         raise TypeError(f"the hook returned a {type(made).__name__}, not a {expected.__name__} or None")
+    if isinstance(made, Completion):
+        _check_answer(made)
     return made
+
+
+def _check_answer(answer: Completion) -> None:
+    # Read when the answers of all models are written: there, one that is none would take the others with it.
+    is_good = isinstance(answer.choices, tuple) and isinstance(answer.usage, Usage | None)
+    if not is_good or not all(isinstance(choice, Choice) and isinstance(choice.message, Answer) for choice in answer.choices):
+        raise TypeError("the hook returned a Completion whose choices or usage are of other types")
+    texts = (text for choice in answer.choices for text in (choice.message.text, choice.message.reasoning or ""))
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("the hook returned a Completion whose texts are of other types")
 
 
 def load_hooks(environment: Environment, previous: Hooks | None = None) -> Hooks | None:
@@ -164,7 +188,7 @@ def _load(declared: Sequence[str], faults: list[Fault]) -> Iterator[_LoadedHook]
         name, _, mode = text.partition(":")
         try:
             hook = import_module(name).create()
-        except Exception as error:  # whatever the module does when it is imported
+        except (Exception, SystemExit) as error:  # whatever the module does when it is imported
             faults.append(Fault("FANOUT_HOOKS", f"`{name}` cannot be loaded ({type(error).__name__}: {error})"))
             continue
         if callable(getattr(hook, "before", None)) and callable(getattr(hook, "after", None)):

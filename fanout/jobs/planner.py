@@ -53,7 +53,7 @@ class JobPlanner:
         calls = self.dispatcher.plan(builder.build_request(EMPTY_ROW))
         _check_refusals((f"models[{call.entry}]", call) for call in calls if is_refused(call, is_estimate=is_estimate))
         providers = self.dispatcher.settings.providers
-        _check_way(spec, calls, providers)
+        _check_way(spec, calls, providers, has_hooks=self.dispatcher.upstreams.has_hooks)
         # All repeats send the same, so one is enough.
         first = (call for call in calls if not call.sample)
         found = {f"{call.entry}: {call.target.label}": _describe_call(call, providers, parameters=True) for call in first}
@@ -99,7 +99,7 @@ def _check_refusals(calls: Iterable[tuple[str, Call]]) -> None:
         raise RequestError([Fault(path, message) for path, message in refused.items()])
 
 
-def _check_way(spec: JobSpec, calls: Iterable[Call], providers: Mapping[str, ProviderSettings]) -> None:
+def _check_way(spec: JobSpec, calls: Iterable[Call], providers: Mapping[str, ProviderSettings], *, has_hooks: bool) -> None:
     """Raise `RequestError` with what contradicts the way in which the calls are to be sent."""
     faults = []
     if spec.via == "live":
@@ -111,7 +111,9 @@ def _check_way(spec: JobSpec, calls: Iterable[Call], providers: Mapping[str, Pro
     if spec.until_decided:
         sentence = "is not possible with `via: batch`: all of a batch is sent, and charged, before its first answer is seen"
         faults.append(Fault("until_decided", sentence))
-    if not spec.live_rest:
+    if not spec.live_rest and has_hooks:
+        faults.append(Fault("via", "`batch` is not possible with FANOUT_HOOKS: what a batch holds passes no hook"))
+    elif not spec.live_rest:
         faults += _list_without_batches(calls, providers)
     if faults:
         raise RequestError(faults)

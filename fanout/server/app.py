@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import nullcontext, suppress
 from functools import partial
+from weakref import WeakValueDictionary
 
 from aiohttp import HttpVersion11, web
 
@@ -32,6 +33,7 @@ from fanout.server.accounts import admission, job_gate
 from fanout.server.accounts.admission import KEY_LEDGER
 from fanout.server.accounts.directory import KEY_DIRECTORY, KeyDirectory
 from fanout.server.accounts.ledger import KeyLedger
+from fanout.server.accounts.quotas import QUOTA_TURNS
 from fanout.server.connections import WAIT_LIMITS, BoundedRunner, WaitLimits, count_connections, log_accept_errors
 from fanout.server.dialects.openai.batch_files import measure_files
 from fanout.server.endpoints import ENDPOINTS
@@ -91,6 +93,7 @@ def create_app(
     app[LIFECYCLE] = Lifecycle()
     app[WAIT_LIMITS] = wait_limits or WaitLimits()
     app[WRONG_KEYS] = WrongKeys()
+    app[QUOTA_TURNS] = WeakValueDictionary()
     app[REPORT_TURNS] = ReportTurns()
     app[RELOADER] = Reloader(app, load, host or LOOPBACK)
     # The store opens first and closes last, so that it counts calls that end while the dispatcher closes.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple, TypedDict
 
-from sqlalchemy import select, tuple_, update
+from sqlalchemy import case, func, select, tuple_, update
 
 from fanout.store.engine.database import Database, Query
 from fanout.store.jobs.records import JobState
@@ -77,6 +77,14 @@ class BatchStore:
         """Return unsettled batches for which something can be done now, the oldest first; `ended` are jobs' final states."""
         found = await self._database.fetch_all(_select_due(tuple(ended), limit))
         return [UnsettledBatch(BatchRow(*batch), state) for *batch, state in found]
+
+    async def count_unread(self, account_id: str) -> tuple[int, int]:
+        """Return how many batches of an account have no job yet, and how many have one whose rows are being read."""
+        reads = func.coalesce(func.sum(case((jobs.c.state == "loading", 1), else_=0)), 0)
+        waits = func.coalesce(func.sum(case((jobs.c.id.is_(None), 1), else_=0)), 0)
+        query = select(waits, reads).select_from(batches.outerjoin(jobs, jobs.c.id == batches.c.id))
+        row = await self._database.fetch_one(query.where(batches.c.account_id == account_id, batches.c.settled.is_(None)))
+        return int(row[0]), int(row[1])
 
     async def update(self, batch_id: str, change: BatchChange) -> None:
         """Change a batch, if there is one of that id."""

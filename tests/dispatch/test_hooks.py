@@ -87,7 +87,7 @@ async def test_a_refused_call_is_not_sent_and_a_refused_answer_is_not_shown(upst
     assert (expect_failure(streamed).code, expect_failure(streamed).partial) == ("hook_refused", None)
 
 
-@pytest.mark.parametrize("prompt", ["crash", "cancel", "wrong", "hang", "late"])
+@pytest.mark.parametrize("prompt", ["crash", "cancel", "wrong", "hang", "exit", "late", "late-odd"])
 @pytest.mark.parametrize("mode", ["", ":closed", ":open"])
 async def test_a_hook_that_fails_ends_its_calls_or_lets_them_go_on(
     upstream: Upstream, tmp_path: Path, prompt: str, mode: str
@@ -102,8 +102,8 @@ async def test_a_hook_that_fails_ends_its_calls_or_lets_them_go_on(
     else:
         failure = expect_failure(failed)
         assert (failure.kind, failure.code) == ("internal", "hook_failed")
-        assert failure.message.startswith(f"the hook `{FAILING}` failed {'after' if prompt == 'late' else 'before'} the call")
-        assert failed.timing.attempts == (1 if prompt == "late" else 0)
+        assert failure.message.startswith(f"the hook `{FAILING}` failed {'after' if 'late' in prompt else 'before'} the call")
+        assert failed.timing.attempts == (1 if "late" in prompt else 0)
 
 
 async def test_a_long_answer_that_was_held_comes_in_pieces_and_each_choice_in_its_place(
@@ -176,13 +176,14 @@ async def test_a_reload_takes_other_hooks_and_keeps_those_that_are_the_same(upst
 
 
 async def test_every_module_that_cannot_be_loaded_is_named(upstream: Upstream, tmp_path: Path) -> None:
-    hooks = "no.such.module,tests.support.hooks.faulty,tests.support.hooks"
+    hooks = "no.such.module,tests.support.hooks.faulty,tests.support.hooks.leaving,tests.support.hooks"
     with pytest.raises(ConfigError) as caught:
         async with open_hooked(upstream, tmp_path, hooks):
             raise AssertionError("it was opened")
     assert [fault.message.split("`")[1] for fault in caught.value.faults] == [
         "no.such.module",
         "create()",
+        "tests.support.hooks.leaving",
         "tests.support.hooks",
     ]
 

@@ -18,6 +18,7 @@ from fanout.config.settings import load_settings
 from fanout.core.errors import LeaseLostError, RequestError
 from fanout.core.json_text import JsonObject
 from fanout.dispatch.dispatcher import open_dispatcher
+from fanout.jobs.economy import results
 from fanout.jobs.input_formats.rows import InputRow
 from fanout.jobs.job import Job, JobSpec
 from fanout.jobs.manager import open_job_manager
@@ -36,7 +37,7 @@ ALL = [f"{name}/m" for name in FORMATS]
 
 @asynccontextmanager
 async def open_economy(
-    apis: BatchApis, folder: Path, formats: Sequence[str] = FORMATS, economy: Mapping[str, Any] | None = None
+    apis: BatchApis, folder: Path, formats: Sequence[str] = FORMATS, economy: Mapping[str, Any] | None = None, **environ: str
 ) -> AsyncGenerator[OpenJobs]:
     """Open jobs whose providers are named by the formats of their batch APIs; `alone` has none."""
     providers = {name: apis.row(name, **(economy or {})) for name in formats}
@@ -48,7 +49,7 @@ async def open_economy(
     }
     path = folder / "providers.json"
     path.write_text(json.dumps({"extends": False, "providers": {**providers, "alone": alone}, "models": models}))
-    settings = load_settings(path, {"HOME": str(folder), "VENDOR_KEY": KEY})
+    settings = load_settings(path, {"HOME": str(folder), "VENDOR_KEY": KEY, **environ})
     async with open_store(str(folder / "jobs.db")) as opened, open_dispatcher(settings) as dispatcher:
         assert opened
         jobs = JobStore(opened.database)
@@ -273,6 +274,56 @@ async def test_what_contradicts_a_batch_is_refused_before_anything_is_sent(
     assert caught.value.faults[0].path == path
     assert words in caught.value.faults[0].message
     assert (apis.batches, apis.live) == ({}, [])
+
+
+@pytest.mark.parametrize("given", ["..", "../../elsewhere", "a/b", "a?b=c", "", "x" * 300, "a\nb", f"b-{KEY}"])
+async def test_an_id_that_leads_elsewhere_or_holds_a_key_is_none(
+    apis: BatchApis, tmp_path: Path, given: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    apis.ids = given
+    async with open_economy(apis, tmp_path) as kept:
+        job = await create(kept, ["q"], *ALL, attempts=1)
+        job = await kept.manager.run(job.id)
+        records = await list_records(kept, job)
+
+    assert job.state == "done"
+    assert {record["error_code"] for record in records} == {"unexpected_shape"}
+    assert not any(path.endswith(("elsewhere", "b", "content", "/results", "/")) for path in apis.paths)
+    assert KEY not in json.dumps(records) + caplog.text
+
+
+async def test_a_file_of_results_without_an_end_fails_the_calls_of_its_batch(
+    apis: BatchApis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "MAX_UNREADABLE", 2)
+    apis.looks, apis.is_endless = 1, True
+    async with open_economy(apis, tmp_path, ["openai"], {"max_requests": 20}) as kept:
+        job = await create(kept, ["q"], "openai/m", attempts=1)
+        job = await kept.manager.run(job.id)
+        records = await list_records(kept, job)
+        left = await kept.jobs.economy_batches.list_open(job.number)
+
+    assert (job.state, left) == ("done", [])
+    assert [(record["error_kind"], record["error_code"]) for record in records] == [("malformed", "answer_too_large")]
+    assert sum(path.endswith("/content") for path in apis.paths) == 2
+
+
+async def test_no_call_passes_by_the_hooks_in_a_batch(apis: BatchApis, tmp_path: Path) -> None:
+    """Neither where hooks are set before the job is made, nor where they are set after."""
+    hooks = "tests.support.hooks.redacting"
+    async with open_economy(apis, tmp_path, ["openai"]) as kept:
+        job = await create(kept, ["Ada"], "openai/m")
+        resting = await create(kept, ["Ada"] * 11, "openai/m", live_rest=True)
+    async with open_economy(apis, tmp_path, ["openai"], FANOUT_HOOKS=hooks) as kept:
+        with pytest.raises(RequestError, match="passes no hook"):
+            await create(kept, ["Ada"], "openai/m")
+        with pytest.raises(RequestError, match="passes no hook"):
+            await kept.manager.run(job.id)
+        await kept.manager.run(resting.id)
+
+    assert apis.batches == {}
+    assert len(apis.live) == 11
+    assert "Ada" not in json.dumps(apis.live)
 
 
 async def test_an_estimate_has_the_batchs_price(apis: BatchApis, tmp_path: Path) -> None:

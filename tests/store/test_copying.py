@@ -129,3 +129,28 @@ async def test_a_postgresql_database_is_dumped_and_restored_by_its_own_programs(
         assert (done.returncode, done.stderr) == (0, "")
 
     assert await count_calls(empty) == await count_calls(location) == 1
+
+
+VERSION_TABLE = "CREATE TABLE alembic_version (version_num); INSERT INTO alembic_version VALUES ('0001');"
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "CREATE VIEW alembic_version AS WITH RECURSIVE t(version_num) AS (SELECT 1 UNION ALL SELECT * FROM t) SELECT * FROM t",
+        VERSION_TABLE + "CREATE TABLE usage (a); CREATE TRIGGER t AFTER INSERT ON usage BEGIN DELETE FROM usage; END",
+        VERSION_TABLE + "CREATE VIRTUAL TABLE v USING fts5(a)",
+        VERSION_TABLE + "CREATE TABLE audit (number INTEGER PRIMARY KEY)",
+        "CREATE TABLE alembic_version (version_num); INSERT INTO alembic_version VALUES (5)",
+        "CREATE TABLE alembic_version (version_num); INSERT INTO alembic_version VALUES ('9' || char(27))",
+    ],
+    ids=["endless", "trigger", "virtual", "unprotected", "number", "control"],
+)
+def test_a_file_that_is_no_store_as_we_make_it_is_not_put_back(tmp_path: Path, sql: str) -> None:
+    hostile = tmp_path / "hostile.db"
+    with closing(sqlite3.connect(hostile)) as database:
+        database.executescript(sql)
+
+    with pytest.raises(ConfigError, match="is no store"):
+        copy_store(hostile, tmp_path / "fanout.db")
+    assert [path.name for path in tmp_path.iterdir()] == ["hostile.db"]

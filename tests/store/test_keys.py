@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -103,3 +104,20 @@ async def test_what_keys_have_used_is_added_up_by_all_who_write_it(location: str
     assert later["key_1"] == KeyUse({8: UseCount(3, 1), 9: UseCount(1, 1)}, {}, UseCount(4, 31, 1.75))
     assert read == {"key_2": KeyUse({}, {100: UseCount(5, 5, 5.0)}), "key_3": KeyUse()}
     assert room == ((0, 0), (0, 0))
+
+
+@pytest.mark.parametrize("version", ["new", "0011"])
+async def test_a_row_of_the_record_of_changes_is_not_replaced_either(tmp_path: Path, version: str) -> None:
+    """In SQLite, `REPLACE` deletes rows without a trigger's knowledge."""
+    path = str(tmp_path / "fanout.db")
+    async with open_store(path) as store:
+        assert store
+        await store.audit.record("configuration.reloaded", "signal", "providers.json", {"models": 3})
+        if version != "new":
+            await store.database.execute(text("DROP TRIGGER audit_no_replace"))
+            await store.database.execute(text(f"UPDATE alembic_version SET version_num = '{version}'"))
+    async with open_store(path) as store:
+        assert store
+        with pytest.raises(StoreError, match="never changed"):
+            await store.database.execute(text("REPLACE INTO audit SELECT * FROM audit"))
+        await store.audit.record("configuration.reloaded", "signal", "providers.json", {"models": 4})

@@ -10,7 +10,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,6 +54,12 @@ class BatchApis:
     bodies: list[tuple[str, Json]] = field(default_factory=list)
     """Everything that was answered about batches, by vendor, for the vendors' own types."""
     keys: set[str] = field(default_factory=set)
+    ids: str | None = None
+    """Ids of batches and files, instead of good ones."""
+    is_endless: bool = False
+    """Files of results do not end."""
+    paths: list[str] = field(default_factory=list)
+    """Of all requests."""
     hides_creation: bool = False
     """Batches are made, and the answer to their creation is lost."""
 
@@ -92,7 +98,8 @@ class BatchApis:
 
     def add(self, name: str, requests: list[tuple[str, Json]], mark: str | None, file: str | None = None) -> Batch:
         number = len(self.batches)
-        batch = Batch(f"batches/b{number}" if name == "gemini" else f"batch_{number}", requests, mark, file)
+        own = self.ids if self.ids is not None else f"b{number}" if name == "gemini" else f"batch_{number}"
+        batch = Batch(f"batches/{own}" if name == "gemini" else own, requests, mark, file)
         self.batches[batch.id] = batch
         return batch
 
@@ -175,6 +182,7 @@ def _make_door(apis: BatchApis) -> Any:
     @web.middleware
     async def door(request: web.Request, handler: Callable[[web.Request], Any]) -> web.StreamResponse:
         headers = request.headers
+        apis.paths.append(request.rel_url.raw_path)
         bearer = headers.get("Authorization", "").removeprefix("Bearer ")
         apis.keys.add(bearer or headers.get("x-api-key", "") or headers.get("x-goog-api-key", ""))
         response: web.StreamResponse = await handler(request)
@@ -269,7 +277,14 @@ def _add_files(app: web.Application, apis: BatchApis, name: str) -> None:
         batch.is_cancelled = True
         return _reply(apis, name, _describe_file_batch(name, batch, STATUS_WORDS[name][0], apis))
 
-    async def content(request: web.Request) -> web.Response:
+    async def content(request: web.Request) -> web.StreamResponse:
+        if apis.is_endless:
+            stream = web.StreamResponse()
+            await stream.prepare(request)
+            with suppress(ConnectionError):
+                while True:
+                    await stream.write(b"\n" * 2**16)
+            return stream
         kind, _, batch_id = request.match_info["id"].partition("-")
         lines = []
         for custom_id, status, body in apis.end(name, apis.batches[batch_id]):

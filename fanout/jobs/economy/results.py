@@ -18,6 +18,8 @@ from fanout.providers.economy.api import EconomyResult
 from fanout.store.jobs.records import Place
 
 RECORDS_AT_ONCE = 64
+MAX_UNREADABLE = 10
+"""Looks at a batch that may end with an answer nobody can read, one after the other."""
 
 
 class ResultCollector:
@@ -34,7 +36,7 @@ class ResultCollector:
                 if await self._collect(batch):
                     self._run.forget(batch)
                     await self._run.batches.remove(batch.row.token)
-                self._is_failing = False
+                self._is_failing, batch.unreadable = False, 0
             except ProviderError as error:
                 if error.failure.kind == "not_found":  # nobody will ever have its results
                     await self._record_missing(batch)
@@ -43,6 +45,10 @@ class ResultCollector:
                 elif error.failure.kind in USELESS_KINDS:
                     self._run.queue.close(error.failure)
                     return
+                elif self._is_unreadable(batch, error.failure):
+                    await self._record_missing(batch, error.failure)
+                    self._run.forget(batch)
+                    await self._run.batches.remove(batch.row.token)
                 elif not self._is_failing:  # once, not at every look
                     self._is_failing = True
                     log.warning(
@@ -50,6 +56,11 @@ class ResultCollector:
                         **self._run.labels,
                         reason=error.failure.message,
                     )
+
+    def _is_unreadable(self, batch: OpenBatch, failure: Failure) -> bool:
+        """Count a look that has failed; return whether no other one would be better."""
+        batch.unreadable = batch.unreadable + 1 if failure.kind == "malformed" else 0
+        return batch.unreadable >= MAX_UNREADABLE
 
     async def _collect(self, batch: OpenBatch) -> bool:
         """Record the results of a batch if it has ended; return whether it has."""

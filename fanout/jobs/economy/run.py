@@ -25,6 +25,8 @@ class OpenBatch:
     row: EconomyBatchRow
     reserved_usd: dict[Place, float] = field(default_factory=dict)
     """Money set aside for its units; none is known of those sent by an earlier process."""
+    unreadable: int = 0
+    """Looks in a row that have ended with an answer nobody could read."""
     attempts: dict[Place, int] = field(init=False)
     """The attempt of each of its units."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -20,7 +21,7 @@ from fanout.core.schema import Call, Completion, Failure
 from fanout.core.threads import run_in_thread
 from fanout.providers.mapping.error_objects import find_error, parse_error_body
 from fanout.providers.mapping.json_fields import as_object
-from fanout.providers.mapping.redact import hide_secrets
+from fanout.providers.mapping.redact import hide, hide_secrets
 from fanout.providers.transport.configured import build_origin, find_proxy
 from fanout.providers.transport.connection_errors import CONNECTION_ERRORS, to_provider_error
 from fanout.providers.transport.json_provider import JsonProvider
@@ -30,6 +31,10 @@ MAX_STATE_BYTES = 2**20
 STATE_TIMEOUT_S = 60.0
 TRANSFER_TIMEOUT_S = 1800.0
 """To send all requests of a batch, or to receive its results."""
+SPARE_LINES = 1000
+"""Lines of a file of results beyond two for each request that a batch may have, after which the file is no batch's."""
+ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:=-]{0,255}")
+"""Of a batch or a file: it is stored, logged, and a part of addresses, so it must neither be long nor lead elsewhere."""
 MAX_LISTED = 100
 """Batches of an account that are searched for one whose creation was cut off."""
 
@@ -54,7 +59,7 @@ class EconomyState(NamedTuple):
     """Nothing more of it will come."""
     failure: Failure | None = None
     """Why the vendor takes none of its requests."""
-    results: tuple[object, ...] = ()
+    results: tuple[str, ...] = ()
     """Where its results are."""
 
 
@@ -77,6 +82,8 @@ class EconomyApi(ABC):
     def __init__(self, settings: ProviderSettings, session: aiohttp.ClientSession, provider: JsonProvider) -> None:
         self._settings, self._session, self._provider = settings, session, provider
         self._origin = build_origin(settings)
+        assert settings.row.economy is not None, "a provider without a batch API has none to open"
+        self._economy = settings.row.economy
 
     @abstractmethod
     async def submit(self, requests: Sequence[EconomyRequest], model: str, token: str) -> str:
@@ -145,11 +152,14 @@ class EconomyApi(ABC):
 
     async def _read_lines(self, path: str) -> AsyncGenerator[JsonObject]:
         """Yield the objects of a JSONL file; a line that is no object is left out, as if its call had not been answered."""
-        most = self._settings.max_answer_bytes
+        most, lines_left = self._settings.max_answer_bytes, 2 * self._economy.max_requests + SPARE_LINES
         async with self._open(hdrs.METH_GET, path, timeout_s=TRANSFER_TIMEOUT_S) as response:
             rest = bytearray()
             async for piece in response.content.iter_any():
                 *lines, end = piece.split(b"\n")
+                lines_left -= len(lines)
+                if lines_left < 0:
+                    raise self._origin.answer_error("answered with more lines than a batch has requests", "answer_too_large")
                 for line in lines:
                     rest += line
                     if found := await self._parse_line(rest):
@@ -215,6 +225,18 @@ class EconomyApi(ABC):
             if len(body) > most:
                 raise self._origin.answer_error(f"answered with over {most:,} bytes", "answer_too_large")
         return bytes(body)
+
+    def _require_id(self, found: object) -> str:
+        """Return the vendor's id of a batch or a file, if it is one."""
+        if isinstance(found, str) and ID.fullmatch(found) and not any(secret in found for secret in self._origin.secrets):
+            return found
+        raise self._origin.answer_error("sent no id for a batch or its file", "unexpected_shape")
+
+    def _describe_state(
+        self, word: str, *, is_ended: bool, failure: Failure | None = None, results: tuple[str, ...] = ()
+    ) -> EconomyState:
+        """Return the state of a batch; the vendor's word for it is logged, so it must bear no secret."""
+        return EconomyState(hide(word, self._origin.secrets)[:64], is_ended, failure, results)
 
     def _build_failure(self, error: Mapping[str, object]) -> Failure:
         """Return why a batch as a whole was not taken."""

@@ -96,7 +96,7 @@ class FileBatches(EconomyApi):
             form.add_field("file_name", f"{token}.jsonl")
         form.add_field("file", bytes(lines), filename=f"{token}.jsonl", content_type="application/jsonl")
         uploaded = await self._request(hdrs.METH_POST, format_.upload_path, data=form, timeout_s=TRANSFER_TIMEOUT_S)
-        file_id = self._require_id(uploaded)
+        file_id = self._require_id(uploaded.get("id"))
         fields: JsonObject = {
             "endpoint": requests[0].path,
             format_.files_field: [file_id] if format_.files_field == "input_files" else file_id,
@@ -104,32 +104,32 @@ class FileBatches(EconomyApi):
             **({"model": model} if format_.names_model else {}),
             **({"metadata": {"fanout": token}} if format_.has_metadata else {}),
         }
-        return self._require_id(_unwrap(await self._request(hdrs.METH_POST, format_.batches_path, json=fields)))
+        return self._require_id(_unwrap(await self._request(hdrs.METH_POST, format_.batches_path, json=fields)).get("id"))
 
     async def find(self, token: str) -> str | None:
         """See `EconomyApi.find`."""
         size = "page_size" if self._format.names_model else "limit"
         listed = await self._request(hdrs.METH_GET, f"{self._format.batches_path}?{size}={MAX_LISTED}")
         if self._format.has_metadata:
-            return _find_id(batch for batch in _list(listed) if as_object(batch.get("metadata")).get("fanout") == token)
+            return self._find_id(batch for batch in _list(listed) if as_object(batch.get("metadata")).get("fanout") == token)
         files = await self._request(hdrs.METH_GET, "/files")
-        file_id = _find_id(file for file in _list(files) if file.get("filename") == f"{token}.jsonl")
-        return _find_id(batch for batch in _list(listed) if file_id and batch.get("input_file_id") == file_id)
+        file_id = self._find_id(file for file in _list(files) if file.get("filename") == f"{token}.jsonl")
+        return self._find_id(batch for batch in _list(listed) if file_id and batch.get("input_file_id") == file_id)
 
     async def read_state(self, batch_id: str) -> EconomyState:
         """See `EconomyApi.read_state`."""
         batch = _unwrap(await self._request(hdrs.METH_GET, f"{self._format.batches_path}/{quote_id(batch_id)}"))
         word = as_text(batch.get("status"))
-        found = [file for name in self._format.result_fields if isinstance(file := batch.get(name), str) and file]
+        found = [self._require_id(file) for name in self._format.result_fields if (file := batch.get(name))]
         failure = None
         if word.lower() in self._format.failed and not found:
             failure = self._build_failure(_find_error(batch))
-        return EconomyState(word[:64], word.lower() in self._format.ended, failure, tuple(found))
+        return self._describe_state(word, is_ended=word.lower() in self._format.ended, failure=failure, results=tuple(found))
 
     async def read_results(self, state: EconomyState) -> AsyncGenerator[EconomyResult]:
         """See `EconomyApi.read_results`."""
         for file_id in state.results:
-            async for line in self._read_lines(f"/files/{quote_id(str(file_id))}/content"):
+            async for line in self._read_lines(f"/files/{quote_id(file_id)}/content"):
                 if result := _parse_result(line):
                     yield result
 
@@ -137,10 +137,8 @@ class FileBatches(EconomyApi):
         """See `EconomyApi.cancel`."""
         await self._request(hdrs.METH_POST, f"{self._format.batches_path}/{quote_id(batch_id)}/cancel")
 
-    def _require_id(self, described: JsonObject) -> str:
-        if isinstance(found := described.get("id"), str) and found:
-            return found
-        raise self._origin.answer_error("sent no id for a batch or its file", "unexpected_shape")
+    def _find_id(self, found: Iterable[JsonObject]) -> str | None:
+        return next((self._require_id(described.get("id")) for described in found), None)
 
 
 def _write_lines(requests: Iterable[EconomyRequest]) -> Iterable[bytes]:
@@ -173,10 +171,6 @@ def _unwrap(described: JsonObject) -> JsonObject:
 
 def _list(listed: JsonObject) -> list[JsonObject]:
     return as_objects(listed.get("data"))
-
-
-def _find_id(found: Iterable[JsonObject]) -> str | None:
-    return next((batch["id"] for batch in found if isinstance(batch.get("id"), str)), None)
 
 
 def _find_error(batch: JsonObject) -> JsonObject:

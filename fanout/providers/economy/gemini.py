@@ -50,17 +50,14 @@ class GeminiBatches(EconomyApi):
         path = build_model_url("http://host", model, "batchGenerateContent").raw_path
         payload = aiohttp.BytesPayload(bytes(body), content_type="application/json")
         batch = await self._request(hdrs.METH_POST, self._prefix + path, data=payload, timeout_s=TRANSFER_TIMEOUT_S)
-        if isinstance(name := batch.get("name"), str) and _is_name(name):
-            return name
-        raise self._origin.answer_error("sent no name for a batch", "unexpected_shape")
+        return self._require_name(batch.get("name"))
 
     async def find(self, token: str) -> str | None:
         """See `EconomyApi.find`."""
         listed = await self._request(hdrs.METH_GET, f"{self._prefix}/batches?pageSize={MAX_LISTED}")
         for batch in as_objects(listed.get("operations") or listed.get("batches")):
-            name = batch.get("name")
-            if as_object(batch.get("metadata")).get("displayName") == token and isinstance(name, str) and _is_name(name):
-                return name
+            if as_object(batch.get("metadata")).get("displayName") == token:
+                return self._require_name(batch.get("name"))
         return None
 
     async def read_state(self, batch_id: str) -> EconomyState:
@@ -73,13 +70,14 @@ class GeminiBatches(EconomyApi):
         failure = None
         if state == "FAILED":
             failure = self._build_failure(as_object(batch.get("error")))
-        return EconomyState(word[:64], state in ENDED or batch.get("done") is True, failure, (path,))
+        is_ended = state in ENDED or batch.get("done") is True
+        return self._describe_state(word, is_ended=is_ended, failure=failure, results=(path,))
 
     async def read_results(self, state: EconomyState) -> AsyncGenerator[EconomyResult]:
         """See `EconomyApi.read_results`."""
-        most = self._settings.row.economy.max_result_bytes if self._settings.row.economy else 0
+        most = self._economy.max_result_bytes
         for path in state.results:
-            async with self._open(hdrs.METH_GET, str(path), timeout_s=TRANSFER_TIMEOUT_S) as response:
+            async with self._open(hdrs.METH_GET, path, timeout_s=TRANSFER_TIMEOUT_S) as response:
                 body = await self._read_bounded(response, most)
             try:
                 batch = as_object(await run_in_thread("calls", parse, body))
@@ -93,11 +91,9 @@ class GeminiBatches(EconomyApi):
         """See `EconomyApi.cancel`."""
         await self._request(hdrs.METH_POST, f"{self._prefix}/{batch_id}:cancel")
 
-
-def _is_name(name: str) -> bool:
-    # It becomes a part of addresses: it must not lead elsewhere.
-    folder, _, rest = name.partition("/")
-    return folder == "batches" and rest.replace("-", "").replace("_", "").isalnum() and rest.isascii()
+    def _require_name(self, name: object) -> str:
+        folder, _, rest = name.partition("/") if isinstance(name, str) else ("", "", "")
+        return f"batches/{self._require_id(rest if folder == 'batches' else None)}"
 
 
 def _write_body(requests: Sequence[EconomyRequest], token: str) -> Iterable[bytes]:

@@ -58,9 +58,7 @@ class MessageBatches(EconomyApi):
         body = await run_in_thread("calls", join_in_steps, list(_write_body(requests)))
         payload = aiohttp.BytesPayload(bytes(body), content_type="application/json")
         batch = await self._request(hdrs.METH_POST, self._path, data=payload, timeout_s=TRANSFER_TIMEOUT_S)
-        if isinstance(found := batch.get("id"), str) and found:
-            return found
-        raise self._origin.answer_error("sent no id for a batch", "unexpected_shape")
+        return self._require_id(batch.get("id"))
 
     async def find(self, token: str) -> str | None:
         """Return `None`: these batches bear no mark of their creator."""
@@ -71,12 +69,12 @@ class MessageBatches(EconomyApi):
         batch = await self._request(hdrs.METH_GET, f"{self._path}/{quote_id(batch_id)}")
         word = as_text(batch.get("processing_status"))
         # Not by its `results_url`: the key must not go where an answer says.
-        return EconomyState(word[:64], word == "ended", results=(f"{self._path}/{quote_id(batch_id)}/results",))
+        return self._describe_state(word, is_ended=word == "ended", results=(f"{self._path}/{quote_id(batch_id)}/results",))
 
     async def read_results(self, state: EconomyState) -> AsyncGenerator[EconomyResult]:
         """See `EconomyApi.read_results`."""
         for path in state.results:
-            async for line in self._read_lines(str(path)):
+            async for line in self._read_lines(path):
                 if result := _parse_result(line):
                     yield result
 

@@ -22,15 +22,18 @@ from fanout.server.accounts import limits as key_limits
 from fanout.server.accounts.callers import Caller, find_caller
 from fanout.server.accounts.ledger import KeyCounts, KeyLedger
 from fanout.server.accounts.limits import Demand
-from fanout.server.accounts.permissions import build_refusal, make_check
+from fanout.server.accounts.permissions import NOT_ALLOWED_CODE, build_refusal, make_check
 from fanout.server.lifecycle import DISPATCHER
 from fanout.store.keys.counts import UseCount
 
 BYTES_PER_TOKEN = 4
 UNSET_OUTPUT_TOKENS = 256
 """Tokens of an answer without `max_tokens`, for the limit by the minute."""
-CUT_OFF_KINDS = frozenset({"cancelled", "timeout"})
-"""Failures of calls that the provider may have charged for, without telling how much."""
+CHARGED_KINDS = frozenset({"cancelled", "timeout", "malformed", "content_filter", "internal"})
+"""Failures of calls that the provider may have charged for, without telling how much: those that were cut off, and those
+whose answers were not read, or were refused here."""
+ROUTING_FIELDS = frozenset({"models", "fallbacks"})
+"""Fields by which a host such as OpenRouter or LiteLLM is told to call another model."""
 KEY_LEDGER = web.AppKey("key_ledger", KeyLedger)
 """Absent without a store."""
 
@@ -132,6 +135,9 @@ def restrict_call(caller: Caller, dispatcher: Dispatcher, call: Call) -> Call:
         return call
     if models is not None and not _find_check(tuple(models), dispatcher.catalogue)(name):
         return replace(call, refusal=build_refusal(name, models))
+    if models is not None and (field := next((one for one in call.query.passthrough if one in ROUTING_FIELDS), None)):
+        message = f"`{field}` would have the host call other models, and this key may call some alone"
+        return replace(call, refusal=Failure("not_found", message, code=NOT_ALLOWED_CODE, param=field))
     if has_budget(caller) and call.credential is None and find_cost(dispatcher, call, Usage(1, 1)) is None:
         return _unpriced(call)
     if caller.key_id is not None and caller.limits.queue_share is not None:
@@ -177,7 +183,7 @@ def estimate_call(dispatcher: Dispatcher, call: Call, members_tokens: int = 0, *
     if has_price and call.credential is None:  # a caller's own key costs us nothing
         usage = max_usage(call.query)
         cost = find_cost(dispatcher, call, replace(usage, input_tokens=(usage.input_tokens or 0) + members_tokens)) or 0.0
-    return Demand(_estimate_input(call) + members_tokens + _estimate_output(call), cost)
+    return Demand(_estimate_input(call) + members_tokens + _estimate_output(call), cost, time.time())
 
 
 def find_cost(dispatcher: Dispatcher, call: Call, usage: Usage) -> float | None:
@@ -196,8 +202,11 @@ def reserve(counts: KeyCounts, now: float, demand: Demand) -> None:
 def give_back(counts: KeyCounts, demand: Demand, used: UseCount | None = None) -> None:
     """Replace what is reserved for a call by what it has used: nothing, if it was not made."""
     counts.reserved_usd = max(counts.reserved_usd - demand.cost_usd, 0.0)  # sums of floats may end a little below zero
-    used = used or UseCount()
-    counts.add(time.time(), UseCount(0, used.tokens - demand.tokens, used.cost_usd))
+    used, now = used or UseCount(), time.time()
+    counts.add(now, UseCount(cost_usd=used.cost_usd))
+    # What is given back is that of the minute in which it was taken: it must not make room for more in this one.
+    excess = used.tokens - demand.tokens
+    counts.add(demand.at if excess < 0 else now, UseCount(tokens=excess))
 
 
 def settle(counts: KeyCounts, demand: Demand, outcome: Outcome, dispatcher: Dispatcher) -> None:
@@ -210,9 +219,12 @@ def settle(counts: KeyCounts, demand: Demand, outcome: Outcome, dispatcher: Disp
         # Counted in full where it is not known: too much is safer than too little.
         cost = demand.cost_usd if outcome.cost is None else outcome.cost.usd
         give_back(counts, demand, UseCount(0, tokens, 0.0 if call.credential else cost))
-    elif outcome.timing.attempts and result.kind in CUT_OFF_KINDS:
+    elif outcome.timing.attempts and result.kind in CHARGED_KINDS and (result.status or 0) < 400:
         # Or whoever leaves before the end would never pay.
-        received = -(-len((result.partial or "").encode(errors="replace")) // BYTES_PER_TOKEN)
+        if not result.partial:  # how much the provider has written is not known
+            give_back(counts, demand, UseCount(0, demand.tokens, demand.cost_usd))
+            return
+        received = -(-len(result.partial.encode(errors="replace")) // BYTES_PER_TOKEN)
         sent = _estimate_input(call)
         spent = 0.0 if call.credential else find_cost(dispatcher, call, Usage(sent, received)) or 0.0
         give_back(counts, demand, UseCount(0, sent + received, spent))

@@ -11,6 +11,8 @@ from fanout.requests.keys import KeyLimits
 from fanout.store.keys.key_store import Role
 
 READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+CALLING_ROLES = frozenset({"admin", "user"})
+"""Roles that call models."""
 METRICS_PATH = "/metrics"
 OWN_KEY_PATH = "/v1/keys/self"
 

@@ -9,7 +9,7 @@ from fanout.core.schema import Call, Outcome
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.server.accounts import admission
 from fanout.server.accounts import limits as key_limits
-from fanout.server.accounts.callers import Caller
+from fanout.server.accounts.callers import CALLING_ROLES, Caller
 from fanout.server.accounts.directory import KeyDirectory
 from fanout.server.accounts.ledger import KeyCounts, KeyLedger
 from fanout.server.accounts.limits import Demand
@@ -42,7 +42,9 @@ class StoredKeyGate:
         """See `KeyGate.reserve`."""
         caller, self.reason = self._find_caller(), None
         if caller is None:
-            self.reason = "the key that it was made with was revoked or has expired; resume it with another one"
+            self.reason = (
+                "the key that it was made with was revoked, has expired or calls no models; resume it with another one"
+            )
             return False
         if budget := key_limits.find_spent_budget(self.counts, caller.limits, time.time(), cost_usd):
             self.reason = key_limits.explain_budget(budget, self.counts, cost_usd)
@@ -65,7 +67,7 @@ class StoredKeyGate:
     def settle(self, call: Call | None, reserved_usd: float, outcome: Outcome | None) -> None:
         """See `KeyGate.settle`."""
         started = self._started.pop(id(call), None) if call is not None else None
-        demand = Demand(started.tokens if started else 0, reserved_usd)
+        demand = Demand(started.tokens, reserved_usd, started.at) if started else Demand(0, reserved_usd, time.time())
         if outcome is None:
             admission.give_back(self.counts, demand)
         else:
@@ -75,7 +77,8 @@ class StoredKeyGate:
         self.ledger.notify()
 
     def _find_caller(self) -> Caller | None:
-        return self.directory.find_by_id(self.key_id)
+        caller = self.directory.find_by_id(self.key_id)
+        return caller if caller and caller.role in CALLING_ROLES else None
 
 
 async def open_gate(directory: KeyDirectory, ledger: KeyLedger, dispatcher: Dispatcher, key_id: str) -> StoredKeyGate:

@@ -22,6 +22,8 @@ class Demand:
 
     tokens: int = 0
     cost_usd: float = 0.0
+    at: float = 0.0
+    """Unix seconds in whose minute the tokens are counted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager
+from weakref import WeakValueDictionary
 
 from aiohttp import web
 
@@ -11,9 +14,36 @@ from fanout.core.errors import Fault, RequestError
 from fanout.jobs.input_files import bound_rows
 from fanout.jobs.input_formats.rows import BadRow, InputRow
 from fanout.server.accounts.callers import find_caller
-from fanout.server.lifecycle import FILE_STORE, JOB_STORE
+from fanout.server.lifecycle import BATCH_STORE, FILE_STORE, JOB_STORE
 
 QUOTA_CODE = "quota_exceeded"
+QUOTAS = ("max_files", "max_stored_bytes", "max_rows", "max_running_jobs")
+QUOTA_TURNS = web.AppKey("quota_turns", WeakValueDictionary[str, asyncio.Lock])
+"""By account."""
+
+
+@asynccontextmanager
+async def take_turn(request: web.Request) -> AsyncGenerator[None]:
+    """Let what an account adds be measured and added by one request at a time: two at once would pass a quota together."""
+    caller = find_caller(request)
+    if all(getattr(caller.limits, name) is None for name in QUOTAS):
+        yield
+        return
+    lock = request.app[QUOTA_TURNS].setdefault(caller.account or "", asyncio.Lock())
+    async with lock:
+        yield
+
+
+async def check_file(request: web.Request, size: int) -> None:
+    """Raise `RequestError` if an upload that was received, and counts as a file already, is beyond the quotas by now."""
+    limits, account = find_caller(request).limits, find_caller(request).account
+    count, stored = await request.app[FILE_STORE].measure_account(account or "")
+    if limits.max_files is not None and count > limits.max_files:
+        raise _refuse("file", f"the account has other files by now, and this key allows {limits.max_files}")
+    if limits.max_stored_bytes is not None and stored + size > limits.max_stored_bytes:
+        raise _refuse(
+            "file", f"the account's other files have {stored} bytes by now, and this key allows {limits.max_stored_bytes}"
+        )
 
 
 async def find_room_for_file(request: web.Request) -> float:
@@ -51,6 +81,10 @@ async def find_room_for_job(request: web.Request, field: str) -> int | None:
     if limits.max_rows is None and limits.max_running_jobs is None:
         return None
     running, rows = await request.app[JOB_STORE].measure_account(account or "")
+    waiting, loading = await request.app[BATCH_STORE].count_unread(account or "")
+    running += waiting
+    if limits.max_rows is not None and waiting + loading:
+        raise _refuse(field, "the rows of another batch are being counted, and this key has a quota of rows: try again soon")
     if limits.max_running_jobs is not None and running >= limits.max_running_jobs:
         sentence = f"the account has {running} jobs that have not ended, and this key allows {limits.max_running_jobs}"
         raise _refuse(field, f"{sentence}: wait for one, or cancel it")

@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import ipaddress
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from aiohttp import web
@@ -55,16 +55,13 @@ def authenticate(request: web.Request, allowed: Sequence[ApiKey], stored: KeyDir
     """
     if is_public(request):
         return
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    bearer = token.strip() if scheme.lower() == "bearer" else ""
-    given = {"Authorization": bearer, **{name: request.headers.get(name, "").strip() for name in KEY_HEADERS}}
-    sent = {name: key for name, key in given.items() if key}
+    sent = list(_list_keys(request))
     if not sent:
         raise web.HTTPUnauthorized(text="no key: send `Authorization: Bearer <key>`, `x-api-key: <key>` or `api-key: <key>`")
-    key, *others = sent.values()
+    (_, key), *others = sent
     # Two keys could belong to two callers: whose request it is must not depend on the order in which headers are read.
-    if not all(_is_equal(key, other) for other in others):
-        names = " and ".join(f"`{name}`" for name in sent)
+    if not all(_is_equal(key, other) for _, other in others):
+        names = " and ".join(f"`{name}`" for name, _ in sent)
         raise web.HTTPUnauthorized(text=f"{names} hold different keys: send one, or the same in each")
     # All keys are compared, even after a match: the time this takes must not tell which key was nearly right.
     matches = [known for known in allowed if _is_equal(key, known.secret.get_secret_value())]
@@ -79,6 +76,18 @@ def authenticate(request: web.Request, allowed: Sequence[ApiKey], stored: KeyDir
     logs.account.set(caller.account)
     choose_account(request)  # an account in the header must match the key, on every endpoint
     check_role(request, caller)
+
+
+def _list_keys(request: web.Request) -> Iterator[tuple[str, str]]:
+    """Yield every key that a request shows, with the header that holds it; a header may stand there twice."""
+    for value in request.headers.getall("Authorization", ()):
+        scheme, _, token = value.partition(" ")
+        if scheme.lower() == "bearer" and (key := token.strip()):
+            yield "Authorization", key
+    for name in KEY_HEADERS:
+        for value in request.headers.getall(name, ()):
+            if key := value.strip():
+                yield name, key
 
 
 def is_public(request: web.Request) -> bool:

@@ -18,7 +18,7 @@ from fanout.jobs.openai_batches import parse_window
 from fanout.rendering.batch import BatchJson, BatchListJson, render_batch
 from fanout.requests.bodies import Metadata, ObjectBody
 from fanout.server.accounts.callers import find_caller
-from fanout.server.accounts.quotas import find_room_for_job
+from fanout.server.accounts.quotas import find_room_for_job, take_turn
 from fanout.server.lifecycle import BATCH_STORE, BATCH_WORKER, JOB_MANAGER
 from fanout.server.middleware import auth
 from fanout.server.openapi.endpoint import INVALID_PARAMETERS, Endpoint, list_body_error_answers, list_store_answers
@@ -68,13 +68,12 @@ async def create_batch(request: web.Request) -> web.StreamResponse:
     body = await read_body(request, BatchBody)
     auth.refuse_caller_credentials(request)
     await find_own_file(request, body.input_file_id, "input_file_id")  # a wrong id is refused at once
-    left = await find_room_for_job(request, "input_file_id")
-    batch_id = f"batch_{uuid.uuid4().hex}"
-    # Beside what was sent, the caller's key and the rows that it allows: the input is read later.
-    kept = {**body.model_dump(exclude_none=True), "key_id": find_caller(request).key_id, "rows_left": left}
-    await request.app[BATCH_STORE].create(
-        BatchRow(batch_id, time.time(), auth.choose_account(request) or "", encode_json(kept).decode())
-    )
+    batch_id, account_id = f"batch_{uuid.uuid4().hex}", auth.choose_account(request) or ""
+    async with take_turn(request):
+        left = await find_room_for_job(request, "input_file_id")
+        # Beside what was sent, the caller's key and the rows that it allows: the input is read later.
+        kept = {**body.model_dump(exclude_none=True), "key_id": find_caller(request).key_id, "rows_left": left}
+        await request.app[BATCH_STORE].create(BatchRow(batch_id, time.time(), account_id, encode_json(kept).decode()))
     # Validated in the background, as at OpenAI, because a large file takes longer than clients wait.
     request.app[BATCH_WORKER].notify()
     return await _respond_batch(request, batch_id)

@@ -20,7 +20,7 @@ from fanout.core.json_text import JsonObject
 from fanout.jobs.openai_batches import is_output_file
 from fanout.rendering.batch import DeletedFileJson, FileJson, FileListJson, render_file
 from fanout.rendering.errors import ErrorAnswerJson, render_error
-from fanout.server.accounts.quotas import find_room_for_file
+from fanout.server.accounts.quotas import check_file, find_room_for_file, take_turn
 from fanout.server.dialects.openai import batch_files
 from fanout.server.lifecycle import DISPATCHER, FILE_STORE, JOB_MANAGER, JOB_STORE
 from fanout.server.middleware import auth
@@ -77,9 +77,11 @@ async def upload_file(request: web.Request) -> web.StreamResponse:
     try:
         upload = await receive_upload(request, files, file_id, most)
         expires = None if upload.lifetime_s is None else created + upload.lifetime_s
-        await files.finish_upload(
-            file_id, filename=upload.filename, size_bytes=upload.size, purpose=upload.purpose, expires=expires
-        )
+        async with take_turn(request):
+            await check_file(request, upload.size)
+            await files.finish_upload(
+                file_id, filename=upload.filename, size_bytes=upload.size, purpose=upload.purpose, expires=expires
+            )
     except BaseException as error:  # also when the client has left: half a file is of no use
         with suppress(StoreError):
             await files.delete(file_id)

@@ -18,7 +18,7 @@ from fanout.jobs.input_files import TYPED_FORMATS, choose_format, read_rows
 from fanout.jobs.input_formats.rows import BadRow, InputRow
 from fanout.rendering.job import JobEstimateJson, JobJson, JobListJson, render_estimate, render_job
 from fanout.server.accounts.callers import find_caller
-from fanout.server.accounts.quotas import bound_new_job, check_fork, find_room_for_job
+from fanout.server.accounts.quotas import bound_new_job, check_fork, find_room_for_job, take_turn
 from fanout.server.lifecycle import BATCH_STORE, DISPATCHER, FILE_STORE, JOB_MANAGER
 from fanout.server.middleware import auth
 from fanout.server.openapi.endpoint import (
@@ -68,9 +68,10 @@ async def create_job(request: web.Request) -> web.StreamResponse:
                 render_estimate(await manager.estimate(spec, rows), request.app[DISPATCHER].settings.providers)
             )
         account_id = auth.choose_account(request, body.account_id)
-        rows = await bound_new_job(request, rows, "items" if body.items is not None else "input_file_id")
         spec = replace(spec, key_id=find_caller(request).key_id)
-        job = await manager.create(spec, rows, account_id=account_id)
+        async with take_turn(request):
+            rows = await bound_new_job(request, rows, "items" if body.items is not None else "input_file_id")
+            job = await manager.create(spec, rows, account_id=account_id)
     except RequestError as error:
         raise RequestError([locate_fault(fault, body) for fault in error.faults]) from None
     manager.supervisor.notify()  # otherwise the job would start only with the next poll
@@ -129,8 +130,9 @@ async def resume_job(request: web.Request) -> web.StreamResponse:
     if body.fork:
         return await _fork_job(request, job_id, body.to_changes())
     # The job first: a batch reopened while its job is still ended would be settled again at once.
-    await find_room_for_job(request, "job_id")
-    await request.app[JOB_MANAGER].resume(job_id, **body.to_changes(), key_id=find_caller(request).key_id)
+    async with take_turn(request):
+        await find_room_for_job(request, "job_id")
+        await request.app[JOB_MANAGER].resume(job_id, **body.to_changes(), key_id=find_caller(request).key_id)
     await _reopen_batch(request, job_id)
     return await _respond_job(request, job_id)
 
@@ -139,9 +141,10 @@ async def resume_job(request: web.Request) -> web.StreamResponse:
 async def retry_job(request: web.Request) -> web.StreamResponse:
     """Serve `POST /v1/jobs/{job_id}/retry`."""
     body, job_id = await read_body(request, RetryBody), (await find_own_job(request)).id
-    await find_room_for_job(request, "job_id")
     changes = {**body.to_changes(), "key_id": find_caller(request).key_id}
-    await request.app[JOB_MANAGER].retry(job_id, body.kinds or (), **changes)
+    async with take_turn(request):
+        await find_room_for_job(request, "job_id")
+        await request.app[JOB_MANAGER].retry(job_id, body.kinds or (), **changes)
     await _reopen_batch(request, job_id)
     return await _respond_job(request, job_id)
 
@@ -161,8 +164,9 @@ async def _fork_job(request: web.Request, job_id: str, changes: JsonObject) -> w
         raise RequestError([Fault("fork", sentence, "wrong_state")])
     if job.state == "loading":
         raise RequestError([Fault("fork", f"job `{job.id}` is loading", "wrong_state")])
-    await check_fork(request, job.items)
-    fork = await manager.resume(job_id, fork=True, **changes, key_id=find_caller(request).key_id)
+    async with take_turn(request):
+        await check_fork(request, job.items)
+        fork = await manager.resume(job_id, fork=True, **changes, key_id=find_caller(request).key_id)
     return await _respond_with_location(request, fork.id)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -11,12 +12,14 @@ from pathlib import Path
 from sqlalchemy import URL
 
 from fanout.core.errors import ConfigError, Fault, StoreError
+from fanout.store.engine.append_only import list_triggers
 from fanout.store.engine.connections import LOCK_TIMEOUT_MS
 from fanout.store.engine.location import OFF, as_read_only, find_file, name_database, parse_location
 from fanout.store.engine.upgrade import HEAD
 
 OTHER_FILES = ("-wal", "-shm", "-journal")
 """Ends of the names of files that SQLite keeps beside a database."""
+VERSION = re.compile(r"[0-9]{4}")
 
 
 def require_file(location: str) -> Path:
@@ -48,6 +51,7 @@ def copy_store(source: Path, target: Path) -> int:
     part = target.with_name(f".{target.name}.part-{os.getpid()}")
     try:
         with _explain(source), closing(_open(source)) as reading:
+            _check_schema(source, reading)
             _check_version(source, reading)
             with _create(part) as writing:
                 reading.backup(writing)
@@ -91,12 +95,28 @@ def _explain(source: Path) -> Iterator[None]:
         raise StoreError(f"`{source}` cannot be copied: {error}") from error
 
 
+def _check_schema(source: Path, reading: sqlite3.Connection) -> None:
+    """Refuse what would run when the file is read or written later, and a record of changes that could be changed."""
+    reading.execute("PRAGMA trusted_schema=OFF")
+    schema = list(reading.execute("SELECT type, name, sql FROM sqlite_master"))
+    programs = {(kind, name): sql for kind, name, sql in schema if kind not in ("table", "index")}
+    own = {("trigger", name): sql for name, sql in list_triggers("audit").items()}
+    needed = own.keys() - {("trigger", "audit_no_replace")}  # which versions before 0012 have not
+    has_audit = any((kind, name) == ("table", "audit") for kind, name, _ in schema)
+    is_own = programs.items() <= own.items() and (not has_audit or needed <= programs.keys())
+    if not is_own or any(str(sql).upper().startswith("CREATE VIRTUAL") for _, _, sql in schema):
+        sentence = f"`{source}` is no store as Fanout makes it: its triggers, views or virtual tables are others"
+        raise ConfigError("store", [Fault("", sentence)])
+
+
 def _check_version(source: Path, reading: sqlite3.Connection) -> None:
     version = None
     with suppress(sqlite3.OperationalError):
         version = reading.execute("SELECT max(version_num) FROM alembic_version").fetchone()[0]
-    if version is None or version > HEAD:
-        reason = "is no store of Fanout's" if version is None else f"is of a newer Fanout (version {version}; known: {HEAD})"
+    if not isinstance(version, str) or not VERSION.fullmatch(version):
+        raise ConfigError("store", [Fault("", f"`{source}` is no store of Fanout's")])
+    if version > HEAD:
+        reason = f"is of a newer Fanout (version {version}; known: {HEAD})"
         raise ConfigError("store", [Fault("", f"`{source}` {reason}")])
 
 

@@ -121,3 +121,45 @@ async def test_quotas_bound_files_bytes_rows_and_jobs_of_the_account(team: Team)
     assert (await begin(team, key, rows=3, model=MODEL)).status == 403, "rows stay"
     batch = {"input_file_id": uploads[0].json["id"], "endpoint": "/v1/completions", "completion_window": "24h"}
     assert (await team.send(key, "POST", "/v1/batches", batch)).status == 200
+
+
+async def test_a_key_that_becomes_a_viewers_ends_its_jobs(team: Team) -> None:
+    made = await team.make_key(requests_per_minute=1)
+    job = (await begin(team, made["key"], model=MODEL)).json
+    await team.send(ADMIN, "PATCH", f"/v1/keys/{made['id']}", {"role": "viewer", "requests_per_minute": None})
+
+    ended = await wait_for_end(team, made["key"], job["id"])
+
+    assert ended["state"] == "stopped"
+    assert "calls no models" in ended["reason"]
+
+
+async def test_a_judge_is_paid_by_the_key_that_adds_it(team: Team) -> None:
+    """Or a key would spend the budget, and call the models, of another key of its account."""
+    rich, poor = (await team.make_key()), (await team.make_key(models=[MODEL]))
+    judge = {"scorers": [{"type": "judge", "model": PRICED, "rubric": "Is it right?", "max_tokens": 2}]}
+    waiting = (await begin(team, (await team.make_key(requests_per_minute=1))["key"], model=MODEL)).json
+    job = (await begin(team, rich["key"], rows=1, model=MODEL)).json
+    await wait_for_end(team, rich["key"], job["id"])
+
+    too_early = await team.send(poor["key"], "POST", f"/v1/jobs/{waiting['id']}/scores", judge)
+    scored = await team.send(poor["key"], "POST", f"/v1/jobs/{job['id']}/scores", judge)
+    (judge_job,) = scored.json["scorers"][0]["judge_jobs"]
+    await wait_for_end(team, poor["key"], judge_job)
+    results = (await team.send(poor["key"], "GET", f"/v1/jobs/{judge_job}/results")).json["data"]
+
+    assert (too_early.status, too_early.error["code"]) == (409, "wrong_state")
+    assert {row["error_code"] for row in results} == {"model_not_allowed"}
+
+
+async def test_requests_at_once_pass_no_quota_together(team: Team) -> None:
+    limits = {"max_files": 2, "max_rows": 4, "max_running_jobs": 1, "requests_per_minute": 1}
+    key = (await team.make_key(**limits))["key"]
+
+    jobs = await asyncio.gather(*(begin(team, key, rows=2, model=MODEL) for _ in range(4)))
+    uploads = await asyncio.gather(*(upload(team, key) for _ in range(6)))
+    kept = (await team.send(key, "GET", "/v1/files")).json["data"]
+
+    assert sorted(reply.status for reply in jobs) == [201, 403, 403, 403]
+    assert {reply.status for reply in uploads} <= {200, 403}
+    assert len(kept) <= 2

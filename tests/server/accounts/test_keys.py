@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from multidict import CIMultiDict
 from sqlalchemy import Engine, event
 
 from fanout.config.settings import load_settings
@@ -154,3 +155,16 @@ async def test_wrong_keys_are_refused_without_a_look_into_the_database(team: Tea
 
     assert statuses == [401] * 4
     assert [look for look in looks if "key_secrets" in look] == []
+
+
+@pytest.mark.parametrize("name", ["x-api-key", "api-key", "Authorization"])
+async def test_one_header_twice_with_two_keys_is_refused(team: Team, name: str) -> None:
+    """Whose request it is must not depend on which of them is read."""
+    key = (await team.make_key())["key"]
+    mark = "Bearer " if name == "Authorization" else ""
+    headers = CIMultiDict([(name, f"{mark}{key}"), (name, f"{mark}{ADMIN}")])
+
+    async with team.client.server.session.get("/v1/keys/self", headers=headers) as response:
+        assert (response.status, "different keys" in await response.text()) == (401, True)
+    async with team.client.server.session.get("/v1/keys/self", headers=CIMultiDict([(name, f"{mark}{key}")] * 2)) as response:
+        assert response.status == 200

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fanout.api import build_request
 from fanout.core.sampling import Sampling
 from fanout.core.schema import Failure, Outcome, Timing
 from fanout.dispatch.entries import Entry
 from fanout.dispatch.plan import Request
 from fanout.requests.keys import KeyLimits
-from fanout.server.accounts.admission import KEY_LEDGER, estimate_call, reserve, settle
+from fanout.server.accounts.admission import KEY_LEDGER, estimate_call, give_back, reserve, settle
 from fanout.server.accounts.ledger import KeyCounts
 from fanout.server.accounts.limits import Demand, LimitWindow, refuse
+from fanout.server.lifecycle import DISPATCHER
+from fanout.store.keys.counts import UseCount
 from tests.server.accounts.conftest import ADMIN, MODEL, PRICED, Team, write_config
+from tests.support.builders.outcomes import make_failure
 from tests.support.client import Client
 from tests.support.server import serve
 
@@ -235,3 +240,57 @@ async def test_a_call_that_its_reader_left_costs_what_was_sent_and_had_come(team
     assert demand.cost_usd == pytest.approx(10)
     assert (counts.reserved_usd, used.requests, used.tokens) == (0, 1, 15)
     assert used.cost_usd == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("failure", "attempts", "tokens", "usd"),
+    [
+        (Failure("cancelled", "left"), 1, 100, 0.5),
+        (Failure("timeout", "late"), 1, 100, 0.5),
+        (Failure("malformed", "no JSON"), 1, 100, 0.5),
+        (Failure("content_filter", "a hook has refused it"), 1, 100, 0.5),
+        (Failure("internal", "a hook has failed"), 1, 100, 0.5),
+        (Failure("cancelled", "left", partial="12345678"), 1, 3, None),
+        (Failure("content_filter", "the provider takes no such prompt", status=400), 1, 0, 0),
+        (Failure("server", "down", status=503), 1, 0, 0),
+        (Failure("cancelled", "left while it waited"), 0, 0, 0),
+    ],
+)
+async def test_a_call_without_an_answer_that_may_be_charged_counts_in_full(
+    team: Team, failure: Failure, attempts: int, tokens: int, usd: float | None
+) -> None:
+    """Or whoever leaves before each end, or has its answers refused here, would never pay."""
+    counts, demand = KeyCounts("key_1"), Demand(100, 0.5, time.time())
+    reserve(counts, demand.at, demand)
+    outcome = replace(make_failure("network"), result=failure, timing=Timing(attempts=attempts))
+    dispatcher = team.client.server.app[DISPATCHER]
+    (call,) = dispatcher.plan(build_request("hi", (PRICED,)))
+
+    settle(counts, demand, replace(outcome, call=call), dispatcher)
+
+    used = counts.sum_days(None)
+    assert (used.tokens, counts.reserved_usd) == (tokens, 0)
+    assert used.cost_usd == pytest.approx(0.2 if usd is None else usd)
+
+
+def test_what_a_long_call_gives_back_makes_no_room_in_a_later_minute() -> None:
+    counts, now = KeyCounts("key_1"), time.time()
+    for minute in range(2, 7):
+        demand = Demand(1000, 0, now - minute * 60)
+        reserve(counts, demand.at, demand)
+        give_back(counts, demand, UseCount(0, 10, 0.0))
+
+    assert refuse(counts, KeyLimits(tokens_per_minute=1000), now, Demand(1001)) is not None
+    assert refuse(counts, KeyLimits(tokens_per_minute=1000), now, Demand(1000)) is None
+
+
+@pytest.mark.parametrize("field", ["models", "fallbacks"])
+async def test_a_field_by_which_a_host_calls_another_model_is_refused_to_a_key_with_models(team: Team, field: str) -> None:
+    key = (await team.make_key(models=[MODEL]))["key"]
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "a"}], "max_tokens": 1, field: ["dear"]}
+
+    got = await team.send(key, "POST", "/v1/chat/completions", body)
+    free = await team.send(ADMIN, "POST", "/v1/chat/completions", body)
+
+    assert (got.status, got.error["code"], got.error["details"][0]["param"]) == (404, "model_not_allowed", field)
+    assert free.status == 200

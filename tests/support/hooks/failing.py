@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from dataclasses import replace
 from typing import cast
 
 from fanout import Hook, adapters
@@ -23,11 +25,15 @@ class FailingHook(Hook):
             await asyncio.sleep(60)
         if "cancel" in text:
             raise asyncio.CancelledError
+        if "exit" in text:
+            sys.exit("a bug in the hook")
         if "crash" in text:
             raise RuntimeError("a bug in the hook")
         return cast("adapters.Query", "not a query") if "wrong" in text else None
 
     async def after(self, call: adapters.Call, answer: adapters.Completion) -> adapters.Completion | None:
+        if "late-odd" in str(call.query):
+            return replace(answer, choices=cast("tuple[adapters.Choice, ...]", ("not a choice",)))
         if "late" in str(call.query):
             raise RuntimeError("a bug in the hook")
         return None
