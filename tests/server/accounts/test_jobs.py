@@ -83,7 +83,7 @@ async def test_a_job_stops_with_its_key_and_goes_on_with_another_of_the_account(
     await team.send(other, "POST", f"/v1/jobs/{job['id']}/resume", {})
     done = await wait_for_end(team, other, job["id"])
 
-    assert (stopped["state"], "was revoked or has expired" in stopped["reason"]) == ("stopped", True)
+    assert (stopped["state"], "was revoked, has expired" in stopped["reason"]) == ("stopped", True)
     assert done["state"] == "done"
 
 
