@@ -29,8 +29,11 @@ class KeyGate(Protocol):
         """Set the most that a call can cost aside; return whether the budget has as much."""
         ...
 
-    def try_start(self, call: Call) -> float:
-        """Take a place for a call and return 0, or the seconds until there may be one; infinite: it needs more than all."""
+    def try_start(self, call: Call) -> float | None:
+        """Take a place for a call and return 0, or the seconds until there may be one; infinite: it needs more than all.
+
+        `None`: the key opens nothing any more.
+        """
         ...
 
     def settle(self, call: Call | None, reserved_usd: float, outcome: Outcome | None) -> None:
@@ -45,9 +48,15 @@ NEVER_FITS = Failure(
 )
 
 
-async def wait_for_start(gate: KeyGate, call: Call, is_stopped: Callable[[], bool]) -> Call:
-    """Wait until the limits of a key let a call start, or the job is stopped; return it, refused if they never let it."""
-    while not is_stopped() and (wait_s := gate.try_start(call)):
+async def wait_for_start(gate: KeyGate, call: Call, is_stopped: Callable[[], bool], stop: Callable[[], None]) -> Call:
+    """Wait until the limits of a key let a call start, or the job is stopped; return it, refused if they never let it.
+
+    Where the key has ended meanwhile, the job is stopped.
+    """
+    while not is_stopped() and (wait_s := gate.try_start(call)) != 0:
+        if wait_s is None:
+            stop()
+            break
         if wait_s == math.inf:
             return replace(call, refusal=NEVER_FITS)
         await asyncio.sleep(min(wait_s, MAX_WAIT_S))

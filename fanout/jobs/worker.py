@@ -189,7 +189,7 @@ class JobWorker:
     async def _attempt(self, queue: ModelQueue, unit: PendingUnit) -> Outcome | None:
         if self._gate and not unit.call.refusal:
             self._in_flight.discard(id(unit.call))
-            unit.call = await wait_for_start(self._gate, unit.call, lambda: self._final_state is not None)
+            unit.call = await wait_for_start(self._gate, unit.call, lambda: bool(self._final_state), self._stop_without_money)
             self._in_flight.add(id(unit.call))
             if self._final_state:  # nothing was recorded of it, so it is sent when the job is resumed
                 return None

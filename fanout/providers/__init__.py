@@ -140,7 +140,7 @@ def create(settings: ProviderSettings, session: aiohttp.ClientSession, task: Tas
     module, name = place.split(":")
     try:
         provider: Provider = getattr(import_module(module), name)(settings, session)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, SystemExit) as error:  # the last would end a server that reloads
         message = f"cannot load `{settings.adapter}` ({error}); known adapters: {', '.join(ADAPTERS)}, or a dotted module name"
         raise ConfigError(settings.source, [Fault(f"providers.{settings.name}.adapter", message)]) from error
     return provider

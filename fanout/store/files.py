@@ -99,12 +99,14 @@ class FileStore:
         row = await self._database.fetch_one(query)
         return row.bytes if row else None
 
-    async def measure_account(self, account_id: str) -> tuple[int, int]:
+    async def measure_account(self, account_id: str, *, with_unfinished: bool = True) -> tuple[int, int]:
         """Return the number of an account's uploads, those under way, too, and their bytes, as far as they are known."""
         now = time.time()
         size = func.coalesce(func.sum(case((files.c.bytes != INCOMPLETE, files.c.bytes), else_=0)), 0)
         is_kept = func.coalesce(files.c.expires, now + 1) > now
         query = select(func.count(), size).where(files.c.account_id == account_id, files.c.job.is_(None), is_kept)
+        if not with_unfinished:
+            query = query.where(files.c.bytes != INCOMPLETE)
         count, size_bytes = await self._database.fetch_one(query)
         return int(count), int(size_bytes)
 

@@ -79,9 +79,10 @@ async def test_a_configuration_with_faults_changes_nothing_and_every_fault_is_na
     assert named == [f"{path}: providers.up.timeout_s", f"{path}: providers.up.colour"]
     assert (await client.complete(model="up/ok")).status == 200
 
-    write_config(upstream, tmp_path, "mine", adapter="tests.support.no_such_adapter")
-    reply = await reload(client)
-    assert (reply.status, (await client.complete(model="up/ok")).status) == (409, 200)
+    for adapter in ("no_such_adapter", "hooks.leaving"):
+        write_config(upstream, tmp_path, "mine", adapter=f"tests.support.{adapter}")
+        reply = await reload(client)
+        assert (reply.status, (await client.complete(model="up/ok")).status) == (409, 200)
 
 
 async def test_an_adapter_with_a_bug_changes_nothing_either_and_a_signal_logs_it(

@@ -49,7 +49,7 @@ class FunctionScorer(Scorer):
         """Return the function's value; no score, but its error, where it raises or returns no finite number."""
         try:
             value = self._function(given)
-        except Exception as error:  # somebody else's code: one answer's failure must not end the others' scoring
+        except (Exception, SystemExit) as error:  # somebody else's code: its failure must not end the others' scoring
             return Score(None, f"{type(error).__name__}: {str(error)[:200]}")
         if isinstance(value, Score) or value is None:
             return value if isinstance(value, Score) else Score(None, "the function returned None")

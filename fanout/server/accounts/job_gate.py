@@ -14,6 +14,8 @@ from fanout.server.accounts.directory import KeyDirectory
 from fanout.server.accounts.ledger import KeyCounts, KeyLedger
 from fanout.server.accounts.limits import Demand
 
+ENDED_KEY = "the key that it was made with was revoked, has expired or calls no models; resume it with another one"
+
 
 @dataclass(slots=True)
 class StoredKeyGate:
@@ -42,9 +44,7 @@ class StoredKeyGate:
         """See `KeyGate.reserve`."""
         caller, self.reason = self._find_caller(), None
         if caller is None:
-            self.reason = (
-                "the key that it was made with was revoked, has expired or calls no models; resume it with another one"
-            )
+            self.reason = ENDED_KEY
             return False
         if budget := key_limits.find_spent_budget(self.counts, caller.limits, time.time(), cost_usd):
             self.reason = key_limits.explain_budget(budget, self.counts, cost_usd)
@@ -52,11 +52,12 @@ class StoredKeyGate:
         self.counts.reserved_usd += cost_usd
         return True
 
-    def try_start(self, call: Call) -> float:
+    def try_start(self, call: Call) -> float | None:
         """See `KeyGate.try_start`."""
         caller, now = self._find_caller(), time.time()
-        if caller is None:
-            return 0.0  # it was let through a moment ago, and the next one is not
+        if caller is None:  # it had money, and has waited for a place since
+            self.reason = ENDED_KEY
+            return None
         demand = admission.estimate_call(self.dispatcher, call, has_price=False)
         if wait_s := key_limits.compute_wait_s(self.counts, caller.limits, now, demand):
             return wait_s

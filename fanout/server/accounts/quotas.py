@@ -35,10 +35,10 @@ async def take_turn(request: web.Request) -> AsyncGenerator[None]:
 
 
 async def check_file(request: web.Request, size: int) -> None:
-    """Raise `RequestError` if an upload that was received, and counts as a file already, is beyond the quotas by now."""
+    """Raise `RequestError` if an upload that was received is beyond the quotas by now."""
     limits, account = find_caller(request).limits, find_caller(request).account
-    count, stored = await request.app[FILE_STORE].measure_account(account or "")
-    if limits.max_files is not None and count > limits.max_files:
+    count, stored = await request.app[FILE_STORE].measure_account(account or "", with_unfinished=False)
+    if limits.max_files is not None and count >= limits.max_files:
         raise _refuse("file", f"the account has other files by now, and this key allows {limits.max_files}")
     if limits.max_stored_bytes is not None and stored + size > limits.max_stored_bytes:
         raise _refuse(
