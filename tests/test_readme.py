@@ -153,6 +153,8 @@ def _read_texts(svg: str) -> Mapping[str, str]:
     texts: dict[str, str] = {}
     for style, text in re.findall(r'<text class="fanout-(\w+)"[^>]*>([^<]*)', svg):
         texts[style] = " ".join([texts.get(style, ""), *html.unescape(text).split()])
+    # A busy machine may take a millisecond before a call begins, which is then shown.
+    texts = {style: re.sub(r"queued \d+ ms ·\s*", "", text) for style, text in texts.items()}
     texts["r1"] = texts["r1"][: texts["r1"].index("--seed")]  # the answers have the style of the command before them
     return {
         style: re.sub(r"[\d.]+|[│╭╮╰╯─]", lambda found: "0" if found[0][0].isdigit() else "", text)

@@ -352,11 +352,11 @@ def test_a_corrupt_stream_is_an_answer_or_a_failure(changes: list[tuple[int, int
         assert result == other
 
 
-@given(st.lists(st.binary().map(lambda data: data.replace(b"\n", b""))), st.lists(st.integers(0, 999)))
+@given(st.lists(st.binary().map(lambda data: b"{" + data.replace(b"\n", b""))), st.lists(st.integers(0, 999)))
 def test_lines_are_split_at_line_feeds_only(items: list[bytes], places: list[int]) -> None:
     decoder, body = NdjsonDecoder(2**20), b"\n".join(items)
     found = [line for part in cut_at(body, places) for _, line in decoder.feed(part)] + [line for _, line in decoder.close()]
-    assert found == [item.strip() for item in items if item.strip()]
+    assert found == [item.strip() for item in items]
 
 
 async def test_calls_work_over_the_network() -> None:
