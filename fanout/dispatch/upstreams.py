@@ -161,11 +161,12 @@ class Upstreams:
 
     async def attempt(self, running: InFlightCall) -> Result:
         """Make one attempt as soon as the limits allow; record its wait, its time and its usage."""
-        call, queued_at = running.sent or running.call, time.monotonic()
+        call = running.sent or running.call
         limiter, model = self._find_limiter(call), call.target.model or ""
         prices = self.load_prices() if self.find_row(call).row.prices != "" else None
         size = _measure_tokens(call.query) if limiter.counts_tokens else None
-        # Nearly every call starts here, without waiting: its time in the queue is that of these lines.
+        queued_at = time.monotonic()
+        # Nearly every call starts here, without waiting: its time in the queue is that of this line.
         permit = limiter.try_acquire(model, size, queued_at)
         try:
             if permit is None:
