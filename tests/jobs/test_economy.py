@@ -171,8 +171,12 @@ async def test_the_next_process_takes_the_batches_where_the_last_one_left_them(a
     assert {record["attempts"] for record in records} == {1}
 
 
-async def test_a_batch_whose_creation_nobody_answered_is_found_by_its_mark(apis: BatchApis, tmp_path: Path) -> None:
-    apis.hides_creation = True
+@pytest.mark.parametrize("failing_lists", [0, 6])
+async def test_a_batch_whose_creation_nobody_answered_is_found_by_its_mark(
+    apis: BatchApis, tmp_path: Path, failing_lists: int
+) -> None:
+    """Also where the provider does not list its batches at once: sent again meanwhile, it would be paid twice."""
+    apis.hides_creation, apis.failing_lists = True, failing_lists
     marked = ["openai", "groq", "together", "mistral"]
     async with open_economy(apis, tmp_path, marked) as kept:
         job = await create(kept, PROMPTS, *(f"{name}/m" for name in marked))

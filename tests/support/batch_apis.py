@@ -60,6 +60,8 @@ class BatchApis:
     """Files of results do not end."""
     paths: list[str] = field(default_factory=list)
     """Of all requests."""
+    failing_lists: int = 0
+    """So many lists of batches are answered by an error."""
     hides_creation: bool = False
     """Batches are made, and the answer to their creation is lost."""
 
@@ -265,6 +267,9 @@ def _add_files(app: web.Application, apis: BatchApis, name: str) -> None:
         return _reply(apis, name, _describe_file_batch(name, batch, apis.look(name, batch), apis))
 
     async def list_(_: web.Request) -> web.Response:
+        if apis.failing_lists:
+            apis.failing_lists -= 1
+            return web.json_response({"error": {"message": "no list now"}}, status=503)
         found = [_describe_file_batch(name, batch, STATUS_WORDS[name][0], apis) for batch in apis.batches.values()]
         return web.json_response({"object": "list", "data": found, "total": len(found)})
 

@@ -64,13 +64,17 @@ class ResultCollector:
 
     async def _collect(self, batch: OpenBatch) -> bool:
         """Record the results of a batch if it has ended; return whether it has."""
-        state = await self._run.api.read_state(batch.row.vendor_id or "")
+        vendor_id = batch.row.vendor_id or await self._find_lost(batch)
+        if vendor_id is None:
+            await self._record_missing(batch)
+            return True
+        state = await self._run.api.read_state(vendor_id)
         if not state.is_ended:
             return False
         log.info(
             "economy.ended",
             **self._run.labels,
-            batch=batch.row.vendor_id,
+            batch=vendor_id,
             state=state.word,
         )
         if state.failure is not None:
@@ -89,6 +93,14 @@ class ResultCollector:
         await self._record(batch, found)
         await self._record_missing(batch, among=list(expected))
         return True
+
+    async def _find_lost(self, batch: OpenBatch) -> str | None:
+        """Return the id of a batch whose creation nobody answered; `None`: it was never made, or cannot be told from others."""
+        found = await self._run.api.find(batch.row.token)
+        if found is not None:
+            await self._run.batches.set_vendor_id(batch.row.token, found)
+            batch.row = batch.row._replace(vendor_id=found)
+        return found
 
     async def _record_missing(
         self, batch: OpenBatch, failure: Failure = UNFINISHED, among: Sequence[Place] | None = None

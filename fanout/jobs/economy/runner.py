@@ -55,9 +55,9 @@ class EconomyRunner:
             if row.vendor_id is None:
                 try:
                     found = await self._run.api.find(row.token)
-                except ProviderError as error:  # neither adopted nor sent again: the provider may have it
-                    self._run.queue.close(error.failure)
-                    return
+                except ProviderError:  # not sent again: the provider may have it, and is asked at the next look
+                    self._run.add(OpenBatch(row))
+                    continue
                 if found is None:  # its units are sent again; the attempt that may have been charged stays recorded
                     await self._run.batches.remove(row.token)
                     continue

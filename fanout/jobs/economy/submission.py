@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 
 from fanout.core.errors import ProviderError
 from fanout.core.schema import Failure, Outcome, Timing
+from fanout.dispatch import retries
 from fanout.jobs.economy.ends import UnitEnds
 from fanout.jobs.economy.run import EconomyRun, OpenBatch
 from fanout.jobs.pending_unit import PendingUnit
@@ -144,19 +145,19 @@ class Submission:
             **self._run.labels,
             reason=failure.message,
         )
-        is_lost = failure.kind in ("network", "timeout", "malformed")
-        if is_lost and (found := await self._find_lost(row.token)):
-            await self._run.batches.set_vendor_id(row.token, found)
-            self._run.add(OpenBatch(row._replace(vendor_id=found), reserved))
-            return
+        if failure.kind in ("network", "timeout", "malformed"):  # nobody answered: it may have been made all the same
+            found = None
+            try:
+                found = await self._run.api.find(row.token)
+            except ProviderError as error:
+                if retries.is_transient(error.failure):  # looked for again: sent a second time now, it could be paid twice
+                    self._run.add(OpenBatch(row, reserved))
+                    return
+            if found is not None:
+                await self._run.batches.set_vendor_id(row.token, found)
+                self._run.add(OpenBatch(row._replace(vendor_id=found), reserved))
+                return
         await self._run.batches.remove(row.token)
         for unit in group:
             self._run.settlement.settle(reserved[unit.unit[1:]], None)
             await self._ends.fail(unit, failure, is_refused=True)
-
-    async def _find_lost(self, token: str) -> str | None:
-        """Return the id of a batch whose creation was answered by nobody, for it may have been made all the same."""
-        try:
-            return await self._run.api.find(token)
-        except ProviderError:
-            return None
