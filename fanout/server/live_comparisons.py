@@ -7,7 +7,7 @@ import time
 import zlib
 from bisect import bisect_right
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import NamedTuple
@@ -22,6 +22,7 @@ from fanout.rendering.history import CLIENT_LEFT
 from fanout.server import event_stream
 from fanout.server.accounts.admission import ADMISSION
 from fanout.server.event_stream import PING, PING_INTERVAL_S, READER_GRACE_S, EventEncoder
+from fanout.server.excess import list_excess
 from fanout.server.lifecycle import DISPATCHER
 from fanout.server.middleware import history
 from fanout.server.middleware.history import REQUEST_OUTCOMES, RequestOutcomes
@@ -213,24 +214,6 @@ class LiveComparisons:
         excess = list_excess(kept, MAX_KEPT_BYTES, lambda live: live.log.bytes)
         for live in (*(live for live in ended if live not in kept), *excess):
             del self._found[live.id]
-
-
-def list_excess(lives: Sequence[LiveComparison], most: int, weigh: Callable[[LiveComparison], int]) -> list[LiveComparison]:
-    """Return what must go so that the rest weighs no more than `most`.
-
-    Always the oldest of the account that has the most, so that no account ends what is another's.
-    """
-    weights: dict[str | None, int] = {}
-    by_account: dict[str | None, deque[LiveComparison]] = {}
-    for live in lives:
-        weights[live.account_id] = weights.get(live.account_id, 0) + weigh(live)
-        by_account.setdefault(live.account_id, deque()).append(live)
-    excess = []
-    while sum(weights.values()) > most:
-        account = max(weights, key=weights.__getitem__)
-        excess.append(by_account[account].popleft())
-        weights[account] -= weigh(excess[-1])
-    return excess
 
 
 LIVE_COMPARISONS = web.AppKey("live_comparisons", LiveComparisons)

@@ -1,8 +1,9 @@
-"""Streams that can be taken up again: whose go where there are too many."""
+"""Choice of what must go: whose streams go where there are too many."""
 
 from __future__ import annotations
 
-from fanout.server.live_comparisons import LiveComparison, list_excess
+from fanout.server.excess import list_excess
+from fanout.server.live_comparisons import LiveComparison
 
 
 def make(account: str | None, count: int) -> list[LiveComparison]:
