@@ -69,9 +69,9 @@ class EconomyRunner:
         """Leave the batches to the next run; those of a job that was cancelled are cancelled, and their answers taken."""
         if not self._run.should_cancel():
             return
-        for batch in self._run.open:
+        for vendor_id in [batch.row.vendor_id for batch in self._run.open if batch.row.vendor_id]:
             with suppress(ProviderError):
-                await self._run.api.cancel(batch.row.vendor_id or "")
+                await self._run.api.cancel(vendor_id)
         ends_at = time.monotonic() + MAX_CANCEL_WAIT_S
         while self._run.open and time.monotonic() < ends_at:
             await self._results.collect_results()
