@@ -22,6 +22,7 @@ from fanout.cli.batch.results_output import find_results_output
 from fanout.cli.tables import SafeConsole, print_table
 from fanout.jobs.output_files import open_output
 from tests.support.cli import FANOUT, CommandResult, build_environ, run_command, run_fanout
+from tests.support.ports import find_free_port
 
 EVIL = "a\x1b[31mb\x07\x9b2Jc\x1b]0;title\x07\u202e\u2066"
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -62,14 +63,15 @@ async def test_json_is_utf_8_whatever_the_encoding_of_the_terminal() -> None:
 
 
 @pytest.mark.parametrize("redirection", ["> /dev/full", ">&-", "> /dev/full 2> /dev/full", "2>&-", "<&- >&- 2>&-"])
-async def test_a_server_whose_output_is_full_or_closed_serves(redirection: str, unused_tcp_port: int) -> None:
-    command = f"exec {shlex.join([*FANOUT, 'serve', '--port', str(unused_tcp_port)])} {redirection}"
+async def test_a_server_whose_output_is_full_or_closed_serves(redirection: str) -> None:
+    port = find_free_port()
+    command = f"exec {shlex.join([*FANOUT, 'serve', '--port', str(port)])} {redirection}"
     process = await asyncio.create_subprocess_exec("sh", "-c", command, stderr=asyncio.subprocess.PIPE, env=build_environ())
     try:
         async with aiohttp.ClientSession() as session, asyncio.timeout(30):
             while True:
                 try:
-                    async with session.get(f"http://127.0.0.1:{unused_tcp_port}/livez") as response:
+                    async with session.get(f"http://127.0.0.1:{port}/livez") as response:
                         assert response.status == 200
                         break
                 except aiohttp.ClientConnectionError:

@@ -8,14 +8,12 @@ from __future__ import annotations
 import asyncio
 import os
 import pwd
-import random
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from importlib.util import find_spec
 from itertools import count
@@ -25,6 +23,7 @@ from typing import Any
 import pytest
 
 from fanout.store.opening import open_store
+from tests.support.ports import find_free_port
 
 USER, PASSWORD = "fanout", "geheim-4711"
 START_S, STOP_S = 60.0, 30.0
@@ -54,7 +53,7 @@ class Postgres:
         self._programs = programs
         # Not below pytest's own folder, which only its owner can read: the server refuses to run as root.
         self.folder = Path(tempfile.mkdtemp(prefix="fanout-postgres-", dir=_find_fast_folder()))
-        self.port = _find_free_port()
+        self.port = find_free_port()
         self._numbers = count(1)
         self._shell: subprocess.Popen[bytes] | None = None
 
@@ -163,15 +162,6 @@ def _find_fast_folder() -> str | None:
         if shutil.disk_usage(MEMORY_FOLDER).free > MIN_FREE_BYTES:
             return MEMORY_FOLDER
     return None
-
-
-def _find_free_port() -> int:
-    """Return a free port, below those that systems assign themselves, so that it stays free over a restart."""
-    while True:
-        port = random.randrange(10_000, 30_000)
-        with closing(socket.socket()) as candidate, suppress(OSError):
-            candidate.bind(("127.0.0.1", port))
-            return port
 
 
 def _find_programs() -> Path | None:

@@ -34,7 +34,7 @@ CHECKS = (
     "status_code_conformance,content_type_conformance,response_schema_conformance,negative_data_rejection,"
     "unsupported_method,allow_header_conformance"
 )
-PATIENCE_S = 150
+PATIENCE_S = 400
 
 
 on_one_loop = pytest.mark.asyncio(loop_scope="module")
