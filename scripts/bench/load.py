@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from types import MappingProxyType
 from typing import Any
 
 from machine import BenchError, get_cores, pin_to
@@ -43,11 +45,11 @@ def build_chat(model: str, *, stream: bool = False) -> bytes:
     return json.dumps(body | ({"stream": True} if stream else {})).encode()
 
 
-def post(port: int, path: str, body: bytes) -> tuple[int, Any]:
+def post(port: int, path: str, body: bytes, headers: Mapping[str, str] = MappingProxyType({})) -> tuple[int, Any]:
     """Post a request; return the status and the JSON of its answer."""
     connection = HTTPConnection("127.0.0.1", port, timeout=60)
     try:
-        connection.request("POST", path, body, {"Content-Type": "application/json"})
+        connection.request("POST", path, body, {"Content-Type": "application/json", **headers})
         response = connection.getresponse()
         text = response.read()
         return response.status, json.loads(text)
@@ -83,13 +85,15 @@ class Load:
         return self.requests / self.duration_s
 
 
-def run_wrk(url: str, body: bytes, *, connections: int, seconds: float) -> Load:
+def run_wrk(
+    url: str, body: bytes, *, connections: int, seconds: float, headers: Mapping[str, str] = MappingProxyType({})
+) -> Load:
     """Post `body` as fast as answers arrive, from the core of the load; only answers complete by the end count."""
     with NamedTemporaryFile() as file:
         file.write(body)
         file.flush()
         setting = ["-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "30s"]
-        command = [find_wrk(), *setting, "-s", str(POST_LUA), url, "--", file.name]
+        command = [find_wrk(), *setting, "-s", str(POST_LUA), url, "--", file.name, *map(": ".join, headers.items())]
         run = subprocess.run(
             command, capture_output=True, text=True, timeout=seconds + 60, preexec_fn=pin_to(get_cores()[1]), check=False
         )

@@ -24,15 +24,17 @@ from jobs import measure_job, measure_journal, measure_models
 from life import measure_growth, measure_library, measure_start
 from load import find_wrk
 from machine import BenchError, get_cores
+from peers import measure_litellm, measure_portkey
 from servers import compile_upstream
 from streams import measure_first_token, measure_stream
 from table import Missing, Row, format_table
-from whole import measure_history, measure_latency, measure_memory, measure_peer, measure_whole
+from whole import measure_history, measure_latency, measure_memory, measure_whole
 
 FIGURES: dict[str, Callable[[Bench], list[Row]]] = {
     "whole": measure_whole,
     "history": measure_history,
-    "peer": measure_peer,
+    "litellm": measure_litellm,
+    "portkey": measure_portkey,
     "latency": measure_latency,
     "stream": measure_stream,
     "first_token": measure_first_token,

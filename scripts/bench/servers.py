@@ -11,19 +11,18 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.request import urlopen
 
-from bench import Bench, NotInstalledError
+from bench import Bench
 from machine import BenchError, Program, find_free_port, get_cores, pin_to, run_program, wait_until_ready
 
 FOLDER = Path(__file__).parent
 CHECKOUT = FOLDER.parent.parent
 MODELS = 16
 NO_LIMIT = {"requests_per_minute": 100_000_000, "tokens_per_minute": 1_000_000_000_000, "concurrency": 10_000}
-NO_PEER = "peer not installed: `python -m venv DIR && DIR/bin/pip install 'litellm[proxy]'`, then LITELLM_BIN=DIR/bin/litellm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +49,7 @@ class Server:
     program: Program
     port: int
     path: str = "/v1/completion"
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -172,26 +172,6 @@ def time_command(bench: Bench, *arguments: str) -> CommandTimes:
     if child.returncode or is_empty:
         raise BenchError(f"`fanout {' '.join(arguments)}` ended with {child.returncode}")
     return CommandTimes(first_byte_s, usage.ru_utime + usage.ru_stime)
-
-
-@contextmanager
-def run_litellm(bench: Bench, to: Upstream) -> Iterator[Server]:
-    """Run LiteLLM's proxy, the one other gateway that fans out in one call (a comma-separated `model`)."""
-    binary = os.environ.get("LITELLM_BIN")
-    if not binary or not shutil.which(binary):
-        raise NotInstalledError(NO_PEER)
-    port, config = find_free_port(), bench.folder / "litellm.yaml"
-    account = {"api_base": f"http://127.0.0.1:{to.port}/v1", "api_key": "bench"}
-    models = [{"model_name": f"m{n}", "litellm_params": account | {"model": f"openai/m{n}"}} for n in range(MODELS)]
-    config.write_text(json.dumps({"model_list": models}))  # JSON is YAML
-    command = [binary, "--host", "127.0.0.1", "--port", str(port), "--config", str(config)]
-    environ = build_environ(bench) | {
-        "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # its built-in table, not one from the network
-        "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",  # like Fanout here: on loopback, without keys
-    }
-    with run_program(command, get_cores()[0], bench.folder / "litellm.log", environ, bench.folder) as program:
-        wait_until_ready(program, port, "/health/liveliness", timeout_s=120)
-        yield Server("litellm", program, port, "/v1/chat/completions")
 
 
 def run_to_end(bench: Bench, template: str, values: Mapping[str, object]) -> dict[str, Any]:

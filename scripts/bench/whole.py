@@ -1,15 +1,16 @@
-"""Whole answers: CPU, rate, memory and latency under wrk, compared with the floor, the bare upstream and a peer."""
+"""Whole answers: CPU, rate, memory and latency under wrk, compared with the floor and the bare upstream."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from statistics import median
+from types import MappingProxyType
 
 from bench import Bench, extract, max_lost_ratio, sum_errors
-from load import Load, build_chat, build_comparison, count_answers, post, run_wrk
+from load import Load, build_comparison, count_answers, run_wrk
 from machine import BenchError
-from servers import Server, Upstream, run_fanout, run_floor, run_litellm, run_upstream
+from servers import Server, Upstream, run_fanout, run_floor, run_upstream
 from table import Row
 
 
@@ -168,8 +169,10 @@ def measure_memory(bench: Bench) -> list[Row]:
     ]
 
 
-def make_load(url: str, body: bytes, connections: int) -> Callable[[float], Load]:
-    return lambda seconds: run_wrk(url, body, connections=connections, seconds=seconds)
+def make_load(
+    url: str, body: bytes, connections: int, headers: Mapping[str, str] = MappingProxyType({})
+) -> Callable[[float], Load]:
+    return lambda seconds: run_wrk(url, body, connections=connections, seconds=seconds, headers=headers)
 
 
 def measure_latency(bench: Bench) -> list[Row]:
@@ -194,31 +197,4 @@ def measure_latency(bench: Bench) -> list[Row]:
     return [
         row("p50", extract(samples, lambda load: load.p50_ms), must=0.5, aim=0.3),
         row("p99", extract(samples, lambda load: load.p99_ms), must=1, aim=0.5),
-    ]
-
-
-def measure_peer(bench: Bench) -> list[Row]:
-    """Measure requests per second at 4 models, compared with LiteLLM's proxy."""
-    request = build_chat("m0,m1,m2,m3")
-    with run_upstream(bench) as to, run_litellm(bench, to) as theirs, run_fanout(bench, to) as ours:
-        status, answer = post(theirs.port, theirs.path, request)
-        if status != 200 or len(answer) != 4 or count_answers(ours.port, 4) != 4:
-            raise BenchError(f"one of the two did not fan out; LiteLLM answered {status}: {str(answer)[:300]}")
-        samples = bench.measure_in_turns(
-            {"floor": make_load(theirs.url, request, 32), "fanout": make_load(ours.url, build_comparison(4), 32)}
-        )
-        rss_mb = ours.program.rss_mb()
-    rates = extract(samples, lambda load: load.rate)
-    return [
-        Row.from_samples(
-            "requests/s, 4 models, 32 connections, over LiteLLM's",
-            "/s",
-            rates,
-            against="ratio",
-            must=30,
-            aim=45,
-            is_lower_bound=True,
-            errors=sum_errors(samples),
-            rss_mb=rss_mb,
-        )
     ]
