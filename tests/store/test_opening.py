@@ -170,6 +170,8 @@ async def test_a_read_transaction_keeps_seeing_what_it_saw_first(location: str) 
         ("postgres+asyncpg:u:geheim@host/db", "is not a valid URL; allowed: a file's path"),
         ("postgresql://u:geh:eim@host:geheim/db", "is not a valid URL; allowed: a file's path"),
         ("postgresql//u:geheim@host/db", "is not a valid URL; allowed: a file's path"),
+        ("host=db user=u password=geheim", "is a connection string of keywords, which is written as a URL here"),
+        ("dbname = fanout password=geheim", "is a connection string of keywords"),
         ("postgres://u:x@host/db?password=geheim", "`password` is not an option of a PostgreSQL URL"),
         ("sqlite:///file:a.db?uri=geheim", "`uri` is neither `true` nor `false`"),
         ("sqlite:///a.db?timeout=long", "`a.db` cannot be used: could not convert string to float: 'long'"),

@@ -18,6 +18,8 @@ DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "po
 ALLOWED_LOCATIONS = "a file's path, `sqlite:///…`, `postgresql://…`, `:memory:` or `off`"
 MISTYPED_URL = re.compile(r"(sqlite|postgres(ql)?)(\+\w*)?(:(?!//)|//)", re.IGNORECASE)
 """The start of a URL that would be taken for a path, and shown with its password."""
+KEYWORDS = re.compile(r"(^|\s)(host|hostaddr|dbname|user|password|service)\s*=", re.IGNORECASE)
+"""A word of libpq's connection strings, `host=… password=…`, which would be taken for a path and shown with its password."""
 BOOLEANS = {"true": True, "yes": True, "on": True, "y": True, "t": True, "1": True}
 BOOLEANS |= {"false": False, "no": False, "off": False, "n": False, "f": False, "0": False}
 """What SQLAlchemy takes for the options of a SQLite URL. Source: its `util.asbool`."""
@@ -31,6 +33,8 @@ def parse_location(location: str) -> URL:
     if MISTYPED_URL.match(location):
         raise _fault(f"is not a valid URL; allowed: {ALLOWED_LOCATIONS}")
     if "://" not in location:
+        if KEYWORDS.search(location):
+            raise _fault(f"is a connection string of keywords, which is written as a URL here; allowed: {ALLOWED_LOCATIONS}")
         path = location if location == MEMORY else str(Path(location).expanduser().absolute())
         return URL.create(DRIVERS["sqlite"], database=path)
     # What follows an `@` that belongs to the password would be read as the host, and shown.
