@@ -50,12 +50,14 @@ class AnswerMemory:
 class AnswerScope(RequestScope):
     """A request and the memory of its answers, which is given back when it is closed, or forgotten."""
 
-    __slots__ = ("_answers", "_memory", "_number")
+    __slots__ = ("_answers", "_memory", "_number", "_wholes")
 
     def __init__(self, memory: AnswerMemory, number: int, configuration: object | None = None) -> None:
         super().__init__(configuration)
         self._memory, self._number = memory, number
         self._answers: dict[int, HeldAnswer] = {}
+        self._wholes: dict[int, int] = {}
+        """Bytes of answers that came at once: nearly all do, and need no more than this number (2026-11-28)."""
 
     # A handler that was cancelled before it closed its scope would otherwise keep these bytes until the process ends.
     def __del__(self) -> None:
@@ -68,17 +70,31 @@ class AnswerScope(RequestScope):
         answer = self._answers[index] = HeldAnswer(self._memory, self._number)
         return answer
 
+    def hold_whole(self, index: int, size: int) -> bool:
+        """Count a short answer that has come as a whole, if there is plenty of room; return whether it counts now."""
+        if index in self._answers or index in self._wholes:
+            self.release_answer(index)
+        if size > BEGINNING_BYTES or not self._memory.beginnings.take_whole(size):
+            return False
+        self._wholes[index] = size
+        return True
+
     def holds(self, index: int) -> bool:
         """Return whether the answer to a call counts."""
-        return index in self._answers
+        return index in self._wholes or index in self._answers
 
     def release_answer(self, index: int) -> None:
         """Give back the memory of one call's answer, if it has any."""
-        if answer := self._answers.pop(index, None):
+        if index in self._wholes:
+            self._memory.beginnings.give_back(self._wholes.pop(index))
+        elif answer := self._answers.pop(index, None):
             answer.release()
 
     def close(self) -> None:
         """Give back the memory of all answers."""
+        if self._wholes:
+            self._memory.beginnings.give_back(sum(self._wholes.values()))
+            self._wholes.clear()
         while self._answers:
             self._answers.popitem()[1].release()
 
@@ -158,6 +174,12 @@ def open_answer(call: Call) -> HeldAnswer:
     """Begin the answer to a call."""
     scope = call.scope
     return scope.open_answer(call.index) if isinstance(scope, AnswerScope) else HeldAnswer(UNBOUNDED, 0)
+
+
+def hold_whole(call: Call, size: int) -> bool:
+    """Count the answer to a call, which has come as a whole; `False`: it is not short, or there may be no room."""
+    scope = call.scope
+    return scope.hold_whole(call.index, size) if isinstance(scope, AnswerScope) else size <= BEGINNING_BYTES
 
 
 def is_counted(call: Call) -> bool:

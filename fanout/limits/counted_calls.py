@@ -41,7 +41,8 @@ class CountedCalls:
         """Return the wait until so many more starts fit."""
         wait = 0.0
         for window in self.starts:
-            wait = max(wait, window.compute_wait_s(now, slots))
+            if (longer := window.compute_wait_s(now, slots)) > wait:
+                wait = longer
         return wait
 
     def compute_token_wait_s(self, now: float, tokens: int) -> float:
@@ -74,14 +75,13 @@ class CountedCalls:
 
     def end(self, permit: Permit, used: int | None, *, was_sent: bool) -> None:
         """Replace the estimate of a call that has ended by its usage, where it is known; of one never sent, free the place."""
-        (self.count if was_sent else self._give_back)(permit)
+        if not permit.is_counted:
+            (self.count if was_sent else self._give_back)(permit)
         self._open_tokens -= permit.started.tokens
         if self.tokens and used is not None:
             self.tokens.settle(permit.counted_in, permit.started.tokens, used)
 
     def _give_back(self, permit: Permit) -> None:
-        if permit.is_counted:
-            return
         self._end_reservation(permit)
         for window in self.starts:
             window.give_back()

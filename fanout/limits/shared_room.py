@@ -96,6 +96,20 @@ class SharedRoom:
                 self._serve()  # later ones may need less
             raise
 
+    def take_whole(self, units: int) -> bool:
+        """Take room for a thing that grows no more, if there is plenty; return whether it was taken. See `give_back`."""
+        if self._waiting or self.used + units > self.limit // 2:
+            return False
+        self.used += units
+        return True
+
+    def give_back(self, units: int) -> None:
+        """Give back what a thing had that grew no more."""
+        self.used -= units
+        if self._waiting:
+            self._moved_s = time.monotonic()
+            self._serve()
+
     def end(self, share: Share, units: int) -> None:
         """Give back what a thing that has ended has beyond the units that it needs."""
         self._stop_growing(share)

@@ -41,14 +41,14 @@ class LearnedAmount:
         """Return so much for one call beside so many others that all together seldom need more."""
         margin = DEVIATIONS * self._deviation / math.sqrt(beside + 1)
         # Short answers come back first: of a few, the mean is too low.
-        return self.compute_mean(guess) + margin + self._caution / (self._calls + 1)
+        return guess * self._amount / self._guess + margin + self._caution / (self._calls + 1)
 
     def learn(self, amount: float, guess: float = 1.0) -> None:
         """Take in what a call has used."""
         self._calls += 1
-        weight = 1 / min(self._calls, RECENT_CALLS)
+        weight = 1 / (self._calls if self._calls < RECENT_CALLS else RECENT_CALLS)
         if self._calls > 1:
-            self._deviation += weight * (abs(amount - self.compute_mean(guess)) - self._deviation)
+            self._deviation += weight * (abs(amount - guess * self._amount / self._guess) - self._deviation)
         self._amount += weight * (amount - self._amount)
         self._guess += weight * (guess - self._guess)
 
@@ -74,7 +74,9 @@ class TokenEstimates:
         if (last := self._last) and last[0] is size and last[1] == beside:
             return last[2]
         wrote = self._output.compute_high(1.0, beside) if size.max_tokens is None else size.max_tokens
-        tokens = self._bound(math.ceil(self._input.compute_high(size.prompt, beside) + wrote))
+        tokens = math.ceil(self._input.compute_high(size.prompt, beside) + wrote)
+        if not 1 <= tokens <= self._limit:
+            tokens = self._bound(tokens)
         self._last = size, beside, tokens
         return tokens
 

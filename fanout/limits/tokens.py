@@ -54,6 +54,8 @@ class TokenWindow:
 
     def compute_wait_s(self, now: float, tokens: int) -> float:
         """See `TokenCounter.compute_wait_s`."""
+        if self.total + self.reserved + tokens <= self.limit:  # also without what has become too old meanwhile
+            return 0.0
         self._drop_old_slices(now)
         excess = self.total + self.reserved + min(tokens, self.limit) - self.limit
         periods = max(tokens - 1, 0) // self.limit
@@ -79,6 +81,7 @@ class TokenWindow:
         """See `TokenCounter.count`."""
         self.reserved -= tokens
         if not self._slices or now - self._slices[-1].first_at > self.period_s / self.SLICES:
+            self._drop_old_slices(now)
             self._slices.append(WindowSlice(now))
         part = self._slices[-1]
         part.last_at = now

@@ -180,7 +180,8 @@ class UpstreamQuota:
             self.requests.take(now, 1)
         if self.tokens:
             self.tokens.take(now, tokens)
-        self._recount_open_calls()
+        if self.requests or self.tokens:
+            self._recount_open_calls()
         return started
 
     def confirm(self, started: CallStart) -> None:
@@ -189,7 +190,8 @@ class UpstreamQuota:
             started.is_confirmed = True
             self._requests_confirmed += 1
             self._tokens_confirmed += started.tokens
-            self._recount_open_calls()
+            if self.requests or self.tokens:
+                self._recount_open_calls()
 
     def read(self, now: float, rate: RateLimitStatus, started: CallStart) -> None:
         """Take in the headers of a call's answer."""

@@ -53,8 +53,9 @@ class StartWindow(Throttler):
 
     def compute_wait_s(self, now: float, slots: int = 1) -> float:
         """Return the wait until `slots` more starts fit if nobody else starts; 0 when they fit now."""
-        self.flush()  # type: ignore[no-untyped-call]
         log = self._task_logs
+        while log and now - log[0] > self.period:  # as `flush`, which every call would pay for
+            log.popleft()
         excess = len(log) + self.reserved + slots - self.rate_limit
         if excess <= 0:
             return 0.0

@@ -32,7 +32,7 @@ def parse_within_bounds(data: bytes | bytearray, origin: Origin) -> Any:
         ProviderError: it holds more than `MAX_ANSWER_VALUES`.
         ValueError: see `parse`.
     """
-    if has_more_values(data, MAX_ANSWER_VALUES):
+    if len(data) > MAX_ANSWER_VALUES and has_more_values(data, MAX_ANSWER_VALUES):
         raise origin.answer_error(f"answered with over {MAX_ANSWER_VALUES:,} values", "answer_too_large")
     return parse(data)
 

@@ -97,26 +97,21 @@ def build_usage(
         output_tokens += reasoning
     # Sums of two counts may exceed what a count may be.
     input_tokens, output_tokens = as_count(input_tokens), as_count(output_tokens)
-    cached = _keep_part(cached, input_tokens)
-    written = _keep_part(written, None if input_tokens is None else input_tokens - (cached or 0))
-    known = {name: count for name, count in apart.items() if count is not None} if apart else {}
-    return Usage(
-        input_tokens,
-        output_tokens,
-        cached,
-        written,
-        _keep_part(reasoning, output_tokens),
-        billed or None,
-        cost_usd,
-        raw,
-        known if any(known.values()) else None,
-        as_name(service_tier),
-    )
+    if cached is not None:
+        cached = _keep_part(cached, input_tokens)
+    if written is not None:
+        written = _keep_part(written, None if input_tokens is None else input_tokens - (cached or 0))
+    if reasoning is not None:
+        reasoning = _keep_part(reasoning, output_tokens)
+    known = {name: count for name, count in apart.items() if count is not None} if apart else None
+    known = known if known and any(known.values()) else None
+    tier = None if service_tier is None else as_name(service_tier)
+    return Usage(input_tokens, output_tokens, cached, written, reasoning, billed or None, cost_usd, raw, known, tier)
 
 
-def _keep_part(part: int | None, whole: int | None) -> int | None:
+def _keep_part(part: int, whole: int | None) -> int | None:
     # Unknown instead of cut to fit: nobody can tell which of the two figures is wrong.
-    return part if part is not None and whole is not None and part <= whole else None
+    return part if whole is not None and part <= whole else None
 
 
 def add_cached_tokens(input_tokens: int | None, cached: int | None, written: int | None) -> int | None:

@@ -11,9 +11,11 @@ from fanout.providers.mapping.completions import Finish, read_finish
 from fanout.providers.mapping.error_objects import find_error
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.json_fields import as_number, as_object, as_objects, as_text
-from fanout.providers.mapping.other_content import REASONING_NAMES, get_content, pick_extras
+from fanout.providers.mapping.other_content import REASONING_NAMES, WITHOUT_CONTENT, get_content, pick_extras
 from fanout.providers.mapping.tool_calls import parse_calls
 
+SAID_OF_ALL = WITHOUT_CONTENT | {"role", "content"}
+"""Fields of a message with nothing beside its text."""
 FINISH: Mapping[str, FinishReason] = {
     "stop": "stop",
     "length": "length",
@@ -26,6 +28,8 @@ FINISH: Mapping[str, FinishReason] = {
     "model_length": "length",  # Mistral
     "sensitive": "content_filter",  # Z.ai
 }
+PLAIN_ENDS: Mapping[str, Finish] = {word: (word, None) for word, reason in FINISH.items() if word == reason}
+"""Ends of nearly all answers, in words that are ours, too."""
 BROKEN_OFF = frozenset({"error", "network_error", "insufficient_system_resource"})
 """Finish reasons of answers that failed (Mistral, OpenRouter; Z.ai; DeepSeek)."""
 
@@ -37,9 +41,11 @@ def parse_choice(origin: Origin, raw: Mapping[str, Any]) -> Choice:
         ProviderError: it is a failure.
     """
     finish = parse_finish(origin, raw)
-    message = find_message(raw.get("message") or raw.get("delta"), raw.get("text"))
+    message, logprobs = raw.get("message") or raw.get("delta"), raw.get("logprobs")
+    if type(message) is not dict or not message.get("content"):
+        message = find_message(message, raw.get("text"))
     answer = _parse_message(message) if isinstance(message, dict) else Answer(as_text(raw.get("text")))
-    return Choice(answer, *finish, parse_logprobs(raw.get("logprobs")))
+    return Choice(answer, *finish, parse_logprobs(logprobs) if logprobs else None)
 
 
 def find_message(message: object, text: object) -> object:
@@ -61,6 +67,8 @@ def parse_finish(origin: Origin, raw: Mapping[str, Any]) -> Finish:
     if error := raw.get("error"):
         raise origin.upstream_error(find_error({"error": error}))
     word = as_text(raw.get("finish_reason"))
+    if word in PLAIN_ENDS and "native_finish_reason" not in raw:
+        return PLAIN_ENDS[word]
     if word in BROKEN_OFF:
         raise origin.finish_error(word)
     reason, native = read_finish(word, FINISH)
@@ -70,6 +78,10 @@ def parse_finish(origin: Origin, raw: Mapping[str, Any]) -> Finish:
 
 
 def _parse_message(message: Mapping[str, Any]) -> Answer:
+    text = message.get("content")
+    # Nearly every message is a text, and its other fields are null or empty (2026-11-28).
+    if type(text) is str and not [name for name, value in message.items() if value and name not in SAID_OF_ALL]:
+        return Answer(text)
     text, reasoning = parse_texts(message)
     calls = parse_calls(message) if message.get("tool_calls") or message.get("function_call") else ()
     return Answer(text, reasoning, parse_refusal(message), calls, pick_extras(message))

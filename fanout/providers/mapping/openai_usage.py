@@ -45,13 +45,13 @@ def parse_usage(raw: object, service_tier: object = None) -> Usage | None:
     cached = written = reasoning = apart = None
     if not PLAIN.issuperset(raw):
         heard, spoken = _find_details(raw, INPUT_DETAILS), _find_details(raw, OUTPUT_DETAILS)
-    # Most answers have no other field, and are spared the search for a dozen names (2026-11-27).
-    if USUAL.issuperset(raw) and USUAL_INPUT.issuperset(heard) and USUAL_OUTPUT.issuperset(spoken):
-        cached, reasoning = as_count(heard.get("cached_tokens")), as_count(spoken.get("reasoning_tokens"))
-    else:
-        cached, written = find_count((raw, heard), CACHED), find_count((raw, heard), WRITTEN)
-        reasoning = find_count((raw, spoken), REASONING)
-        apart = _count_apart(raw, heard, spoken)
+        # Most answers have no other field, and are spared the search for a dozen names (2026-11-27).
+        if USUAL.issuperset(raw) and USUAL_INPUT.issuperset(heard) and USUAL_OUTPUT.issuperset(spoken):
+            cached, reasoning = as_count(heard.get("cached_tokens")), as_count(spoken.get("reasoning_tokens"))
+        else:
+            cached, written = find_count((raw, heard), CACHED), find_count((raw, heard), WRITTEN)
+            reasoning = find_count((raw, spoken), REASONING)
+            apart = _count_apart(raw, heard, spoken)
     prompt, completion = as_count(raw.get("prompt_tokens")), as_count(raw.get("completion_tokens"))
     total = as_count(raw.get("total_tokens"))
     if prompt is not None and completion is not None and total is not None and total > prompt + completion:
@@ -68,7 +68,7 @@ def parse_usage(raw: object, service_tier: object = None) -> Usage | None:
 
 def _find_details(raw: Mapping[str, object], names: tuple[str, ...]) -> Mapping[str, object]:
     for name in names:
-        if isinstance(details := raw.get(name), dict) and details:
+        if name in raw and type(details := raw[name]) is dict and details:
             return details
     return EMPTY
 

@@ -38,7 +38,12 @@ ITEMS: Mapping[str, str] = {
 def add_priced_content(usage: Usage | None, choices: tuple[Choice, ...]) -> Usage | None:
     """Return the usage with the units, see `Usage.priced_apart`, of the content that its tokens do not tell of."""
     # Nearly every answer is text alone, and a provider's own figure includes what it made.
-    if usage is None or usage.reported_cost_usd is not None or not any(choice.message.extra for choice in choices):
+    if usage is None or usage.reported_cost_usd is not None:
+        return usage
+    for choice in choices:
+        if choice.message.extra:
+            break
+    else:
         return usage
     # Where the usage counts an image's tokens, they are its price.
     counted = usage.priced_apart or {}

@@ -111,16 +111,21 @@ def spell_secrets(values: Iterable[SecretStr | str | None]) -> tuple[str, ...]:
 
 def hide_secrets(result: Result, secrets: Collection[str]) -> Result:
     """Return an answer or a failure without the `secrets` in any of its fields. The model's own words stay as they are."""
-    kind = Completion if isinstance(result, Completion) else Failure
-    names, choices = TEXT_FIELDS[kind], result.choices if isinstance(result, Completion) else ()
+    kind: type[Completion] | type[Failure] = Failure
+    choices: tuple[Choice, ...] = ()
+    if isinstance(result, Completion):
+        kind, choices = Completion, result.choices
     # One look at all of them together, since nearly always there is nothing to hide.
     seen = "\n".join(filter(None, READ_TEXTS[kind](result)))
     for choice in choices:
         if choice.native_finish_reason:
             seen += choice.native_finish_reason
-    if not any(secret in seen for secret in secrets):
+    for secret in secrets:
+        if secret in seen:
+            break
+    else:
         return result
-    changes: JsonObject = {name: hide(text, secrets) for name in names if isinstance(text := getattr(result, name), str)}
+    changes: JsonObject = {name: hide(text, secrets) for name in TEXT_FIELDS[kind] if isinstance(text := getattr(result, name), str)}
     if choices:
         changes["choices"] = tuple(
             replace(choice, native_finish_reason=hide(choice.native_finish_reason, secrets))
@@ -145,8 +150,10 @@ class SecretGuard:
 
     def hide(self, result: Completion) -> Completion:
         """Return what `hide_secrets` makes of an answer, without secrets in what stands beside its text either."""
-        if any(choice.message.extra or choice.message.tool_calls for choice in result.choices):
-            result = replace(result, choices=tuple(map(self._hide_beside_text, result.choices)))
+        for choice in result.choices:
+            if choice.message.extra or choice.message.tool_calls:
+                result = replace(result, choices=tuple(map(self._hide_beside_text, result.choices)))
+                break
         return hide_secrets(result, self._secrets)
 
     def hide_in_pieces(self, deltas: list[Delta]) -> list[Delta]:

@@ -7,7 +7,6 @@ from fanout.core.schema import Choice, Completion, Delta
 from fanout.providers.mapping.answer_reader import AnswerReader
 from fanout.providers.mapping.choice_builder import ChoiceBuilder
 from fanout.providers.mapping.completions import build_completion, read_index
-from fanout.providers.mapping.error_objects import is_error
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.json_fields import as_objects
 from fanout.providers.mapping.openai_answers import (
@@ -37,7 +36,7 @@ class ChunkReader(AnswerReader):
 
     @staticmethod
     def parse_answer(origin: Origin, body: JsonObject) -> Completion:
-        if is_error(body):
+        if body.get("error") or body.get("object") == "error":  # `is_error`, without its call
             raise ChunkReader.parse_error(origin, body)
         raw_choices = as_objects(body.get("choices"))
         if len(raw_choices) > 1:

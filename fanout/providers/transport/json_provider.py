@@ -44,11 +44,11 @@ class JsonProvider(HttpProvider):
             answer = parse_within_bounds(body, origin)
         except ValueError:
             return self._decode_stream(call, headers, body)
-        if isinstance(answer, list) and answer and all(isinstance(item, dict) for item in answer):
+        if type(answer) is list and answer and all(isinstance(item, dict) for item in answer):
             if len(answer) > 1:  # Google's stream without `alt=sse`
                 return self.open_reader(call, headers).read_values(answer)
             answer = answer[0]  # Google's gateways put the one object into a list
-        if not isinstance(answer, dict):
+        if type(answer) is not dict:
             raise origin.answer_error("sent JSON that is no answer", "unexpected_shape")
         return self.reader_class.parse_answer(origin, answer)
 
