@@ -106,10 +106,9 @@ class Limiter:
 
     def try_acquire(self, model: str, size: CallSize | None, now: float) -> Permit | None:
         """Return a permit if a call may start now; nearly every call starts here, without a place in the queue."""
-        if self._waiting.total:
+        if self._waiting.total or self._compute_wait_s(model, size, now):
             return None
-        tokens = 0 if size is None else self._estimates.compute_reservation(size, self.in_flight)
-        return None if self._compute_wait_s(model, tokens, now) else self._start(model, size, tokens, now)
+        return self.grant(model, size, now)
 
     async def acquire(self, model: str, size: CallSize | None = None, *, priority: Priority, deadline: float) -> Permit:
         """Wait for a place, in order of priority and arrival. Tokens are estimated, until `release` reports the usage.
@@ -207,9 +206,7 @@ class Limiter:
 
     def grant(self, model: str, size: CallSize | None, now: float) -> Permit:
         """Start a call."""
-        return self._start(model, size, self._reserve(size), now)
-
-    def _start(self, model: str, size: CallSize | None, tokens: int, now: float) -> Permit:
+        tokens = 0 if size is None else self._estimates.compute_reservation(size, self.in_flight)
         self.in_flight += 1
         self._cap.used += 1
         self.counted.reserve(tokens)
@@ -226,25 +223,18 @@ class Limiter:
         if self.in_flight >= self.concurrency or (cap.used >= cap.limit and not cap.has_room(self._waiting.pump)):
             return math.inf
         wait = self._compute_held_s(None, now) if self._pauses.ends or self.circuits.open else 0.0
-        if self.counted.starts and (longer := self.counted.compute_start_wait_s(now)) > wait:
-            return longer
-        return wait
+        return max(wait, self.counted.compute_start_wait_s(now)) if self.counted.starts else wait
 
     def compute_hold_s(self, model: str, size: CallSize | None, now: float) -> float:
         """Return the wait of this model's calls for reasons that do not affect other models."""
-        return self._compute_hold_s(model, self._reserve(size), now)
-
-    def _compute_hold_s(self, model: str, tokens: int, now: float) -> float:
         wait = self._compute_held_s(model, now) if self._pauses.ends or self.circuits.open else 0.0
         if not self._quotas.is_group and (quota := self._quotas.find(model)):
-            wait = max(wait, quota.compute_wait_s(now, tokens))
+            wait = max(wait, quota.compute_wait_s(now, self._estimates.compute_reservation(size, self.in_flight)))
         return wait
 
     def compute_room_wait_s(self, size: CallSize | None, now: float) -> float:
         """Return the wait until a call's tokens fit, for reasons that affect all models."""
-        return self._compute_room_wait_s(self._reserve(size), now)
-
-    def _compute_room_wait_s(self, tokens: int, now: float) -> float:
+        tokens = self._estimates.compute_reservation(size, self.in_flight)
         wait = self.counted.compute_token_wait_s(now, tokens)
         if self._quotas.is_group and (quota := self._quotas.find(None)):
             wait = max(wait, quota.compute_wait_s(now, tokens))
@@ -261,18 +251,13 @@ class Limiter:
         elif not waiter.granted.exception():  # granted at the same moment: without a release the place would be lost
             self.release(waiter.granted.result(), was_sent=False)
 
-    def _reserve(self, size: CallSize | None) -> int:
-        return self._estimates.compute_reservation(size, self.in_flight)
-
-    def _compute_wait_s(self, model: str, tokens: int, now: float) -> float:
+    def _compute_wait_s(self, model: str, size: CallSize | None, now: float) -> float:
         """Return the wait until this call could start if no other waited; infinite while all places are taken."""
         wait = self.compute_start_wait_s(now)
         # Tested first, because most accounts have no pauses, readings or token limits.
         if self._pauses.ends or self._quotas.has_readings or self.circuits.open:
-            wait = max(wait, self._compute_hold_s(model, tokens, now))
-        if (self.counts_tokens or self._quotas.is_group) and (longer := self._compute_room_wait_s(tokens, now)) > wait:
-            return longer
-        return wait
+            wait = max(wait, self.compute_hold_s(model, size, now))
+        return max(wait, self.compute_room_wait_s(size, now)) if self.counts_tokens or self._quotas.is_group else wait
 
 
 def _build_refusal(limiter: Limiter, why: str, expected_s: float = 0.0, is_held: bool = False) -> ProviderError:

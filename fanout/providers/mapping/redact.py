@@ -125,7 +125,9 @@ def hide_secrets(result: Result, secrets: Collection[str]) -> Result:
             break
     else:
         return result
-    changes: JsonObject = {name: hide(text, secrets) for name in TEXT_FIELDS[kind] if isinstance(text := getattr(result, name), str)}
+    changes: JsonObject = {
+        name: hide(text, secrets) for name in TEXT_FIELDS[kind] if isinstance(text := getattr(result, name), str)
+    }
     if choices:
         changes["choices"] = tuple(
             replace(choice, native_finish_reason=hide(choice.native_finish_reason, secrets))
