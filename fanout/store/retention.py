@@ -103,6 +103,7 @@ class Retention:
 
     async def _delete_comparisons(self, before: int) -> None:
         """Delete the comparisons with lower numbers."""
+        await self._history.spread_pages(before)
         numbers = comparisons.c.number
         oldest = select(numbers).where(numbers < before).order_by(numbers).limit(ROWS_PER_DELETE)
         columns = (answers.c.comparison, comparison_metadata.c.comparison, numbers)

@@ -335,6 +335,15 @@ answers = Table(
 )
 """The answers of comparisons, also those that failed."""
 
+comparison_pages = Table(
+    "comparison_pages",
+    metadata,
+    Column("first", BigInteger, primary_key=True, autoincrement=False),  # the lowest number of its comparisons
+    Column("last", BigInteger, nullable=False),
+    Column("rows", StorableText, nullable=False),  # JSON: see `store/history/pages.py`
+)
+"""Comparisons that ended under load, many in one row, until they are spread over the tables above and the next."""
+
 comparison_metadata = Table(
     "comparison_metadata",
     metadata,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fanout.store.engine.database import Database, Query
 from fanout.store.engine.text_columns import clean_text
+from fanout.store.history.pages import read_pages
 from fanout.store.history.records import MAX_NUMBER, AnswerRow, ComparisonRow, ComparisonRows, StoredComparison
 from fanout.store.tables import answers, comparison_metadata, comparisons, history_texts
 
@@ -60,6 +62,12 @@ class ComparisonFilter:
             and (self.metadata or {}).items() <= rows.metadata.items()
             and any(self.model in (None, answer.model) and self.label in (None, answer.label) for answer in rows.answers)
         )
+
+    def list_words(self) -> list[str]:
+        """Return strings that every matching comparison has."""
+        names = (self.account_id or None, self.model, self.label, self.path)
+        pairs = (word for pair in (self.metadata or {}).items() for word in pair)
+        return [*(name for name in names if name is not None), *pairs]
 
     def _has_texts(self, rows: ComparisonRows) -> bool:
         kept = [rows.comparison.request, *(answer.content for answer in rows.answers), *rows.texts.values()]
@@ -138,7 +146,28 @@ async def find_page(database: Database, filter_: ComparisonFilter) -> list[Store
         rows: Sequence[Any] = (await connection.execute(filter_.select())).all()
         found = {row.number: StoredComparison(ComparisonRow(*row)) for row in rows}
         await _fill_in(connection, found)
-    return list(found.values())
+        found |= {one.comparison.number: one for one in await _search_pages(connection, filter_)}
+    return [found[number] for number in sorted(found, reverse=True)[: filter_.limit]]
+
+
+async def _search_pages(connection: AsyncConnection, filter_: ComparisonFilter) -> list[StoredComparison]:
+    """Return the matching comparisons that stand in pages; at least the newest of them, up to the limit."""
+    found: list[StoredComparison] = []
+    searched = 0
+    async with aclosing(read_pages(connection, filter_.since, filter_.until, filter_.list_words())) as pages:
+        async for page in pages:
+            newest = max(rows.comparison.number for rows in page)
+            is_full = len(found) >= filter_.limit and newest < sorted(one.comparison.number for one in found)[-filter_.limit]
+            if is_full or (filter_.texts and searched >= MAX_SEARCHED):
+                break
+            searched += len(page)
+            looked_at = [await _with_texts(connection, rows) for rows in page] if filter_.texts else page
+            found += [summarize(rows) for rows in looked_at if filter_.matches(rows)]
+    return found
+
+
+async def _with_texts(connection: AsyncConnection, rows: ComparisonRows) -> ComparisonRows:
+    return rows._replace(texts=await _fetch_texts(connection, StoredComparison(rows.comparison, answers=rows.answers)))
 
 
 async def find_comparison(database: Database, id_: str) -> StoredComparison | None:
@@ -146,7 +175,8 @@ async def find_comparison(database: Database, id_: str) -> StoredComparison | No
     async with database.read_transaction() as connection:
         row = (await connection.execute(select(comparisons).where(comparisons.c.id == id_))).one_or_none()
         if row is None:
-            return None
+            found = await _find_in_pages(connection, id_)
+            return found and insert_texts(found, await _fetch_texts(connection, found))
         found = StoredComparison(ComparisonRow(*row))
         number = found.comparison.number
         await _fill_in(connection, {number: found})
@@ -154,6 +184,28 @@ async def find_comparison(database: Database, id_: str) -> StoredComparison | No
         partitions = (await connection.stream(query)).partitions(ROWS_AT_ONCE)
         found.answers = [AnswerRow(*answer) async for rows in partitions for answer in rows]
         return insert_texts(found, await _fetch_texts(connection, found))
+
+
+async def find_number(database: Database, id_: str) -> tuple[int, str] | None:
+    """Return the number and the account of a comparison."""
+    columns = comparisons.c
+    async with database.read_transaction() as connection:
+        query = select(columns.number, columns.account_id).where(columns.id == id_)
+        if row := (await connection.execute(query)).one_or_none():
+            return row.number, row.account_id
+        found = await _find_in_pages(connection, id_)
+        return (found.comparison.number, found.comparison.account_id) if found else None
+
+
+async def _find_in_pages(connection: AsyncConnection, id_: str) -> StoredComparison | None:
+    async with aclosing(read_pages(connection, 0, MAX_NUMBER, [id_])) as pages:
+        async for page in pages:
+            for rows in page:
+                if rows.comparison.id == id_:
+                    found = summarize(rows)
+                    found.answers = rows.answers
+                    return found
+    return None
 
 
 async def _fill_in(connection: AsyncConnection, found: Mapping[int, StoredComparison]) -> None:

@@ -5,19 +5,15 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from typing import Literal
-
-from sqlalchemy import Connection, select
 
 from fanout.core.errors import StoreError
 from fanout.core.threads import run_in_thread
 from fanout.observability.logs import log
-from fanout.store.engine.bulk_insert import insert_rows
 from fanout.store.engine.database import Database
 from fanout.store.engine.writers import WriteBehind
 from fanout.store.history import queries
@@ -30,7 +26,7 @@ from fanout.store.history.records import (
     first_number_at,
     to_rows,
 )
-from fanout.store.tables import answers, comparison_metadata, comparisons, history_texts
+from fanout.store.history.writing import BUSY, HistoryTables
 
 HistoryMode = Literal["off", "usage", "full"]
 MAX_WAITING, MAX_WAITING_BYTES = 10_000, 64 * 2**20
@@ -41,6 +37,8 @@ MAX_COMPARISONS_PER_WRITE, MAX_BYTES_PER_WRITE = 128, 4 * 2**20
 """Limits of one transaction: others want to write, too."""
 MAX_TURN_S = 0.0005
 """How long the event loop is held at once."""
+FRESH = 32
+"""Comparisons whose rows are made together, in about as long."""
 THREAD_BYTES = 128 * 1024
 """The size of a comparison from which its digests and JSON are made in a thread."""
 
@@ -75,19 +73,13 @@ class History:
         self.mode = mode
         self._database = database
         self._pending: dict[int, _Pending] = {}  # by number, in the order in which they ended
+        self._fresh: list[_Pending] = []
+        """Of these, the newest, whose rows are not made yet."""
         self._bytes = 0
         self._dropped = 0
         self._random = random.getrandbits(RANDOM_BITS)
         self._writer = WriteBehind("history", database.name, self._write_pending, lambda: len(self._pending))
-        # Compiled once, and handed to the driver as text: through SQLAlchemy's own insert each row holds the loop ten times
-        # as long (2026-11-20, 128 rows: 1.3 ms against 0.3).
-        inserts = (database.insert_or_ignore(table) for table in (comparisons, answers, comparison_metadata))
-        self._inserts = [database.compile_insert(insert) for insert in inserts]
-        texts = database.insert(history_texts)
-        newer = texts.excluded.day
-        self._insert_text = database.compile_insert(
-            texts.on_conflict_do_update(index_elements=["digest"], set_={"day": newer}, where=history_texts.c.day < newer)
-        )
+        self._tables = HistoryTables(database)
 
     def create_number(self, created: float) -> int:
         """Return a number for a comparison of this moment (Unix seconds) that no other one has."""
@@ -105,13 +97,21 @@ class History:
                 log.error("history.overflowed", database=self._database.name, waiting=len(self._pending))
             self._dropped += 1
             return
-        pending = _Pending(record.number, record.id, size, record)
-        if size <= THREAD_BYTES:
-            # At once, not when it is written: its answers would be kept until then, half a second of all that were given.
-            self._keep_rows(pending, to_rows(record, full=self.mode == "full"))
-        self._bytes += pending.size_bytes
-        self._pending[record.number] = pending
-        self._writer.notify()
+        self._pending[record.number] = pending = _Pending(record.number, record.id, size, record)
+        self._bytes += size
+        if not self._fresh:
+            self._writer.notify()
+        self._fresh.append(pending)
+        if len(self._fresh) >= FRESH:
+            self._make_rows()
+
+    def _make_rows(self) -> None:
+        """Make the rows of the comparisons that have just ended, so that their answers need not be kept until a write."""
+        # Together: one after each request took twice as long, since its code had left the caches (2026-11-27).
+        fresh, self._fresh = self._fresh, []
+        for pending in fresh:
+            if pending.rows is None and pending.record is not None and pending.size_bytes <= THREAD_BYTES:
+                self._keep_rows(pending, to_rows(pending.record, full=self.mode == "full"))
 
     def _make_room(self, size_bytes: int) -> None:
         while self._pending and (len(self._pending) >= MAX_IN_MEMORY or self._bytes + size_bytes > MAX_BYTES_IN_MEMORY):
@@ -126,6 +126,7 @@ class History:
                 await queries.find_page(self._database, filter_)
             await queries.find_comparison(self._database, "")
             await self.find_number("")
+            await self._tables.count_pages()
         async with self._writer.run():
             yield
 
@@ -134,17 +135,21 @@ class History:
             # They are the history: written to tables of the same process, they would only cost more (40 µs each).
             await self._prepare_all()
             return
+        is_busy = len(self._pending) >= BUSY
         while self._pending:
             some = await self._prepare_next()
-            await self._database.write(partial(self._write, some=some))
+            await self._tables.write(some, is_busy=is_busy)
             # Only after the commit: what could not be written stays, and is tried again.
             for rows in some:
                 self._bytes -= self._pending.pop(rows.comparison.number).size_bytes
             if self._dropped:
                 log.info("history.overflow_ended", database=self._database.name, lost=self._dropped)
                 self._dropped = 0
+        if await self._tables.rest(is_busy=is_busy):
+            self._writer.notify()
 
     async def _prepare_next(self) -> list[ComparisonRows]:
+        self._make_rows()
         some: list[ComparisonRows] = []
         left, loop = MAX_BYTES_PER_WRITE, _LoopYielder()
         # The oldest, as many as fit into one transaction; a copy, because others end while it yields.
@@ -157,6 +162,7 @@ class History:
         return some
 
     async def _prepare_all(self) -> None:
+        self._make_rows()
         loop = _LoopYielder()
         for pending in list(self._pending.values()):
             if pending.rows is None:
@@ -170,28 +176,16 @@ class History:
         assert record is not None
         rows = await run_in_thread("records", to_rows, record, full=self.mode == "full")
         if pending.rows is None:  # else a reader has prepared it meanwhile
-            size = pending.size_bytes
             self._keep_rows(pending, rows)
-            if pending.number in self._pending:
-                self._bytes += pending.size_bytes - size
         return pending.rows or rows
 
     def _keep_rows(self, pending: _Pending, rows: ComparisonRows) -> None:
         pending.rows, pending.record = rows, None
         if self.mode != "full":  # without its texts it is small: others may wait in the memory that was counted for them
-            pending.size_bytes = 1024 * len(rows.answers)
-
-    def _write(self, connection: Connection, some: Sequence[ComparisonRows]) -> None:
-        texts = {digest: (digest, text, one.day) for one in some for digest, text in one.texts.items()}
-        # Sorted, so that two processes never wait for each other's rows.
-        insert_rows(connection, self._insert_text, [texts[digest] for digest in sorted(texts)])
-        tables: tuple[Sequence[tuple[object, ...]], ...] = (
-            [one.comparison for one in some],
-            [answer for one in some for answer in one.answers],
-            [(one.comparison.number, *pair) for one in some for pair in one.metadata.items()],
-        )
-        for statement, rows in zip(self._inserts, tables, strict=True):
-            insert_rows(connection, statement, rows)
+            size = 1024 * len(rows.answers)
+            if pending.number in self._pending:
+                self._bytes += size - pending.size_bytes
+            pending.size_bytes = size
 
     async def list_comparisons(self, filter_: ComparisonFilter) -> list[StoredComparison]:
         """Return the matching comparisons, newest first, without their answers; also those that are not written yet."""
@@ -216,9 +210,13 @@ class History:
         """Return the number of a comparison; `None` if the account, or without one nobody, has it."""
         if pending := self._find_pending(id_):
             return pending.number if account_id in (None, (await self._prepare(pending)).comparison.account_id) else None
-        columns = comparisons.c
-        row = await self._database.fetch_one(select(columns.number, columns.account_id).where(columns.id == id_))
-        return row.number if row and account_id in (None, row.account_id) else None
+        found = await self._database.shield(queries.find_number(self._database, id_))
+        return found[0] if found and account_id in (None, found[1]) else None
+
+    async def spread_pages(self, before: int) -> None:
+        """Give the comparisons with lower numbers, and those that stand in a page with one, rows of their own."""
+        while await self._tables.spread_page(before):
+            pass
 
     @property
     def ids_in_memory(self) -> list[str]:
@@ -226,4 +224,5 @@ class History:
         return [pending.id for pending in self._pending.values()]
 
     def _find_pending(self, id_: str) -> _Pending | None:
+        self._make_rows()
         return next((pending for pending in self._pending.values() if pending.id == id_), None)

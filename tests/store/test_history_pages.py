@@ -1,0 +1,142 @@
+"""Comparisons that end under load are written in pages, read there as elsewhere, and get rows of their own at rest."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from fanout.core.schema import Outcome
+from fanout.store.history.pages import decode_page, encode_page
+from fanout.store.history.queries import ComparisonFilter
+from fanout.store.history.records import ComparisonRows, StoredComparison
+from fanout.store.history.writing import BUSY, HistoryTables
+from fanout.store.opening import Store, open_store
+from tests.store.test_history import DAY_S, FILTERS, SECRET, list_ids, record, replace_text, wait_until
+from tests.support.builders.outcomes import make_answer, make_failure
+from tests.support.databases import query
+
+LONG = "something long " * 100
+
+
+@pytest.fixture
+async def store(location: str) -> AsyncIterator[Store]:
+    """Open a store that writes nothing by itself."""
+    async with open_store(location, history="full", is_reading=True) as opened:
+        assert opened
+        yield opened
+
+
+def make_outcomes(number: int) -> list[Outcome]:
+    words = LONG if number == 3 else f"answer {number}\\0 ü"
+    first = replace_text(make_answer(f"m{number % 3}"), words)
+    return [first, replace_text(make_failure("server", "m2"), index=1)] if number % 2 else [first]
+
+
+async def put_in_page(store: Store, count: int = 12, created: float | None = None) -> list[str]:
+    """Return the ids of comparisons that stand in a page, of which their store does not know."""
+    ids = []
+    for number in range(count):
+        more = {"account_id": ("a", "b", None)[number % 3], "metadata": {"experiment": str(number % 4), "arm": "b"}}
+        ids.append(record(store, *make_outcomes(number), created=created, **more))
+    history = store.history
+    await history._prepare_all()
+    rows = [one.rows for one in history._pending.values() if one.rows]
+    assert len(rows) == count
+    history._pending.clear()
+    await HistoryTables(store.database).write(rows, is_busy=True)
+    return ids
+
+
+async def read_all(store: Store, ids: list[str]) -> list[StoredComparison | None]:
+    return [await store.history.find(id_) for id_ in ids]
+
+
+def count_rows(location: str) -> list[int]:
+    return [int(query(location, f"SELECT count(*) FROM {name}")[0][0]) for name in ("comparison_pages", "comparisons")]
+
+
+async def test_comparisons_read_the_same_in_a_page_as_in_rows_of_their_own(store: Store, location: str) -> None:
+    ids = await put_in_page(store)
+    filters = {name: ComparisonFilter(**given) for name, given in FILTERS.items()}
+    filters |= {"texts": ComparisonFilter(texts=[LONG[:30].upper()]), "request": ComparisonFilter(texts=[SECRET], limit=5)}
+
+    async def read() -> list[object]:
+        lists = [await store.history.list_comparisons(filter_) for filter_ in filters.values()]
+        numbers = [await store.history.find_number(id_, account) for id_ in ids for account in (None, "a", "")]
+        return [*lists, numbers, await read_all(store, ids)]
+
+    in_page, counts = await read(), count_rows(location)
+    await store.history.spread_pages(2**62)
+
+    assert counts == [1, 0]
+    assert count_rows(location) == [0, len(ids)]
+    assert in_page == await read()
+    assert await list_ids(store, texts=["something long something"]) == [ids[3]]
+    assert await list_ids(store, limit=2) == [ids[-1], ids[-2]]
+
+
+async def test_a_list_joins_rows_and_pages_by_their_times(store: Store) -> None:
+    now = time.time()
+    oldest, newest = record(store, created=now - 60), record(store, created=now + 60)
+    await store.history._write_pending()
+    ids = await put_in_page(store, 3, created=now)
+
+    assert await list_ids(store) == [newest, *reversed(ids), oldest]
+    assert await list_ids(store, limit=2) == [newest, ids[-1]]
+
+
+async def test_what_ends_under_load_is_one_row_and_gets_rows_of_its_own_at_rest(store: Store, location: str) -> None:
+    ids = [record(store) for _ in range(BUSY)]
+    await store.history._write_pending()
+    busy = count_rows(location)
+    few = [record(store) for _ in range(BUSY - 1)]
+    await store.history._write_pending()
+
+    assert busy == [1, 0]
+    assert count_rows(location) == [0, 2 * BUSY - 1]
+    assert sorted(await list_ids(store)) == sorted(ids + few)
+
+
+async def test_pages_that_a_process_has_left_behind_get_rows_of_their_own(location: str) -> None:
+    async with open_store(location) as store:
+        assert store
+        ids = await put_in_page(store)
+    assert count_rows(location) == [1, 0]
+    async with open_store(location) as store:
+        assert store
+        assert sorted(await list_ids(store)) == sorted(ids)
+        record(store)
+        await wait_until(lambda: count_rows(location) == [0, len(ids) + 1])
+
+
+async def test_two_processes_spread_a_page_once(store: Store, location: str) -> None:
+    await put_in_page(store)
+    async with open_store(location) as other:
+        assert other
+        await asyncio.gather(store.history.spread_pages(2**62), other.history.spread_pages(2**62))
+
+    assert count_rows(location) == [0, 12]
+
+
+async def test_retention_deletes_comparisons_in_pages(store: Store, location: str) -> None:
+    await put_in_page(store, created=time.time() - 31 * DAY_S)
+    kept = await put_in_page(store)
+    await store.retention.delete_old()
+
+    assert sorted(await list_ids(store)) == sorted(kept)
+    assert count_rows(location) == [1, 0]
+
+
+async def test_a_page_holds_its_comparisons_to_the_last_bit(store: Store) -> None:
+    await store.history._write_pending()
+    for number in range(40):
+        record(store, *make_outcomes(number))
+    await store.history._prepare_all()
+    rows = [one.rows for one in store.history._pending.values() if one.rows]
+    first, last, page = encode_page(rows)
+
+    assert list(decode_page(page)) == [ComparisonRows(*one[:3], {}) for one in rows]
+    assert (first, last) == (min(one.comparison.number for one in rows), max(one.comparison.number for one in rows))
