@@ -2,7 +2,8 @@
 
 `migrations/` creates them; a test compares what it creates with what is declared. Times are Unix seconds, an empty `account_id`
 is none, and a `result` is `answered` or the failure's kind: a new kind needs no new column. Longer than other modules, because
-whoever reads a query, a backup or a migration wants the whole schema on one page; only callers' keys are in `key_tables.py`.
+whoever reads a query, a backup or a migration wants the whole schema on one page; only callers' keys are in `key_tables.py`,
+and pages of the history in `history/pages.py`.
 """
 
 from __future__ import annotations
@@ -334,15 +335,6 @@ answers = Table(
     sqlite_with_rowid=False,
 )
 """The answers of comparisons, also those that failed."""
-
-comparison_pages = Table(
-    "comparison_pages",
-    metadata,
-    Column("first", BigInteger, primary_key=True, autoincrement=False),  # the lowest number of its comparisons
-    Column("last", BigInteger, nullable=False),
-    Column("rows", StorableText, nullable=False),  # JSON: see `store/history/pages.py`
-)
-"""Comparisons that ended under load, many in one row, until they are spread over the tables above and the next."""
 
 comparison_metadata = Table(
     "comparison_metadata",

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 
 from pydantic_core import from_json, to_json
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import BigInteger, Column, Connection, Table, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from fanout.store.engine.text_columns import StorableText
 from fanout.store.history.records import AnswerRow, ComparisonRow, ComparisonRows
-from fanout.store.tables import comparison_pages
+from fanout.store.tables import metadata
 
 ROWS_AT_ONCE = 16
 """So many comparisons are encoded without a turn for other threads, in 0.1 ms."""
 DIGESTS = tuple(ComparisonRow._fields.index(name) for name in ("digest", "request_digest"))
 ANSWER_DIGEST = AnswerRow._fields.index("content_digest")
 
+comparison_pages = Table(
+    "comparison_pages",
+    metadata,
+    Column("first", BigInteger, primary_key=True, autoincrement=False),  # the lowest number of its comparisons
+    Column("last", BigInteger, nullable=False),
+    Column("rows", StorableText, nullable=False),  # JSON: see `store/history/pages.py`
+)
+"""Comparisons that ended under load, many in one row, until they are spread over the tables of the history."""
+
 PageRow = tuple[int, int, str]
 
 
 def encode_page(some: Sequence[ComparisonRows]) -> PageRow:
     """Return comparisons as the row of a page. Their long texts stand in `history_texts`, as those of written ones do."""
-    # A row of four answers took 41 µs in SQLite's tables and indexes, and takes 5 here (2026-11-27).
+    # In a transaction of 128, a comparison of four answers takes 14 µs so, and 44 in rows of its own (2026-11-28).
     plain = [(one.comparison, one.answers, one.metadata) for one in some]
     parts = (
         to_json(plain[start : start + ROWS_AT_ONCE], bytes_mode="hex")[1:-1] for start in range(0, len(plain), ROWS_AT_ONCE)
@@ -32,12 +42,12 @@ def encode_page(some: Sequence[ComparisonRows]) -> PageRow:
 
 def decode_page(text: str) -> Iterator[ComparisonRows]:
     """Yield the comparisons of a page."""
-    for comparison, answers, metadata in from_json(text):
+    for comparison, answers, pairs in from_json(text):
         for place in DIGESTS:
             comparison[place] = _to_bytes(comparison[place])
         for answer in answers:
             answer[ANSWER_DIGEST] = _to_bytes(answer[ANSWER_DIGEST])
-        yield ComparisonRows(ComparisonRow._make(comparison), [AnswerRow._make(answer) for answer in answers], metadata, {})
+        yield ComparisonRows(ComparisonRow._make(comparison), [AnswerRow._make(answer) for answer in answers], pairs, {})
 
 
 def _to_bytes(digest: str | None) -> bytes | None:
@@ -55,7 +65,7 @@ def take_page(connection: Connection, before: int) -> list[ComparisonRows]:
 
 async def read_pages(
     connection: AsyncConnection, since: int, until: int, words: Sequence[str] = ()
-) -> AsyncIterator[list[ComparisonRows]]:
+) -> AsyncGenerator[list[ComparisonRows]]:
     """Yield the comparisons of each page that may have some with numbers from `since` to below `until`, newest first.
 
     Args:

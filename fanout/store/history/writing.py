@@ -8,9 +8,9 @@ from sqlalchemy import Connection, func, select
 
 from fanout.store.engine.bulk_insert import insert_rows
 from fanout.store.engine.database import Database
-from fanout.store.history.pages import encode_page, take_page
+from fanout.store.history.pages import comparison_pages, encode_page, take_page
 from fanout.store.history.records import MAX_NUMBER, ComparisonRows
-from fanout.store.tables import answers, comparison_metadata, comparison_pages, comparisons, history_texts
+from fanout.store.tables import answers, comparison_metadata, comparisons, history_texts
 
 BUSY = 64
 """Comparisons of one write, half a second, from which they go into pages: fewer leave time for rows of their own."""
