@@ -18,6 +18,8 @@ MESSAGE_TOKENS = 16
 IMAGE_TOKENS = 2_000
 UNSEEN_ANSWER_TOKENS = 4_096
 """Longest answer expected where the call sets no length, until a longer one is seen."""
+ROUNDING = 1e-9
+"""Part of a call's price: sums of floats may end a little off."""
 LENGTH_MARGIN = 2
 """Multiple of the longest answer so far that the next may reach, where the call sets no length."""
 
@@ -40,6 +42,21 @@ class Budget:
     gate: KeyGate | None = None
     """The budget of the key that made the job, which all calls of that key share."""
     longest_tokens: int = UNSEEN_ANSWER_TOKENS // LENGTH_MARGIN
+    on_refusal: Callable[[float], None] | None = None
+    """Is called with the price of a call that the limit does not pay for."""
+    on_use: Callable[[], None] | None = None
+    """Is called when money was set aside."""
+    open_calls: int = 0
+    """Calls that money is set aside for."""
+
+    @property
+    def unused_usd(self) -> float:
+        """What may still be set aside; for a job without a limit 0."""
+        return max((self.limit_usd or 0.0) - self.spent_usd - self.reserved_usd, 0.0)
+
+    def drop_unused(self, keep_usd: float = 0.0) -> None:
+        """Lower the limit to what is used, and a little more if some is to be kept."""
+        self.limit_usd = min(self.limit_usd or 0.0, self.spent_usd + self.reserved_usd + keep_usd)
 
     def reserve(self, call: Call, ratio: float = 1.0) -> float | None:
         """Set aside the most that a call can cost, and return it; `None`: it is more than is left, or not known.
@@ -54,9 +71,16 @@ class Budget:
         if cost is None:
             return None
         usd, limit_usd = cost.usd * ratio, math.inf if self.limit_usd is None else self.limit_usd
-        if self.spent_usd + self.reserved_usd + usd > limit_usd or (self.gate and not self.gate.reserve(usd)):
+        if self.spent_usd + self.reserved_usd + usd * (1 - ROUNDING) > limit_usd:
+            if self.on_refusal:
+                self.on_refusal(usd)
+            return None
+        if self.gate and not self.gate.reserve(usd):
             return None
         self.reserved_usd += usd
+        self.open_calls += usd > 0
+        if self.on_use:
+            self.on_use()
         return usd
 
     def is_price_known(self, call: Call) -> bool:
@@ -65,7 +89,9 @@ class Budget:
 
     def settle(self, reserved_usd: float, result: Completion | Failure | None, cost: Cost | None = None) -> None:
         """Release the money set aside for a call, and count its real cost: all of it, where an answer has no known cost."""
-        self.reserved_usd = max(self.reserved_usd - reserved_usd, 0.0)  # sums of floats may end a little below zero
+        self.open_calls -= reserved_usd > 0
+        # Sums of floats end a little off; what looks as if it were under way would keep the job from ending.
+        self.reserved_usd = max(self.reserved_usd - reserved_usd, 0.0) if self.open_calls else 0.0
         if not isinstance(result, Completion):  # it reports no usage that could be priced
             return
         self.spent_usd += reserved_usd if cost is None else cost.usd

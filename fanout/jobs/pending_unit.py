@@ -29,6 +29,8 @@ class PendingUnit:
     """The item as JSON, if the job's scorers need it; else empty."""
     prefix: bytes | None = None
     """Digest of its long beginning, which providers cache; see `prefix_gate`."""
+    reserved_usd: float = 0.0
+    """Money set aside for the next attempt, or for the one under way."""
     warms: bool = False
     """Others like it wait for its end."""
     has_ended: bool = False

@@ -47,6 +47,7 @@ class UnitSettlement:
         if self._budget.gate:
             unit.call = self._budget.gate.restrict(unit.call)
         reserved = self._budget.reserve(unit.call, ratio)
+        unit.reserved_usd = reserved or 0.0
         if reserved is None and not self._budget.is_price_known(unit.call):
             label = unit.call.target.label
             queue.useless_because = f"the price of `{label}` is unknown, so `max_cost_usd` cannot be enforced"

@@ -22,6 +22,7 @@ from fanout.jobs.stored_outcome import StoredOutcome, failure_to_json
 from fanout.observability.logs import log
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.journal import AttemptFailed, AttemptStarted, JournalEntry, UnitEnded
+from fanout.store.jobs.money import MoneyChange
 from fanout.store.jobs.records import InputChunk
 from fanout.store.usage import ANSWERED
 
@@ -49,6 +50,8 @@ class UnitJournal:
         """Shown with every entry: the store refuses those of a process that has lost the job to another one."""
         self.counts = dict(counts)
         self._throughput: dict[str, Throughput] = {}
+        self.holder: str | None = None
+        """Of the allowance that the calls are paid from, where several processes share the job's money."""
         self.store_error: str | None = None
         """Why the database cannot be used just now."""
 
@@ -77,12 +80,14 @@ class UnitJournal:
 
     async def record_start(self, unit: PendingUnit) -> None:
         """Record an attempt before it is sent, because it may be charged even if this process dies."""
-        await self._put(AttemptStarted(unit.unit, unit.attempt, self._epoch, time.time()))
+        money = self._change_money(unit.reserved_usd)
+        await self._put(AttemptStarted(unit.unit, unit.attempt, self._epoch, time.time(), money=money))
 
     async def record_failure(self, unit: PendingUnit, failure: Failure) -> None:
         """Record a failed attempt of a unit that stays open."""
-        entry = AttemptFailed(unit.unit, unit.attempt, self._epoch, time.time(), failure.kind, failure_to_json(failure))
-        await self._put(entry)
+        event = (unit.unit, unit.attempt, self._epoch, time.time())
+        money = self._change_money(-unit.reserved_usd)
+        await self._put(AttemptFailed(*event, failure.kind, failure_to_json(failure), money=money))
 
     async def record_end(
         self, unit: PendingUnit, outcome: StoredOutcome, *, attempt: int, cached_from: str | None = None
@@ -105,6 +110,7 @@ class UnitJournal:
             cache_key=None if failure else unit.cache_key,
             cached_from=cached_from,
             scores=await self._scorer.score(unit.body, outcome) if self._scorer and not failure else (),
+            money=self._count_cost(unit, outcome, attempt),
         )
         await self._put(ended)
         if self._scorer and self._scorer.watch:
@@ -115,6 +121,16 @@ class UnitJournal:
         self.counts.setdefault(ResultGroup(outcome.label, kind), WorkTotals()).add(totals)
         # It began a little earlier: the first unit alone would else make an infinite rate.
         self._throughput.setdefault(outcome.label, Throughput(now - 0.1)).add(now)
+
+    def _count_cost(self, unit: PendingUnit, outcome: StoredOutcome, attempt: int) -> MoneyChange | None:
+        if attempt < unit.attempt:  # no attempt of its own
+            return None
+        # As the budget counts it: all that was set aside, where an answer has no known cost.
+        usd = outcome.cost.usd if outcome.cost else unit.reserved_usd
+        return self._change_money(-unit.reserved_usd, 0.0 if outcome.failure else usd)
+
+    def _change_money(self, open_usd: float, recorded_usd: float = 0.0) -> MoneyChange | None:
+        return MoneyChange(self.holder, open_usd, recorded_usd) if self.holder else None
 
     async def read_members(self, unit: PendingUnit, entries: Sequence[int]) -> Sequence[MemberAnswer]:
         """Return the ends of the members of a fusion, in the order of the entries."""
@@ -138,8 +154,8 @@ class UnitJournal:
             raise
         except StoreError as error:
             await self._note_store_error(error)
-            # The first try may have been committed although it failed here: a unit's end must not be counted twice.
-            again = replace(entry, again=True) if isinstance(entry, UnitEnded) else entry
+            # The first try may have been committed although it failed here, and nothing must be counted twice.
+            again = replace(entry, again=True)
             await self._wait_for_store(lambda: self._store.journal.put(again))
 
     async def _wait_for_store(self, transaction: Callable[[], Awaitable[Found]]) -> Found:

@@ -13,6 +13,7 @@ from fanout.store.jobs.inputs import Inputs
 from fanout.store.jobs.item_pages import ItemPages
 from fanout.store.jobs.journal import Journal
 from fanout.store.jobs.leases import Leases, end_of_lease, is_alive, is_free
+from fanout.store.jobs.money import JobMoney
 from fanout.store.jobs.records import ENDED_STATES, JobChange, JobRow, JobState, NewJobRow
 from fanout.store.jobs.results import Results
 from fanout.store.jobs.scores import Scores
@@ -30,6 +31,7 @@ class JobStore:
         self.inputs = Inputs(database)
         self.leases = Leases(database)
         self.journal = Journal(database)
+        self.money = JobMoney(database)
         self.scores = Scores(database)
         self.results = Results(database, self.scores)
         self.item_pages = ItemPages(database, self.results)

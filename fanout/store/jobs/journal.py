@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, func, literal_column, select, update
 
@@ -22,6 +22,7 @@ from fanout.store.engine.text_columns import clean_name, clean_text, place_text
 from fanout.store.engine.writers import GroupCommit
 from fanout.store.jobs.inputs import add_texts
 from fanout.store.jobs.leases import lock_epochs
+from fanout.store.jobs.money import MoneyChange, apply_changes
 from fanout.store.jobs.records import JobState, Unit, UnitScore
 from fanout.store.jobs.scores import add_scores, compile_add
 from fanout.store.tables import attempts, failures, job_counts, jobs, texts, units
@@ -36,6 +37,10 @@ class JournalEntry:
     attempt: int
     epoch: int
     at: float
+    money: MoneyChange | None = field(default=None, kw_only=True)
+    """Where several processes share the job's money."""
+    again: bool = field(default=False, kw_only=True)
+    """It may have been written before: the database failed without saying whether it had committed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +72,6 @@ class UnitEnded(JournalEntry):
     cache_key: bytes | None = None
     cached_from: str | None = None
     scores: Sequence[UnitScore] = ()
-    again: bool = False
-    """It may have been written before: the database failed without saying whether it had committed."""
 
 
 class Journal:
@@ -105,13 +108,14 @@ class Journal:
         # Only for jobs whose lease the writer still has: another process may have sent the same units again meanwhile.
         epochs = lock_epochs(connection, {entry.unit.job for entry in entries})
         own = [entry for entry in entries if epochs.get(entry.unit.job) == entry.epoch]
-        # A unit that is written a second time must not be counted a second time.
-        new = [
-            entry for entry in own if not (isinstance(entry, UnitEnded) and entry.again and _is_closed(connection, entry.unit))
-        ]
-        self._insert_attempts(connection, new)
-        self._insert_ends(connection, [entry for entry in new if isinstance(entry, UnitEnded)])
-        return [None if epochs.get(entry.unit.job) == entry.epoch else LeaseLostError() for entry in entries]
+        # What is written a second time must not be counted a second time.
+        new = [entry for entry in own if not (entry.again and _is_written(connection, entry))]
+        unpaid = apply_changes(connection, _sum_changes(new))
+        paid = [entry for entry in new if _find_purse(entry) not in unpaid]
+        self._insert_attempts(connection, paid)
+        self._insert_ends(connection, [entry for entry in paid if isinstance(entry, UnitEnded)])
+        lost = [epochs.get(entry.unit.job) != entry.epoch or _find_purse(entry) in unpaid for entry in entries]
+        return [LeaseLostError() if is_lost else None for is_lost in lost]
 
     def _insert_attempts(self, connection: Connection, entries: Sequence[JournalEntry]) -> None:
         started = [(*each.unit, each.attempt, each.epoch, each.at) for each in entries if isinstance(each, AttemptStarted)]
@@ -167,9 +171,26 @@ class Journal:
         return sum(int(row[2]) for row in found)
 
 
-def _is_closed(connection: Connection, unit: Unit) -> bool:
-    is_it = [units.c[name] == value for name, value in unit._asdict().items()]
-    return connection.scalar(select(units.c.state).where(*is_it, units.c.state != "open")) is not None
+def _is_written(connection: Connection, entry: JournalEntry) -> bool:
+    table = units if isinstance(entry, UnitEnded) else attempts if isinstance(entry, AttemptStarted) else failures
+    is_it = [table.c[name] == value for name, value in entry.unit._asdict().items()]
+    is_it.append(units.c.state != "open" if table is units else table.c.attempt == entry.attempt)
+    return connection.scalar(select(table.c.job).where(*is_it)) is not None
+
+
+def _find_purse(entry: JournalEntry) -> tuple[int, str] | None:
+    """Return the job and the holder whose money an entry changes."""
+    return (entry.unit.job, entry.money.holder) if entry.money else None
+
+
+def _sum_changes(entries: Sequence[JournalEntry]) -> Mapping[tuple[int, str], tuple[float, float]]:
+    sums: dict[tuple[int, str], tuple[float, float]] = {}
+    for entry in entries:
+        if entry.money:
+            key = (entry.unit.job, entry.money.holder)
+            open_usd, recorded_usd = sums.get(key, (0.0, 0.0))
+            sums[key] = (open_usd + entry.money.open_usd, recorded_usd + entry.money.recorded_usd)
+    return sums
 
 
 def _to_row(entry: UnitEnded, long: dict[bytes, str]) -> tuple[object, ...]:

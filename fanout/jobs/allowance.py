@@ -1,0 +1,172 @@
+"""Allowance of one run of a job whose money several processes share: it is drawn in slices, spent by the `Budget`, and given back."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import secrets
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from fanout.core.errors import LeaseLostError, StoreClosedError, StoreError
+from fanout.jobs.budget import Budget
+from fanout.jobs.job import Job
+from fanout.observability.logs import log
+from fanout.store.jobs.money import Grant, JobMoney
+
+LOOK_INTERVAL_S = 1.0
+"""Time between looks whether other processes need what is not used here."""
+PAUSE_S = 0.2
+"""The shortest time between two draws."""
+ASK_AGAIN_S = 0.5
+"""Time between two draws while there is nothing left, but others may still give back."""
+SLICE_S = 1.0
+"""Time for which a slice lasts, at the recent rate of spending."""
+REFILL_BELOW = 0.25
+"""Part of the last slice at which the next one is drawn, so that no call waits for it."""
+
+
+class Allowance:
+    """The money that one run of a job may spend, in its budget."""
+
+    def __init__(
+        self,
+        money: JobMoney,
+        job: Job,
+        budget: Budget,
+        *,
+        continue_held: Callable[[], None],
+        stop: Callable[[float], None],
+    ) -> None:
+        """Create it; `join` makes it known to the store, and `run` keeps it.
+
+        Args:
+            money: of the store.
+            job: has a limit.
+            budget: may spend what was drawn, and nothing at first.
+            continue_held: sends the units that wait for money.
+            stop: is called with what was spent when no call can be paid any more, in any process.
+        """
+        self.holder = secrets.token_hex(8)
+        """Never used again, so that what was settled for a run that seemed dead is not spent by it later."""
+        self._money, self._job, self._budget = money, job, budget
+        self._limit_usd = job.spec.max_cost_usd or 0.0
+        self._continue_held, self._stop = continue_held, stop
+        self._asked = asyncio.Event()
+        self._short_usd = math.inf
+        """The cheapest call that could not be paid."""
+        self._slice_usd = math.inf
+        """The first one is as large as the store gives."""
+        self._used_usd, self._drawn_at = 0.0, time.monotonic()
+        """All that was used until the last slice was drawn."""
+        self._is_scarce = False
+        """Another process needs what is not used here."""
+        self._is_doubted = False
+        """The last look has found no money anywhere."""
+        budget.limit_usd, budget.on_refusal, budget.on_use = 0.0, self._note_refusal, self._note_use
+
+    async def run(self) -> None:
+        """Draw, give back and renew the lease, until cancelled.
+
+        Raises:
+            LeaseLostError: this process has not been heard of for so long that its money was given to others.
+        """
+        self._asked.set()
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_INTERVAL_S):
+                    await self._asked.wait()
+            self._asked.clear()
+            try:
+                await self.look()
+            except (LeaseLostError, StoreClosedError):
+                raise
+            except StoreError as error:  # the lease outlasts several looks; the journal decides when to give up
+                log.warning("job.money_failed", job=self._job.id, reason=str(error))
+                self._asked.set()
+            await asyncio.sleep(ASK_AGAIN_S if self._is_scarce else PAUSE_S)
+
+    async def look(self) -> None:
+        """Draw money if more is needed; else give back what is not, and see whether others need it."""
+        await (self._draw() if self._wants_more else self._give_back())
+
+    async def join(self) -> None:
+        """Make this run known as a holder that has nothing yet."""
+        await self._money.join(self._job.number, self.holder)
+
+    async def leave(self) -> None:
+        """Give back all that was not spent."""
+        with suppress(StoreError):  # then its lease runs out
+            await self._money.leave(self._job.number, self.holder)
+
+    @property
+    def is_short(self) -> bool:
+        """A call waits for more money."""
+        return self._short_usd < math.inf
+
+    @property
+    def _wants_more(self) -> bool:
+        return self.is_short or (not self._is_scarce and self._budget.unused_usd < REFILL_BELOW * self._slice_usd)
+
+    def _note_refusal(self, usd: float) -> None:
+        self._short_usd = min(self._short_usd, usd)
+        self._asked.set()
+
+    def _note_use(self) -> None:
+        if self._wants_more:
+            self._asked.set()
+
+    async def _draw(self) -> None:
+        budget, need_usd = self._budget, self._short_usd if self.is_short else 0.0
+        if need_usd:
+            # It does not pay for what waits: others may need it more, and nothing can be final while somebody keeps it.
+            budget.drop_unused()
+        self._measure_slice(need_usd)
+        grant = await self._money.draw(
+            *(self._job.number, self.holder, self._limit_usd),
+            held_usd=budget.reserved_usd + budget.unused_usd,
+            need_usd=need_usd,
+            wish_usd=self._slice_usd,
+        )
+        if grant is None:
+            raise LeaseLostError
+        budget.limit_usd = (budget.limit_usd or 0.0) + grant.usd
+        self._is_scarce = grant.is_scarce
+        if self._slice_usd == math.inf:
+            self._slice_usd = grant.usd
+        if need_usd:
+            self._continue(grant)
+
+    def _continue(self, grant: Grant) -> None:
+        """Send what waited for money; stop the job where there is none, and none can come back."""
+        if grant.is_final and self._is_doubted:
+            self._stop(grant.spent_usd)
+            return
+        # Asked once more: what waited may have been dropped or paid meanwhile, and something cheaper may be there.
+        self._is_doubted, self._short_usd = grant.is_final, math.inf
+        self._continue_held()
+
+    async def _give_back(self) -> None:
+        budget = self._budget
+        self._is_doubted = False
+        budget.drop_unused(keep_usd=0.0 if self._is_scarce else 2 * self._slice_usd)
+        if (is_scarce := await self._report()) and budget.unused_usd:
+            budget.drop_unused()
+            is_scarce = await self._report()
+        self._is_scarce = is_scarce
+
+    async def _report(self) -> bool:
+        held_usd = self._budget.reserved_usd + self._budget.unused_usd
+        is_scarce = await self._money.give_back(self._job.number, self.holder, held_usd)
+        if is_scarce is None:
+            raise LeaseLostError
+        return is_scarce
+
+    def _measure_slice(self, need_usd: float) -> None:
+        """Make the next slice as large as what was used lately within `SLICE_S`."""
+        used_usd, now = self._budget.spent_usd + self._budget.reserved_usd, time.monotonic()
+        if self._used_usd or used_usd:
+            rate = max(used_usd - self._used_usd, 0.0) / max(now - self._drawn_at, PAUSE_S)
+            self._slice_usd = max(rate * SLICE_S, need_usd)
+        self._used_usd, self._drawn_at = used_usd, now
