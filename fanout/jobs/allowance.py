@@ -1,4 +1,4 @@
-"""Allowance of one run of a job whose money several processes share: it is drawn in slices, spent by the `Budget`, and given back."""
+"""Allowance of one run of a job whose money several processes share: drawn in slices, spent by the `Budget`, and given back."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Self
 
 from fanout.core.errors import LeaseLostError, StoreClosedError, StoreError
 from fanout.jobs.budget import Budget
@@ -36,24 +37,24 @@ class Allowance:
         job: Job,
         budget: Budget,
         *,
-        continue_held: Callable[[], None],
+        pay_again: Callable[[], None],
         stop: Callable[[float], None],
     ) -> None:
-        """Create it; `join` makes it known to the store, and `run` keeps it.
+        """Create it. Within its context it is known to the store as one that has nothing at first; `run` keeps it.
 
         Args:
             money: of the store.
             job: has a limit.
             budget: may spend what was drawn, and nothing at first.
-            continue_held: sends the units that wait for money.
+            pay_again: sends the units that wait for money.
             stop: is called with what was spent when no call can be paid any more, in any process.
         """
         self.holder = secrets.token_hex(8)
         """Never used again, so that what was settled for a run that seemed dead is not spent by it later."""
         self._money, self._job, self._budget = money, job, budget
         self._limit_usd = job.spec.max_cost_usd or 0.0
-        self._continue_held, self._stop = continue_held, stop
-        self._asked = asyncio.Event()
+        self._pay_again, self._stop = pay_again, stop
+        self._asked, self._looking = asyncio.Event(), asyncio.Lock()
         self._short_usd = math.inf
         """The cheapest call that could not be paid."""
         self._slice_usd = math.inf
@@ -78,25 +79,41 @@ class Allowance:
                 async with asyncio.timeout(LOOK_INTERVAL_S):
                     await self._asked.wait()
             self._asked.clear()
+            await self.look()
+            await asyncio.sleep(ASK_AGAIN_S if self._is_scarce else PAUSE_S)
+
+    async def look(self) -> bool:
+        """Draw money if more is needed; else give back what is not, and see whether others need it.
+
+        Returns:
+            Whether a call that could not be paid should be tried again.
+        """
+        async with self._looking:
             try:
-                await self.look()
+                if self._wants_more:
+                    return await self._draw()
+                await self._give_back()
             except (LeaseLostError, StoreClosedError):
                 raise
             except StoreError as error:  # the lease outlasts several looks; the journal decides when to give up
                 log.warning("job.money_failed", job=self._job.id, reason=str(error))
                 self._asked.set()
-            await asyncio.sleep(ASK_AGAIN_S if self._is_scarce else PAUSE_S)
+        return False
 
-    async def look(self) -> None:
-        """Draw money if more is needed; else give back what is not, and see whether others need it."""
-        await (self._draw() if self._wants_more else self._give_back())
+    async def adopt(self, reserved_usd: float) -> None:
+        """Answer for calls that an earlier run has left under way."""
+        await self._money.adopt(self._job.number, self.holder, reserved_usd)
+        self._budget.limit_usd = (self._budget.limit_usd or 0.0) + reserved_usd
 
-    async def join(self) -> None:
-        """Make this run known as a holder that has nothing yet."""
+    async def release_orphans(self, reserved_usd: float) -> None:
+        """Give back what an earlier run had set aside for calls that were never sent."""
+        await self._money.release_orphans(self._job.number, reserved_usd)
+
+    async def __aenter__(self) -> Self:
         await self._money.join(self._job.number, self.holder)
+        return self
 
-    async def leave(self) -> None:
-        """Give back all that was not spent."""
+    async def __aexit__(self, *_: object) -> None:
         with suppress(StoreError):  # then its lease runs out
             await self._money.leave(self._job.number, self.holder)
 
@@ -117,7 +134,7 @@ class Allowance:
         if self._wants_more:
             self._asked.set()
 
-    async def _draw(self) -> None:
+    async def _draw(self) -> bool:
         budget, need_usd = self._budget, self._short_usd if self.is_short else 0.0
         if need_usd:
             # It does not pay for what waits: others may need it more, and nothing can be final while somebody keeps it.
@@ -135,17 +152,17 @@ class Allowance:
         self._is_scarce = grant.is_scarce
         if self._slice_usd == math.inf:
             self._slice_usd = grant.usd
-        if need_usd:
-            self._continue(grant)
+        return self._continue(grant) if need_usd else False
 
-    def _continue(self, grant: Grant) -> None:
+    def _continue(self, grant: Grant) -> bool:
         """Send what waited for money; stop the job where there is none, and none can come back."""
         if grant.is_final and self._is_doubted:
             self._stop(grant.spent_usd)
-            return
+            return False
         # Asked once more: what waited may have been dropped or paid meanwhile, and something cheaper may be there.
         self._is_doubted, self._short_usd = grant.is_final, math.inf
-        self._continue_held()
+        self._pay_again()
+        return grant.is_final or grant.usd > 0
 
     async def _give_back(self) -> None:
         budget = self._budget

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from pydantic_core import to_json
@@ -82,6 +82,12 @@ class Budget:
         if self.on_use:
             self.on_use()
         return usd
+
+    def adopt(self, reserved_usd: Iterable[float]) -> None:
+        """Count money that an earlier run has set aside for calls which are still under way."""
+        for usd in reserved_usd:
+            self.reserved_usd += usd
+            self.open_calls += usd > 0
 
     def is_price_known(self, call: Call) -> bool:
         """Return whether the price of a call is known."""

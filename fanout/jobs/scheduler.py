@@ -66,7 +66,7 @@ class UnitScheduler:
             queue.is_ahead = False
         self._wake(self._queues.values())
 
-    def continue_held(self) -> None:
+    def pay_again(self) -> None:
         """Try again to send the units that wait for money."""
         self._wake(self._held)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from fanout.core.schema import Call, Outcome
 from fanout.core.usage import Cost
 from fanout.dispatch.dispatcher import Dispatcher
+from fanout.jobs.allowance import Allowance
 from fanout.jobs.budget import Budget
 from fanout.jobs.model_queues import ModelQueue
 from fanout.jobs.pending_unit import PendingUnit
@@ -32,8 +33,9 @@ class UnitSettlement:
         *,
         stop_without_money: Callable[[], None],
         reconsider: Callable[[], Awaitable[None]],
+        allowance: Allowance | None = None,
     ) -> None:
-        self._dispatcher, self._journal, self._budget = dispatcher, journal, budget
+        self._dispatcher, self._journal, self._budget, self._allowance = dispatcher, journal, budget, allowance
         self.stop_without_money = stop_without_money
         """Stops the job: no call is in flight, and none can be paid."""
         self.reconsider = reconsider
@@ -52,6 +54,21 @@ class UnitSettlement:
             label = unit.call.target.label
             queue.useless_because = f"the price of `{label}` is unknown, so `max_cost_usd` cannot be enforced"
         return reserved
+
+    async def draw(self) -> bool:
+        """Draw more money for a unit that could not be paid; return whether to try again."""
+        return await self._allowance.look() if self._allowance else False
+
+    async def adopt(self, reserved_usd: Sequence[float]) -> None:
+        """Answer for units that an earlier run has left under way."""
+        if self._allowance and any(reserved_usd):
+            await self._allowance.adopt(sum(reserved_usd))
+        self._budget.adopt(reserved_usd)
+
+    async def release_orphans(self, reserved_usd: float) -> None:
+        """Give back what an earlier run had set aside for units that were never sent."""
+        if self._allowance and reserved_usd:
+            await self._allowance.release_orphans(reserved_usd)
 
     def settle(self, reserved_usd: float, outcome: Outcome | None, started: Call | None = None) -> None:
         """Give the money back, and count what was spent; with a call whose start the key's limits have waited for."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 
 from fanout.config.providers_file import RetriesRow
 from fanout.core.errors import LeaseLostError, StoreError
@@ -17,6 +18,7 @@ from fanout.core.threads import run_in_thread
 from fanout.core.usage import WorkTotals, sum_known
 from fanout.dispatch import retries
 from fanout.dispatch.dispatcher import Dispatcher
+from fanout.jobs.allowance import Allowance
 from fanout.jobs.answer_scorer import AnswerScorer
 from fanout.jobs.budget import Budget
 from fanout.jobs.copies import list_copies
@@ -64,10 +66,20 @@ class JobWorker:
         spent = sum_known(totals.cost_usd for totals in counts.values()) or 0.0
         self._gate = gate
         self._budget = Budget(dispatcher.compute_cost, job.spec.max_cost_usd, spent, gate=gate)
+        self._allowance: Allowance | None = None
+        if store.is_shared and job.spec.max_cost_usd is not None:
+            self._budget.spent_usd = 0.0
+            self._allowance = Allowance(
+                *(store.money, job, self._budget),
+                pay_again=lambda: self._scheduler.pay_again(),
+                stop=self._stop_at_limit,
+            )
+            self._journal.holder = self._allowance.holder
         self._settlement = UnitSettlement(
             *(dispatcher, self._journal, self._budget),
             stop_without_money=self._stop_without_money,
             reconsider=self._reconsider,
+            allowance=self._allowance,
         )
         self._scheduler = UnitScheduler(
             *(job, dispatcher, builder, self._settlement),
@@ -122,10 +134,13 @@ class JobWorker:
             wait_s = max(deadline - time.time(), 0)
             timer = asyncio.get_running_loop().call_later(wait_s, self.stop, "expired", "its deadline has passed")
         try:
-            async with asyncio.TaskGroup() as group:
-                renewal = group.create_task(self._keep_lease())
+            async with self._allowance or nullcontext(), asyncio.TaskGroup() as group:
+                kept = [group.create_task(self._keep_lease())]
+                if self._allowance:
+                    kept.append(group.create_task(self._allowance.run()))
                 await asyncio.wait(self._scheduler.start(group))
-                renewal.cancel()  # else the group would wait for it for ever
+                for task in kept:
+                    task.cancel()  # else the group would wait for it for ever
         except BaseExceptionGroup as error:  # callers catch StoreError and LeaseLostError, not groups of them
             raise _first_cause(error) from error
         finally:
@@ -156,11 +171,15 @@ class JobWorker:
         self._scheduler.continue_to_limit()
 
     def _stop_without_money(self) -> None:
-        if self._gate and self._gate.reason:
+        is_short = self._allowance is not None and self._allowance.is_short
+        if self._gate and self._gate.reason and not is_short:
             self.stop("stopped", self._gate.reason)
-            return
-        limit, spent = self.job.spec.max_cost_usd, self._budget.spent_usd
-        self.stop("stopped", f"the next call could exceed the limit of {limit:g} USD; {spent:.6g} USD are spent")
+        elif self._allowance is None:
+            self._stop_at_limit(self._budget.spent_usd)
+
+    def _stop_at_limit(self, spent_usd: float) -> None:
+        limit = self.job.spec.max_cost_usd
+        self.stop("stopped", f"the next call could exceed the limit of {limit:g} USD; {spent_usd:.6g} USD are spent")
 
     async def _run_in_batches(self, queue: ModelQueue) -> None:
         api = self._dispatcher.upstreams.find_economy_api(queue.key[0] or "")

@@ -27,9 +27,9 @@ from fanout.store.opening import MEMORY, open_store
 from fanout.store.tables import job_money
 
 LIMIT_USD = 1.0
-PRICES_USD = (0.3, 0.07, 0.011)
+PRICES_USD = (0.3, 0.11, 0.03)
 """The most that a call of each size can cost."""
-SEEDS, STEPS = 12, 40
+SEEDS, STEPS = 4, 40
 ACTIONS = ("start", "start", "start", "end", "end", "look", "look", "kill", "leave")
 ANSWER = Completion((), usage=Usage(0, 0))
 
@@ -49,7 +49,7 @@ class Runner:
     def __post_init__(self) -> None:
         self.budget = Budget(lambda call, _: Cost(PRICES_USD[int(call.query.prompt or 0)], "test"), 0.0)
         self.allowance = Allowance(
-            JobStore(self.database).money, self.job, self.budget, continue_held=lambda: None, stop=self._stop
+            JobStore(self.database).money, self.job, self.budget, pay_again=lambda: None, stop=self._stop
         )
 
     def _stop(self, _: float) -> None:
@@ -97,7 +97,7 @@ async def add_job(database: Database, job_id: str) -> Job:
 
 async def join(database: Database, job: Job) -> Runner:
     runner = Runner(database, job)
-    await runner.allowance.join()
+    await runner.allowance.__aenter__()
     await runner.allowance.look()
     return runner
 
@@ -148,7 +148,7 @@ async def run_at_random(database: Database, job: Job, dice: random.Random) -> fl
             await let_lease_run_out(runner)
             runners[place] = await join(database, job)
         elif action == "leave" and not runner.calls:
-            await runner.allowance.leave()
+            await runner.allowance.__aexit__()
             runners[place] = await join(database, job)
         assert spent + sum(sum(each.calls) for each in runners) <= LIMIT_USD * (1 + 1e-9)
     for runner in runners:

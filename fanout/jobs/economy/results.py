@@ -111,9 +111,10 @@ class ResultCollector:
             some = places[start : start + RECORDS_AT_ONCE]
             units = await self._run.source.plan_units(self._run.queue, some)
             for place in some:
-                self._run.settlement.settle(batch.reserved_usd.pop(place, 0.0), None)
+                reserved = batch.reserved_usd.pop(place, 0.0)
+                self._run.settlement.settle(reserved, None)
                 if unit := units.get(place):
-                    unit.attempt = batch.attempts[place]
+                    unit.attempt, unit.reserved_usd = batch.attempts[place], reserved
                     await self._ends.fail(unit, failure, is_refused=failure is not UNFINISHED)
 
     async def _record(self, batch: OpenBatch, found: Sequence[tuple[Place, EconomyResult]]) -> None:
@@ -128,12 +129,13 @@ class ResultCollector:
             if unit is None:
                 self._run.settlement.settle(reserved, None)
                 continue
-            unit.attempt = batch.attempts[place]
-            ends.append(self._record_result(unit, batch, result, reserved))
+            unit.attempt, unit.reserved_usd = batch.attempts[place], reserved
+            ends.append(self._record_result(unit, batch, result))
         await asyncio.gather(*ends)
         await self._run.settlement.reconsider()
 
-    async def _record_result(self, unit: PendingUnit, batch: OpenBatch, result: EconomyResult, reserved: float) -> None:
+    async def _record_result(self, unit: PendingUnit, batch: OpenBatch, result: EconomyResult) -> None:
+        reserved = unit.reserved_usd
         answer = UNFINISHED if result.status is None else await self._run.api.read(unit.call, result)
         if isinstance(answer, Failure):
             self._run.settlement.settle(reserved, None)
@@ -141,9 +143,9 @@ class ResultCollector:
             return
         total_s = max(time.time() - batch.row.submitted, 0.0)
         outcome = self._ends.build_outcome(unit, answer, total_s)
-        self._run.settlement.settle(reserved, outcome)
         self._run.dispatcher.notify(outcome)
         await self._run.journal.record_end(unit, StoredOutcome.from_outcome(outcome), attempt=unit.attempt)
+        self._run.settlement.settle(reserved, outcome)
         await self._run.source.release_fusions(unit)
 
 

@@ -24,7 +24,7 @@ class OpenBatch:
 
     row: EconomyBatchRow
     reserved_usd: dict[Place, float] = field(default_factory=dict)
-    """Money set aside for its units; none is known of those sent by an earlier process."""
+    """Money set aside for its units."""
     unreadable: int = 0
     """Looks in a row that have ended with an answer nobody could read."""
     attempts: dict[Place, int] = field(init=False)
@@ -78,6 +78,12 @@ class EconomyRun:
         """Count a batch as open."""
         self.source.running += len(batch.row.units)
         self.open.append(batch)
+
+    async def adopt(self, row: EconomyBatchRow) -> None:
+        """Count a batch of an earlier run as open."""
+        reserved = {(unit.item, unit.entry, unit.repeat): unit.reserved_usd for unit in row.units}
+        await self.settlement.adopt(list(reserved.values()))
+        self.add(OpenBatch(row, reserved))
 
     def forget(self, batch: OpenBatch) -> None:
         """Count a batch as open no more."""

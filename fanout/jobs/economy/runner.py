@@ -13,7 +13,7 @@ from contextlib import suppress
 from fanout.core.errors import ProviderError
 from fanout.jobs.economy.ends import UnitEnds
 from fanout.jobs.economy.results import ResultCollector
-from fanout.jobs.economy.run import EconomyRun, OpenBatch
+from fanout.jobs.economy.run import EconomyRun
 from fanout.jobs.economy.submission import Submission
 
 MAX_OPEN_BATCHES = 8
@@ -56,14 +56,15 @@ class EconomyRunner:
                 try:
                     found = await self._run.api.find(row.token)
                 except ProviderError:  # not sent again: the provider may have it, and is asked at the next look
-                    self._run.add(OpenBatch(row))
+                    await self._run.adopt(row)
                     continue
                 if found is None:  # its units are sent again; the attempt that may have been charged stays recorded
+                    await self._run.settlement.release_orphans(sum(unit.reserved_usd for unit in row.units))
                     await self._run.batches.remove(row.token)
                     continue
                 await self._run.batches.set_vendor_id(row.token, found)
                 row = row._replace(vendor_id=found)
-            self._run.add(OpenBatch(row))
+            await self._run.adopt(row)
 
     async def _leave(self) -> None:
         """Leave the batches to the next run; those of a job that was cancelled are cancelled, and their answers taken."""

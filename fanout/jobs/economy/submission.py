@@ -38,7 +38,7 @@ class Submission:
             self._send_live(group, reserved)
             return False
         token = f"fanout-{uuid.uuid4().hex}"
-        units = [BatchedUnit(*unit.unit[1:], unit.attempt) for unit in group]
+        units = [BatchedUnit(*unit.unit[1:], unit.attempt, unit.reserved_usd) for unit in group]
         row = EconomyBatchRow(token, self._run.job.number, self._run.provider, self._run.model, time.time(), None, units)
         await asyncio.gather(*(self._run.journal.record_start(unit) for unit in group))
         await self._run.batches.add(row, self._run.epoch)
@@ -98,7 +98,10 @@ class Submission:
         return True
 
     async def _reserve(self, unit: PendingUnit, has_others: bool) -> tuple[float] | None:
-        money = self._run.settlement.reserve(self._run.queue, unit, self._run.row.price_ratio)
+        settlement, ratio = self._run.settlement, self._run.row.price_ratio
+        money = settlement.reserve(self._run.queue, unit, ratio)
+        while money is None and await settlement.draw():
+            money = settlement.reserve(self._run.queue, unit, ratio)
         if money is not None:
             return (money,)
         self._run.again.insert(0, unit)

@@ -21,6 +21,8 @@ class BatchedUnit(NamedTuple):
     entry: int
     repeat: int
     attempt: int
+    reserved_usd: float = 0.0
+    """Money set aside for it; older rows do not say."""
 
 
 class EconomyBatchRow(NamedTuple):

@@ -38,6 +38,11 @@ class JobStore:
         self.votes = Votes(database)
         self.economy_batches = EconomyBatches(database)
 
+    @property
+    def is_shared(self) -> bool:
+        """Processes of several machines may use the database, and run one job together."""
+        return self._database.dialect == "postgresql"
+
     async def create(self, job: NewJobRow, owner: str) -> tuple[int, int]:
         """Add a job that is `loading` and belongs to a process; return its number and its epoch."""
         # Drawn: SQLite may give the number of a discarded job to the next, and whoever still reads for the first is refused.

@@ -1,4 +1,4 @@
-"""Money of jobs that several processes run: each draws a part of what the limit leaves, spends it by itself, and gives the rest back.
+"""Money of jobs that several processes run: each draws a part of what is left, spends it by itself, and gives the rest back.
 
 What is committed never exceeds the limit: for each holder what it has recorded and what it still holds, and for those that have
 left what they have recorded and what their calls that were cut off can have cost at most.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, select, update
+from sqlalchemy import ColumnElement, Connection, Update, and_, bindparam, func, select, update
 
 from fanout.store.engine.database import Database
 from fanout.store.jobs.leases import LEASE_S, end_of_lease
@@ -114,6 +114,21 @@ class JobMoney:
         statement = update(job_money).where(_is_row(number, holder)).values(values).returning(wanted)
         found: float | None = await self._database.execute_returning(statement)
         return None if found is None else found > 0
+
+    async def adopt(self, number: int, holder: str, open_usd: float) -> None:
+        """Let a holder answer for calls of one that has left, as if it had set their money aside itself."""
+        change = {"open_usd": money.open_usd + open_usd, "held_usd": money.held_usd + open_usd}
+        await self._database.execute(
+            self._release_orphans(number, open_usd), update(job_money).where(_is_row(number, holder)).values(change)
+        )
+
+    async def release_orphans(self, number: int, open_usd: float) -> None:
+        """Make money free that one that has left had set aside for calls which cost nothing."""
+        await self._database.execute(self._release_orphans(number, open_usd))
+
+    def _release_orphans(self, number: int, open_usd: float) -> Update:
+        # Also while its holder is not settled yet: then its own money makes the sum right.
+        return update(job_money).where(_is_row(number, LEFT)).values(open_usd=money.open_usd - open_usd)
 
     async def leave(self, number: int, holder: str) -> None:
         """Remove a holder; what it has not used is free for others."""
