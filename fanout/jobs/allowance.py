@@ -36,7 +36,6 @@ class Allowance:
         money: JobMoney,
         job: Job,
         budget: Budget,
-        *,
         pay_again: Callable[[], None],
         stop: Callable[[float], None],
     ) -> None:
@@ -54,7 +53,7 @@ class Allowance:
         self._money, self._job, self._budget = money, job, budget
         self._limit_usd = job.spec.max_cost_usd or 0.0
         self._pay_again, self._stop = pay_again, stop
-        self._asked, self._looking = asyncio.Event(), asyncio.Lock()
+        self._due, self._looking = asyncio.Event(), asyncio.Lock()
         self._short_usd = math.inf
         """The cheapest call that could not be paid."""
         self._slice_usd = math.inf
@@ -65,7 +64,8 @@ class Allowance:
         """Another process needs what is not used here."""
         self._is_doubted = False
         """The last look has found no money anywhere."""
-        budget.limit_usd, budget.on_refusal, budget.on_use = 0.0, self._note_refusal, self._note_use
+        budget.limit_usd, budget.spent_usd = 0.0, 0.0
+        budget.on_refusal, budget.on_use = self._note_refusal, self._note_use
 
     async def run(self) -> None:
         """Draw, give back and renew the lease, until cancelled.
@@ -73,12 +73,12 @@ class Allowance:
         Raises:
             LeaseLostError: this process has not been heard of for so long that its money was given to others.
         """
-        self._asked.set()
+        self._due.set()
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_INTERVAL_S):
-                    await self._asked.wait()
-            self._asked.clear()
+                    await self._due.wait()
+            self._due.clear()
             await self.look()
             await asyncio.sleep(ASK_AGAIN_S if self._is_scarce else PAUSE_S)
 
@@ -97,7 +97,7 @@ class Allowance:
                 raise
             except StoreError as error:  # the lease outlasts several looks; the journal decides when to give up
                 log.warning("job.money_failed", job=self._job.id, reason=str(error))
-                self._asked.set()
+                self._due.set()
         return False
 
     async def adopt(self, reserved_usd: float) -> None:
@@ -128,11 +128,11 @@ class Allowance:
 
     def _note_refusal(self, usd: float) -> None:
         self._short_usd = min(self._short_usd, usd)
-        self._asked.set()
+        self._due.set()
 
     def _note_use(self) -> None:
         if self._wants_more:
-            self._asked.set()
+            self._due.set()
 
     async def _draw(self) -> bool:
         budget, need_usd = self._budget, self._short_usd if self.is_short else 0.0
@@ -159,7 +159,7 @@ class Allowance:
         if grant.is_final and self._is_doubted:
             self._stop(grant.spent_usd)
             return False
-        # Asked once more: what waited may have been dropped or paid meanwhile, and something cheaper may be there.
+        # Once more: what waited may have been dropped or paid meanwhile, and something cheaper may be there.
         self._is_doubted, self._short_usd = grant.is_final, math.inf
         self._pay_again()
         return grant.is_final or grant.usd > 0

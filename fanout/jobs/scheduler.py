@@ -66,10 +66,6 @@ class UnitScheduler:
             queue.is_ahead = False
         self._wake(self._queues.values())
 
-    def pay_again(self) -> None:
-        """Try again to send the units that wait for money."""
-        self._wake(self._held)
-
     def drop_entry(self, entry: int) -> None:
         """Send nothing more of an entry, unless it is a member of a fusion that goes on."""
         self._gate.dropped.add(entry)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from fanout.core.schema import Call, Outcome
@@ -10,10 +12,12 @@ from fanout.core.usage import Cost
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.jobs.allowance import Allowance
 from fanout.jobs.budget import Budget
+from fanout.jobs.job import Job
 from fanout.jobs.model_queues import ModelQueue
 from fanout.jobs.pending_unit import PendingUnit
 from fanout.jobs.stored_outcome import StoredOutcome
 from fanout.jobs.unit_journal import UnitJournal
+from fanout.store.jobs.job_store import JobStore
 
 MAX_QUEUED_S = 600.0
 """Longest wait of a call for its account's limits; a call that would wait longer is delayed and sent again."""
@@ -27,19 +31,64 @@ class UnitSettlement:
 
     def __init__(
         self,
+        store: JobStore,
         dispatcher: Dispatcher,
+        job: Job,
         journal: UnitJournal,
         budget: Budget,
         *,
-        stop_without_money: Callable[[], None],
+        stop: Callable[[str], None],
+        pay_again: Callable[[], None],
         reconsider: Callable[[], Awaitable[None]],
-        allowance: Allowance | None = None,
     ) -> None:
-        self._dispatcher, self._journal, self._budget, self._allowance = dispatcher, journal, budget, allowance
-        self.stop_without_money = stop_without_money
-        """Stops the job: no call is in flight, and none can be paid."""
-        self.reconsider = reconsider
-        """Looks whether the job is decided."""
+        """Create it.
+
+        Args:
+            store: of the job.
+            dispatcher: sends its calls.
+            job: the job.
+            journal: of the run.
+            budget: of the run, with what was spent before.
+            stop: stops the job, for a reason.
+            pay_again: sends the units that wait for money.
+            reconsider: looks whether the job is decided.
+        """
+        self._dispatcher, self._journal, self._budget, self._stop, self.reconsider = (
+            dispatcher,
+            journal,
+            budget,
+            stop,
+            reconsider,
+        )
+        self._limit_usd = job.spec.max_cost_usd
+        self._allowance: Allowance | None = None
+        if store.is_shared and self._limit_usd is not None:
+            self._allowance = Allowance(store.money, job, budget, pay_again, self._stop_at_limit)
+            journal.holder = self._allowance.holder
+
+    @asynccontextmanager
+    async def run(self, group: asyncio.TaskGroup) -> AsyncGenerator[None]:
+        """Share the job's money with other processes that run it, where there may be any."""
+        if self._allowance is None:
+            yield
+            return
+        async with self._allowance:
+            task = group.create_task(self._allowance.run())
+            try:
+                yield
+            finally:
+                task.cancel()
+
+    def stop_without_money(self) -> None:
+        """Stop the job: no call is in flight, and none can be paid. Where others share its money, only they tell."""
+        gate = self._budget.gate
+        if gate and gate.reason and not (self._allowance and self._allowance.is_short):
+            self._stop(gate.reason)
+        elif self._allowance is None:
+            self._stop_at_limit(self._budget.spent_usd)
+
+    def _stop_at_limit(self, spent_usd: float) -> None:
+        self._stop(f"the next call could exceed the limit of {self._limit_usd:g} USD; {spent_usd:.6g} USD are spent")
 
     def reserve(self, queue: ModelQueue, unit: PendingUnit, ratio: float = 1.0) -> float | None:
         """Set money aside for a unit, and return it; `None`: there is not enough left, or its price is not known.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
 
 from fanout.config.providers_file import RetriesRow
 from fanout.core.errors import LeaseLostError, StoreError
@@ -18,7 +17,6 @@ from fanout.core.threads import run_in_thread
 from fanout.core.usage import WorkTotals, sum_known
 from fanout.dispatch import retries
 from fanout.dispatch.dispatcher import Dispatcher
-from fanout.jobs.allowance import Allowance
 from fanout.jobs.answer_scorer import AnswerScorer
 from fanout.jobs.budget import Budget
 from fanout.jobs.copies import list_copies
@@ -65,21 +63,12 @@ class JobWorker:
         self._looking = asyncio.Lock()
         spent = sum_known(totals.cost_usd for totals in counts.values()) or 0.0
         self._gate = gate
-        self._budget = Budget(dispatcher.compute_cost, job.spec.max_cost_usd, spent, gate=gate)
-        self._allowance: Allowance | None = None
-        if store.is_shared and job.spec.max_cost_usd is not None:
-            self._budget.spent_usd = 0.0
-            self._allowance = Allowance(
-                *(store.money, job, self._budget),
-                pay_again=lambda: self._scheduler.pay_again(),
-                stop=self._stop_at_limit,
-            )
-            self._journal.holder = self._allowance.holder
+        budget = Budget(dispatcher.compute_cost, job.spec.max_cost_usd, spent, gate=gate)
         self._settlement = UnitSettlement(
-            *(dispatcher, self._journal, self._budget),
-            stop_without_money=self._stop_without_money,
+            *(store, dispatcher, job, self._journal, budget),
+            stop=lambda reason: self.stop("stopped", reason),
+            pay_again=lambda: self._scheduler.continue_to_limit(),
             reconsider=self._reconsider,
-            allowance=self._allowance,
         )
         self._scheduler = UnitScheduler(
             *(job, dispatcher, builder, self._settlement),
@@ -134,13 +123,10 @@ class JobWorker:
             wait_s = max(deadline - time.time(), 0)
             timer = asyncio.get_running_loop().call_later(wait_s, self.stop, "expired", "its deadline has passed")
         try:
-            async with self._allowance or nullcontext(), asyncio.TaskGroup() as group:
-                kept = [group.create_task(self._keep_lease())]
-                if self._allowance:
-                    kept.append(group.create_task(self._allowance.run()))
+            async with asyncio.TaskGroup() as group, self._settlement.run(group):
+                renewal = group.create_task(self._keep_lease())
                 await asyncio.wait(self._scheduler.start(group))
-                for task in kept:
-                    task.cancel()  # else the group would wait for it for ever
+                renewal.cancel()  # else the group would wait for it for ever
         except BaseExceptionGroup as error:  # callers catch StoreError and LeaseLostError, not groups of them
             raise _first_cause(error) from error
         finally:
@@ -170,17 +156,6 @@ class JobWorker:
                     self.stop("done", step.sentence)
         self._scheduler.continue_to_limit()
 
-    def _stop_without_money(self) -> None:
-        is_short = self._allowance is not None and self._allowance.is_short
-        if self._gate and self._gate.reason and not is_short:
-            self.stop("stopped", self._gate.reason)
-        elif self._allowance is None:
-            self._stop_at_limit(self._budget.spent_usd)
-
-    def _stop_at_limit(self, spent_usd: float) -> None:
-        limit = self.job.spec.max_cost_usd
-        self.stop("stopped", f"the next call could exceed the limit of {limit:g} USD; {spent_usd:.6g} USD are spent")
-
     async def _run_in_batches(self, queue: ModelQueue) -> None:
         api = self._dispatcher.upstreams.find_economy_api(queue.key[0] or "")
         assert api is not None, "a queue goes in batches only where its provider has some"
@@ -208,7 +183,9 @@ class JobWorker:
     async def _attempt(self, queue: ModelQueue, unit: PendingUnit) -> Outcome | None:
         if self._gate and not unit.call.refusal:
             self._in_flight.discard(id(unit.call))
-            unit.call = await wait_for_start(self._gate, unit.call, lambda: bool(self._final_state), self._stop_without_money)
+            unit.call = await wait_for_start(
+                self._gate, unit.call, lambda: bool(self._final_state), self._settlement.stop_without_money
+            )
             self._in_flight.add(id(unit.call))
             if self._final_state:  # nothing was recorded of it, so it is sent when the job is resumed
                 return None

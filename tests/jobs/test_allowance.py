@@ -23,8 +23,8 @@ from fanout.store.engine.database import Database
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.money import apply_changes
 from fanout.store.jobs.records import NewJobRow
+from fanout.store.jobs.sharing_tables import job_money
 from fanout.store.opening import MEMORY, open_store
-from fanout.store.tables import job_money
 
 LIMIT_USD = 1.0
 PRICES_USD = (0.3, 0.11, 0.03)

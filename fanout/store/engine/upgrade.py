@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, String, Table, inspect, select
 
+import fanout.store.jobs.sharing_tables  # noqa: F401 - its tables belong to `metadata` then
 from fanout.store.engine.append_only import protect
 from fanout.store.engine.database import Database
 from fanout.store.key_tables import audit

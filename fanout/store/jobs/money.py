@@ -13,7 +13,8 @@ from sqlalchemy import ColumnElement, Connection, Update, and_, bindparam, func,
 
 from fanout.store.engine.database import Database
 from fanout.store.jobs.leases import LEASE_S, end_of_lease
-from fanout.store.tables import job_counts, job_money
+from fanout.store.jobs.sharing_tables import job_money
+from fanout.store.tables import job_counts
 
 LEFT = ""
 """Holder of the row that has the sums of those that have left, and of what was spent before any came."""
@@ -44,7 +45,7 @@ class Grant(NamedTuple):
     spent_usd: float
     """By all, with the most that calls which were cut off can have cost."""
     is_scarce: bool = False
-    """Another holder has asked in vain."""
+    """Another holder waits for money."""
     is_final: bool = False
     """There was not enough, and nothing comes back any more: nobody has money left or a call under way."""
 
@@ -78,7 +79,7 @@ class JobMoney:
             holder: who asks.
             limit_usd: of the job.
             held_usd: what the holder keeps: for calls under way, and not used yet.
-            need_usd: less is of no use; the others are asked to give back, if there is less.
+            need_usd: less is of no use; where there is less, the others give back what they do not use.
             wish_usd: the most.
 
         Returns:
