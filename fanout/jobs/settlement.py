@@ -53,13 +53,8 @@ class UnitSettlement:
             pay_again: sends the units that wait for money.
             reconsider: looks whether the job is decided.
         """
-        self._dispatcher, self._journal, self._budget, self._stop, self.reconsider = (
-            dispatcher,
-            journal,
-            budget,
-            stop,
-            reconsider,
-        )
+        self._dispatcher, self._journal, self._budget = dispatcher, journal, budget
+        self._stop, self.reconsider = stop, reconsider
         self._limit_usd = job.spec.max_cost_usd
         self._allowance: Allowance | None = None
         if store.is_shared and self._limit_usd is not None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Update, and_, bindparam, func, select, update
 
-from fanout.store.engine.database import Database
+from fanout.store.engine.database import Database, run_to_end
 from fanout.store.jobs.leases import LEASE_S, end_of_lease
 from fanout.store.jobs.sharing_tables import job_money
 from fanout.store.tables import job_counts
@@ -57,6 +57,7 @@ class JobMoney:
         self._database = database
         self._add_row = database.insert_or_ignore(job_money)
 
+    @run_to_end
     async def join(self, number: int, holder: str) -> None:
         """Add a holder, which has nothing yet."""
 
@@ -69,6 +70,7 @@ class JobMoney:
 
         await self._database.write(write)
 
+    @run_to_end
     async def draw(
         self, number: int, holder: str, limit_usd: float, *, held_usd: float, need_usd: float, wish_usd: float
     ) -> Grant | None:
@@ -131,6 +133,7 @@ class JobMoney:
         # Also while its holder is not settled yet: then its own money makes the sum right.
         return update(job_money).where(_is_row(number, LEFT)).values(open_usd=money.open_usd - open_usd)
 
+    @run_to_end
     async def leave(self, number: int, holder: str) -> None:
         """Remove a holder; what it has not used is free for others."""
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Double, PrimaryKeyConstraint, Table
 
-from fanout.store.tables import StorableText, metadata
+from fanout.store.engine.text_columns import StorableText
+from fanout.store.tables import metadata
 
 job_money = Table(
     "job_money",
