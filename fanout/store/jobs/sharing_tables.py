@@ -28,7 +28,7 @@ job_watches = Table(
     Column("job", BigInteger, primary_key=True, autoincrement=False),
     Column("owner", StorableText, nullable=False),  # the run that looks, and until when
     Column("lease_until", Double, nullable=False),
-    Column("prefix", BigInteger, nullable=False),  # items that have ended without a gap, in the job's order
+    Column("reach", BigInteger, nullable=False),  # number of items that may be sent, in the job's order
     Column("dropped", StorableText, nullable=False),  # JSON: entries that have lost
     Column("decision", StorableText),  # the sentence; NULL: not decided yet
 )

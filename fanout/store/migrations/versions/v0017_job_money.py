@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0016"
-down_revision = "0012"
+revision = "0017"
+down_revision = "0016"
 
 
 def upgrade() -> None:
@@ -27,7 +27,7 @@ def upgrade() -> None:
         sa.Column("job", sa.BigInteger, primary_key=True, autoincrement=False),
         sa.Column("owner", sa.Text, nullable=False),
         sa.Column("lease_until", sa.Double, nullable=False),
-        sa.Column("prefix", sa.BigInteger, nullable=False),
+        sa.Column("reach", sa.BigInteger, nullable=False),
         sa.Column("dropped", sa.Text, nullable=False),
         sa.Column("decision", sa.Text),
     )
