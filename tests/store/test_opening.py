@@ -30,6 +30,7 @@ from tests.support.cli import run_command, run_fanout
 from tests.support.databases import OutsideConnection, query
 from tests.support.postgres import PASSWORD, Postgres
 
+NUMBERS = sorted(path.name[1:5] for path in (MIGRATIONS / "versions").glob("v*.py"))
 ALWAYS = UsageFilter(0, 2**40, group_by=())
 
 
@@ -302,7 +303,7 @@ async def test_an_old_store_is_brought_up_to_date_and_keeps_its_rows(bare_locati
     assert query(bare_location, "SELECT version_num FROM alembic_version") == [(HEAD,)]
 
 
-@pytest.mark.parametrize("version", [f"{number:04}" for number in range(1, int(HEAD))])
+@pytest.mark.parametrize("version", NUMBERS[:-1])
 async def test_every_older_version_is_brought_up_to_date(version: str, bare_location: str) -> None:
     await migrate(bare_location, version)
 
@@ -314,7 +315,7 @@ def test_the_newest_migration_is_the_one_that_upgrade_names() -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
 
-    assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
+    assert ScriptDirectory.from_config(config).get_heads() == [HEAD] == NUMBERS[-1:]
 
 
 async def test_opening_waits_for_a_database_that_is_locked_for_a_moment(tmp_path: Path) -> None:
