@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from fanout.cli.tables import format_usd
+from fanout.cli.output import format_usd
 from fanout.core.json_text import JsonObject
 from fanout.core.shown_text import to_safe_text
 

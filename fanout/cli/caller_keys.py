@@ -13,7 +13,8 @@ import click
 
 from fanout.cli.ask.location import AskLocation
 from fanout.cli.options import load_settings, print_json, read_server_key, with_settings
-from fanout.cli.tables import SafeConsole, echo, format_usd, print_table
+from fanout.cli.output import echo, format_usd
+from fanout.cli.tables import SafeConsole, print_table
 from fanout.core.json_text import JsonObject
 
 if TYPE_CHECKING:  # a command's help needs none of them

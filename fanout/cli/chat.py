@@ -17,8 +17,9 @@ from fanout.cli.ask.prompt import MAX_FILE_BYTES, join_files
 from fanout.cli.ask.question import AskQuestion
 from fanout.cli.ask.session import AskSession, open_session
 from fanout.cli.options import ALL_ANSWERED, SOME_FAILED
+from fanout.cli.output import echo
 from fanout.cli.side_by_side import SideBySide
-from fanout.cli.tables import SafeConsole, echo
+from fanout.cli.tables import SafeConsole
 from fanout.core.errors import FanoutError
 from fanout.core.given_text import trim
 

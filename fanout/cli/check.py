@@ -17,7 +17,8 @@ from rich.console import Console
 
 from fanout.cli.completion import complete_models, complete_providers
 from fanout.cli.options import ALL_ANSWERED, SOME_FAILED, is_ready, load_settings, print_json, timeout_option, with_settings
-from fanout.cli.tables import SafeConsole, echo, format_usd, print_table
+from fanout.cli.output import echo, format_usd
+from fanout.cli.tables import SafeConsole, print_table
 from fanout.core.shown_text import to_single_line
 from fanout.core.suggestions import did_you_mean
 

@@ -16,7 +16,7 @@ from fanout.cli.completion import complete_files, complete_models
 from fanout.cli.evaluation.judging import run_and_judge
 from fanout.cli.evaluation.options import with_failure_policy
 from fanout.cli.options import ALL_ANSWERED
-from fanout.cli.tables import echo
+from fanout.cli.output import echo
 from fanout.core.errors import RequestError
 from fanout.core.json_text import JsonObject, dump
 from fanout.core.shown_text import to_single_line

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 
-from fanout.cli.tables import MIN_LAST_COLUMNS, drop_columns, format_usd, print_line, print_table
+from fanout.cli.output import format_usd
+from fanout.cli.tables import MIN_LAST_COLUMNS, drop_columns, print_line, print_table
 from fanout.core.shown_text import to_single_line
 
 if TYPE_CHECKING:  # a command's help needs none of them

@@ -16,7 +16,8 @@ from fanout.cli.ask.location import AskLocation
 from fanout.cli.completion import complete_providers
 from fanout.cli.init.draft import set_variables
 from fanout.cli.init.requirements import list_requirements
-from fanout.cli.tables import SafeConsole, echo, print_table
+from fanout.cli.output import echo
+from fanout.cli.tables import SafeConsole, print_table
 from fanout.config.env_file import KEYS_FILE_NAME, add_env_file, read_env_file
 from fanout.config.environment import find_config_folder
 from fanout.config.providers_file import KEY_VARIABLE

@@ -14,7 +14,8 @@ from fanout.cli.default_group import DefaultGroup
 from fanout.cli.init.draft import Draft
 from fanout.cli.model_choice import expand_models, list_local_models
 from fanout.cli.options import is_ready, load_settings, print_json, with_settings
-from fanout.cli.tables import SafeConsole, drop_columns, echo, print_table
+from fanout.cli.output import echo
+from fanout.cli.tables import SafeConsole, drop_columns, print_table
 from fanout.config.catalogue import Catalogue, Model
 from fanout.core.suggestions import did_you_mean
 from fanout.core.usage import Usage

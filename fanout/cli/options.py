@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from fanout.cli.tables import echo_json
+from fanout.cli.output import echo_json
 from fanout.core.sampling import DESCRIPTIONS, is_whole, range_of
 
 if TYPE_CHECKING:  # a command's help needs none of them

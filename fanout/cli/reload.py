@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from fanout.cli.options import print_json, read_server_key
-from fanout.cli.tables import echo
+from fanout.cli.output import echo
 from fanout.core.errors import FanoutError, RequestError
 from fanout.core.json_text import JsonObject
 

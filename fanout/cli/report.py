@@ -14,7 +14,8 @@ from fanout.cli.batch.backend import JobBackend, find_job
 from fanout.cli.batch.location import JobsLocation, run_with_jobs, with_location
 from fanout.cli.completion import complete_jobs
 from fanout.cli.options import ALL_ANSWERED, print_json
-from fanout.cli.tables import SafeConsole, echo, print_line, print_table
+from fanout.cli.output import echo
+from fanout.cli.tables import SafeConsole, print_line, print_table
 from fanout.core.json_text import parse
 from fanout.core.shown_text import to_single_line
 from fanout.core.threads import run_in_thread

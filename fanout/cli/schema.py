@@ -6,7 +6,7 @@ import json
 
 import click
 
-from fanout.cli.tables import echo
+from fanout.cli.output import echo
 
 
 @click.command()

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from fanout.cli.options import load_settings, with_settings
-from fanout.cli.tables import echo
+from fanout.cli.output import echo
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 

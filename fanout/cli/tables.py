@@ -1,29 +1,22 @@
-"""The sinks of the command line: its console, and tables, amounts and single lines of text for a terminal or a pipe."""
+"""The sinks of the command line: its console, and tables and single lines of text for a terminal or a pipe."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
 
-import click
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from fanout.core.json_text import encode_json
-from fanout.core.shown_text import to_safe_json, to_safe_text
+from fanout.core.shown_text import to_safe_text
 
 MIN_LAST_COLUMNS = 10
 """Width of the last column of a table that fits nowhere."""
 STATE_STYLES = {"ready": "green", "answers": "green", "failed": "red", "shut": "dim"}
 """Colours of cells, by their first word."""
-
-
-def format_usd(usd: float) -> str:
-    """Return an amount of US dollars, to a millionth."""
-    return f"${usd:.6f}".rstrip("0").rstrip(".")
 
 
 class SafeConsole(Console):
@@ -32,16 +25,6 @@ class SafeConsole(Console):
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(to_safe_text(segment.text), segment.style)
-
-
-def echo(text: str, *, err: bool = False) -> None:
-    """Print text, of which foreign parts cannot steer the terminal."""
-    click.echo(to_safe_text(text), err=err)
-
-
-def echo_json(answer: object, *, indent: int | None = None) -> None:
-    """Print what the server would answer, in UTF-8 whatever the terminal's encoding."""
-    click.echo(to_safe_json(encode_json(answer, indent=indent).decode()).encode())
 
 
 def print_line(console: Console, text: str) -> None:

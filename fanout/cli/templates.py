@@ -7,7 +7,8 @@ import click
 from fanout.cli.ask.templates import find_folder, find_path, list_templates, read_template
 from fanout.cli.completion import complete_templates
 from fanout.cli.default_group import DefaultGroup
-from fanout.cli.tables import SafeConsole, echo, print_table
+from fanout.cli.output import echo
+from fanout.cli.tables import SafeConsole, print_table
 from fanout.core.shown_text import to_single_line
 
 MAX_SHOWN_CHARS = 60

@@ -17,8 +17,9 @@ from fanout.cli.ask.question import AskQuestion, Content
 from fanout.cli.ask.session import AskSession, open_session
 from fanout.cli.ask.templates import AskTemplate, save_template
 from fanout.cli.options import ALL_ANSWERED, SOME_FAILED, print_json
+from fanout.cli.output import echo
 from fanout.cli.side_by_side import SideBySide
-from fanout.cli.tables import SafeConsole, echo
+from fanout.cli.tables import SafeConsole
 
 NO_PROMPT = 'no prompt: `fanout ask "…"`, or pipe it in, or name a file with -f'
 

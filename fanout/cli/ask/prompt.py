@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from fanout.cli.ask.question import Content
-from fanout.cli.tables import echo
+from fanout.cli.output import echo
 from fanout.core.given_text import BYTE_ORDER_MARK, trim
 from fanout.core.image_types import find_image_type
 from fanout.core.json_text import JsonObject

@@ -29,7 +29,8 @@ from fanout.cli.evaluation.options import with_failure_policy, with_scorers, wit
 from fanout.cli.job_progress import JobProgress
 from fanout.cli.job_summary import format_progress, format_title, print_estimate, print_job, print_jobs
 from fanout.cli.options import ALL_ANSWERED, model_option, print_json, with_sampling
-from fanout.cli.tables import SafeConsole, echo, echo_json, print_table
+from fanout.cli.output import echo, echo_json
+from fanout.cli.tables import SafeConsole, print_table
 from fanout.core.errors import Fault, RequestError
 from fanout.core.json_text import JsonObject
 from fanout.core.schema import FailureKind

@@ -16,7 +16,8 @@ from fanout.cli.batch.options import OutputOptions
 from fanout.cli.job_progress import JobProgress
 from fanout.cli.job_summary import format_duration, format_progress, format_title, print_counts
 from fanout.cli.options import ALL_ANSWERED, SOME_FAILED, print_json
-from fanout.cli.tables import SafeConsole, echo, print_line
+from fanout.cli.output import echo
+from fanout.cli.tables import SafeConsole, print_line
 from fanout.core.errors import LeaseLostError, RequestError, ServerError, StoreError
 from fanout.store.jobs.records import OPEN_STATES, ResultFilter
 

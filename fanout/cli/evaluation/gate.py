@@ -10,7 +10,7 @@ from fanout.cli.batch.backend import JobBackend, find_job
 from fanout.cli.batch.location import JobsLocation, run_with_jobs, with_location
 from fanout.cli.completion import complete_jobs
 from fanout.cli.options import print_json
-from fanout.cli.tables import echo
+from fanout.cli.output import echo
 from fanout.evaluate.decisions.options import GateOptions
 
 EXIT_CODES: Mapping[str, int] = {"pass": 0, "fail": 1, "inconclusive": 4}

@@ -13,7 +13,7 @@ from fanout.cli.batch.options import OutputOptions, read_text_option
 from fanout.cli.batch.running import run_job
 from fanout.cli.completion import complete_jobs, complete_models
 from fanout.cli.options import ALL_ANSWERED, SOME_FAILED
-from fanout.cli.tables import echo
+from fanout.cli.output import echo
 from fanout.core.json_text import JsonObject
 
 if TYPE_CHECKING:  # a command's help needs none of them

@@ -10,7 +10,8 @@ from fanout.cli.batch.backend import JobBackend, find_job
 from fanout.cli.batch.location import JobsLocation, run_with_jobs, with_location
 from fanout.cli.completion import complete_jobs
 from fanout.cli.options import ALL_ANSWERED, print_json
-from fanout.cli.tables import SafeConsole, echo, format_usd, print_table
+from fanout.cli.output import echo, format_usd
+from fanout.cli.tables import SafeConsole, print_table
 from fanout.core.errors import RequestError, explain_missing_extra
 from fanout.core.shown_text import to_single_line
 from fanout.evaluate.decisions.options import PlanOptions

@@ -26,7 +26,8 @@ from fanout.cli.init.requirements import (
 )
 from fanout.cli.init.unattended import try_provider
 from fanout.cli.options import ALL_ANSWERED, SOME_FAILED, timeout_option
-from fanout.cli.tables import SafeConsole, echo
+from fanout.cli.output import echo
+from fanout.cli.tables import SafeConsole
 from fanout.config.catalogue import Catalogue
 from fanout.core.given_text import trim_value
 from fanout.core.suggestions import did_you_mean

@@ -14,7 +14,8 @@ import click
 from fanout.cli.init.draft import Draft
 from fanout.cli.init.local_servers import find_local_servers
 from fanout.cli.init.requirements import Requirement, classify_provider, is_complete, list_configurable, list_requirements
-from fanout.cli.tables import SafeConsole, echo, format_usd
+from fanout.cli.output import echo, format_usd
+from fanout.cli.tables import SafeConsole
 from fanout.config.env_file import parse_env_file
 from fanout.core.given_text import trim_value
 from fanout.core.shown_text import to_single_line

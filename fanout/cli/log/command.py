@@ -16,7 +16,8 @@ from fanout.cli.completion import complete_models, complete_questions
 from fanout.cli.default_group import DefaultGroup
 from fanout.cli.log.past import NO_TEXTS, SHORT_ID_CHARS, PastQuestion
 from fanout.cli.options import print_json, with_settings
-from fanout.cli.tables import SafeConsole, drop_columns, echo, format_usd, print_line, print_table
+from fanout.cli.output import echo, format_usd
+from fanout.cli.tables import SafeConsole, drop_columns, print_line, print_table
 from fanout.core.json_text import JsonObject
 from fanout.core.shown_text import to_single_line
 

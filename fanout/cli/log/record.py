@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic_core import to_json
 
-from fanout.cli.tables import echo
+from fanout.cli.output import echo
 from fanout.core.errors import ConfigError, Fault, StoreError
 from fanout.core.ids import create_uuid
 

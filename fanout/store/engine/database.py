@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequen
 from contextlib import asynccontextmanager, nullcontext, suppress
 from functools import wraps
 from itertools import starmap
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 from weakref import WeakSet
 
 from sqlalchemy import (
@@ -17,7 +17,6 @@ from sqlalchemy import (
     event,
 )
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from fanout.core.errors import ConfigError, StoreClosedError, StoreError, explain_missing_extra
@@ -27,6 +26,9 @@ from fanout.store.engine.dialects import DialectStatements
 from fanout.store.engine.errors import describe_error
 from fanout.store.engine.file_writer import FileWriter
 from fanout.store.engine.location import MEMORY, find_file, name_database, parse_location, to_config_error
+
+if TYPE_CHECKING:  # see `connections.py`
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
 ROWS_AT_ONCE = 64
 """Rows that are taken before other requests get a turn."""

@@ -7,13 +7,15 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from copy import copy
 from itertools import islice
-from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 from sqlalchemy import Table, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fanout.store.engine.database import Database
 from fanout.store.engine.writers import WriteBehind
+
+if TYPE_CHECKING:  # see `connections.py`
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
 MAX_COUNTERS = 10_000
 """Callers choose names: beyond so many counters that wait to be written, further names are counted as `REST`."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from pydantic_core import from_json, to_json
 from sqlalchemy import BigInteger, Column, Connection, Table, delete, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fanout.store.engine.text_columns import StorableText
 from fanout.store.history.records import AnswerRow, ComparisonRow, ComparisonRows
 from fanout.store.tables import metadata
+
+if TYPE_CHECKING:  # see `connections.py`
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
 ROWS_AT_ONCE = 16
 """So many comparisons are encoded without a turn for other threads, in 0.1 ms."""

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_json
 from sqlalchemy import ColumnElement, exists, func, literal_column, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fanout.store.engine.database import Database, Query
 from fanout.store.engine.text_columns import clean_text
 from fanout.store.history.pages import read_pages
 from fanout.store.history.records import MAX_NUMBER, AnswerRow, ComparisonRow, ComparisonRows, StoredComparison
 from fanout.store.tables import answers, comparison_metadata, comparisons, history_texts
+
+if TYPE_CHECKING:  # see `connections.py`
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
 MAX_SEARCHED = 10_000
 """Newest comparisons of an account that are searched for texts."""

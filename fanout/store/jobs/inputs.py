@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, Executable, func, literal, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fanout.core.errors import LeaseLostError
 from fanout.store.engine.database import Database, run_to_end
@@ -14,6 +13,9 @@ from fanout.store.engine.text_columns import clean_text, place_text
 from fanout.store.jobs.leases import lock_epochs
 from fanout.store.jobs.records import InputChunk, InputItem
 from fanout.store.tables import attempts, items, texts, units
+
+if TYPE_CHECKING:  # see `connections.py`
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
 ROWS_AT_ONCE = 256
 MAX_CHARS_AT_ONCE = 16 * 2**20
