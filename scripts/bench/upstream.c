@@ -5,7 +5,8 @@
 //   Any request is answered with one chat completion of about 600 bytes, LATENCY_MS after it came.
 //   With "stream": true in the body: CHUNKS writes of server-sent events, GAP_MS apart; 0: all in one burst.
 //   FAULT_EVERY k: every k-th request fails, by turns with status 500 and with a closed connection; 0: none.
-//   GET /counts tells what was served so far, and is itself not counted.
+//   GET /counts tells what was served so far, and the most at once; GET /windows/MS the most requests that came within any MS
+//   milliseconds. Neither is itself counted.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -41,6 +42,8 @@ static size_t heap_length, heap_capacity;
 static Bytes answer, fault, burst, chunks[MAX_CHUNKS];
 static int latency_ms, chunk_count = 100, gap_ms, fault_every;
 static unsigned long long requests, faults, chunks_sent;
+static double *times;  // when each request came
+static size_t times_capacity, most_at_once;
 
 static double now(void) {
   struct timespec t;
@@ -55,6 +58,7 @@ static void push(Event event) {
   size_t i = heap_length++;
   for (size_t parent; i && heap[parent = (i - 1) / 2].due > event.due; i = parent) heap[i] = heap[parent];
   heap[i] = event;
+  if (heap_length > most_at_once) most_at_once = heap_length;
 }
 
 static Event pop(void) {
@@ -145,16 +149,33 @@ static void fire(Event event) {
   }
 }
 
-static void send_counts(int fd) {
-  char body[256];
-  snprintf(body, sizeof body, "{\"requests\":%llu,\"faults\":%llu,\"chunks\":%llu}", requests, faults, chunks_sent);
+static void send_body(int fd, const char *body) {
   Bytes bytes = whole("200 OK", body);
   send_all(fd, bytes);
   free(bytes.text);
 }
 
+static void send_counts(int fd) {
+  char body[256];
+  snprintf(body, sizeof body, "{\"requests\":%llu,\"faults\":%llu,\"chunks\":%llu,\"at_once\":%zu}", requests, faults, chunks_sent,
+           most_at_once);
+  send_body(fd, body);
+}
+
+static void send_window(int fd, double ms) {
+  size_t most = 0;
+  for (size_t first = 0, last = 0; last < requests; last++) {
+    while (times[last] - times[first] >= ms * 1e-3) first++;
+    if (last + 1 - first > most) most = last + 1 - first;
+  }
+  char body[64];
+  snprintf(body, sizeof body, "{\"requests\":%zu}", most);
+  send_body(fd, body);
+}
+
 static Kind next_kind(const char *body, size_t length) {
-  requests++;
+  if (requests == times_capacity) times = realloc(times, (times_capacity = times_capacity ? times_capacity * 2 : 65536) * sizeof(double));
+  times[requests++] = now();
   if (fault_every && requests % fault_every == 0) return ++faults % 2 ? FAULT : DROP;
   int stream = memmem(body, length, "\"stream\":true", 13) || memmem(body, length, "\"stream\": true", 14);
   return stream ? STREAM : ANSWER;
@@ -182,6 +203,7 @@ static void take_requests(int fd) {
   Connection *c = &connections[fd];
   for (size_t total, head_length; c->length && (total = request_length(c, &head_length));) {
     if (!strncmp(c->buffer, "GET /counts", 11)) send_counts(fd);
+    else if (!strncmp(c->buffer, "GET /windows/", 13)) send_window(fd, strtod(c->buffer + 13, NULL));
     else {
       Event event = {now() + latency_ms * 1e-3, fd, c->generation, 0, next_kind(c->buffer + head_length, total - head_length)};
       if (latency_ms) push(event);
