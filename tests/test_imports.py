@@ -68,9 +68,10 @@ def test_every_module_has_its_place_and_imports_only_earlier_ones() -> None:
     assert [f"{name} imports {other}" for name, other in inner if places[get_part(other)] > places[get_part(name)]] == []
 
 
-def test_the_command_line_imports_nothing_of_the_server_but_in_serve() -> None:
+def test_the_command_line_imports_nothing_of_the_server_but_in_serve_and_worker() -> None:
     """Shared code lives in `rendering`, `requests` and `jobs`, so that no command depends on HTTP handlers."""
-    commands = [name for name in FILES if get_part(name) == "cli" and name != "fanout.cli.serve"]
+    running = ("fanout.cli.serve", "fanout.cli.worker")
+    commands = [name for name in FILES if get_part(name) == "cli" and name not in running]
     assert [f"{name} imports {other}" for name in commands for other in list_imports(name) if get_part(other) == "server"] == []
 
 

@@ -39,6 +39,8 @@ COMMANDS = {
     "init": "Set up your providers.",
     "keys": "Keys for providers, and keys of a server's callers.",
     "store": "Copy the store, and put a copy back.",
+    "worker": "Run the jobs of a store that others share.",
+    "workers": "List the processes that share a store.",
     "models": "List the models: ready, or what is missing.",
     "check": "Check the configuration and name every fault.",
     "schema": "Print the JSON Schema of providers.json.",

@@ -66,8 +66,8 @@ def _number_option(name: str) -> Callable[[Command], Command]:
     return click.option(f"--{name.replace('_', '-')}", type=kind, help=DESCRIPTIONS[name])
 
 
-def load_settings(config_file: Path | None, env_file: Path | None) -> Settings:
-    """Load the configuration that these options and the environment name.
+def load_settings(config_file: Path | None, env_file: Path | None, **variables: str) -> Settings:
+    """Load the configuration that these options and the environment name; `variables` come before the environment's.
 
     Raises:
         ConfigError: with every fault.
@@ -75,7 +75,7 @@ def load_settings(config_file: Path | None, env_file: Path | None) -> Settings:
     from fanout.config import settings
     from fanout.config.env_file import add_env_file
 
-    return settings.load_settings(config_file, add_env_file(env_file, os.environ))
+    return settings.load_settings(config_file, add_env_file(env_file, {**os.environ, **variables}))
 
 
 def read_server_key(env_file: Path | None) -> str | None:

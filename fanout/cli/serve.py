@@ -21,6 +21,8 @@ from fanout.config.catalogue import Catalogue
 from fanout.config.settings import Settings
 from fanout.core.lean_imports import import_without
 
+NO_WORK = "jobs wait here for another process: `fanout worker` runs them"
+
 
 @click.command()
 @with_settings
@@ -28,26 +30,29 @@ from fanout.core.lean_imports import import_without
     "--host", default="127.0.0.1", show_default=True, help="Address; any but a loopback one requires FANOUT_API_KEYS."
 )
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
-def serve(config_file: Path | None, env_file: Path | None, host: str, port: int) -> None:
+@click.option("--no-work", is_flag=True, help="Take and show jobs, but run none: `fanout worker` does (FANOUT_WORK=off).")
+def serve(config_file: Path | None, env_file: Path | None, host: str, port: int, no_work: bool) -> None:
     """Serve the HTTP API."""
     # Imported only here: its help needs none of the server.
     import_without("structlog", "rich")  # for tracebacks, but ours are plain text: 4 MB and 40 ms of CPU
     from fanout.observability import logs
     from fanout.server import app
 
-    settings = load_settings(config_file, env_file)
+    load = partial(load_settings, config_file, env_file, **({"FANOUT_WORK": "off"} if no_work else {}))
+    settings = load()
     logs.configure(settings.environment.log_level, settings.environment.log_format)
+    asyncio.run(app.serve(settings, host, port, lambda address: greet(compose_greeting(address, settings), address), load))
 
-    def greet(address: str) -> None:
-        try:
-            echo(compose_greeting(address, settings))
-            sys.stdout.flush()  # a pipe buffers, and scripts wait for this line
-        except (OSError, AttributeError) as error:  # full or closed: no reason not to serve
-            logs.log.warning(
-                "server.greeting_failed", address=address, reason=getattr(error, "strerror", None) or "it is closed"
-            )
 
-    asyncio.run(app.serve(settings, host, port, greet, partial(load_settings, config_file, env_file)))
+def greet(text: str, address: str) -> None:
+    """Print that a process has begun its work, at an address or at none."""
+    try:
+        echo(text)
+        sys.stdout.flush()  # a pipe buffers, and scripts wait for this line
+    except (OSError, AttributeError) as error:  # full or closed: no reason not to serve
+        from fanout.observability.logs import log
+
+        log.warning("server.greeting_failed", address=address, reason=getattr(error, "strerror", None) or "it is closed")
 
 
 def compose_greeting(address: str, settings: Settings) -> str:
@@ -62,6 +67,7 @@ def compose_greeting(address: str, settings: Settings) -> str:
         f"Fanout {fanout.__version__} listens on {address}; open it in a browser",
         f"ready: {_shorten(ready) or 'no model'}",
         _describe_waiting(waiting) if waiting else "",
+        NO_WORK if settings.environment.work == "off" else "",
         _explain_activation(),
         f"try: curl {address}/v1/completion{key} -H 'Content-Type: application/json' -d '{json.dumps(body)}'",
     ]

@@ -98,6 +98,8 @@ class Environment(BaseModel):
     """Seconds after SIGTERM in which `/readyz` is 503 but requests are still accepted; unset: 5 if there are keys, else 0"""
     store: SecretStr | None = None  # a URL may hold a password, which must not reach a log
     """Where records are kept: a file, a database's URL, `:memory:` or `off`; unset: `fanout/fanout.db` in the data folder"""
+    work: Literal["on", "off"] = "on"
+    """`off`: `fanout serve` takes and shows jobs but runs none; others on the store do, such as `fanout worker`"""
     listed_models: Literal["all", "ready"] = "all"
     """`ready`: `GET /v1/models` lists only models that can be called now, unless the request has `?ready=`"""
     history: Literal["off", "usage", "full"] = "usage"

@@ -152,6 +152,8 @@ class JobSupervisor:
 
     def __init__(self, store: JobStore, executor: JobExecutor, owner: str) -> None:
         self._store, self._executor, self._owner = store, executor, owner
+        self.may_take: Callable[[Job], bool] = lambda _: True
+        """Whether this process takes a job; the others are left to those that do."""
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
 
@@ -210,7 +212,8 @@ class JobSupervisor:
         await self.discard_abandoned_jobs()
         for row in reversed(await self._store.list_jobs(limit=MAX_LISTED_JOBS, states=OPEN_STATES)):  # the oldest first
             job = Job.from_row(row)
-            if job.is_free and job.spec.unattended and job.number not in self._tasks and len(self._tasks) < MAX_RUNNING_JOBS:
+            is_known = job.number in self._tasks or len(self._tasks) >= MAX_RUNNING_JOBS
+            if job.is_free and job.spec.unattended and not is_known and self.may_take(job):
                 task = asyncio.create_task(self.run_job(job), name=f"job {job.id}")
                 self._tasks[job.number] = task
                 task.add_done_callback(partial(self._forget, job.number))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import NoReturn, Unpack
@@ -238,14 +238,17 @@ async def open_job_manager(
     owner: str | None = None,
     open_scorer: AnswerScorerFactory | None = None,
     open_gate: OpenKeyGate | None = None,
+    may_take: Callable[[Job], bool] | None = None,
 ) -> AsyncGenerator[JobManager]:
     """Open a manager; when it closes, another process may resume its running jobs.
 
     With `run_waiting`, it also runs unattended jobs that no other process runs. `owner` identifies this process in leases.
     `open_scorer` opens the scorers that a job declares; without `open_scorer`, answers are not scored as they arrive.
-    `open_gate` opens the limits of the key that a job was made with.
+    `open_gate` opens the limits of the key that a job was made with. `may_take` chooses among the waiting jobs.
     """
     manager = JobManager(store, dispatcher, builders, owner, open_scorer, open_gate)
+    if may_take:
+        manager.supervisor.may_take = may_take
     async with store.journal.run():  # ends last: calls in flight at the end still write their results
         task = asyncio.create_task(manager.supervisor.run(), name="jobs") if run_waiting else None
         try:

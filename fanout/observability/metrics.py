@@ -16,6 +16,7 @@ from fanout.config.catalogue import Catalogue
 from fanout.core.schema import Completion, Failure, Kind, Outcome, Retry
 from fanout.core.threads import run_in_thread
 from fanout.limits.limiter import LimiterSnapshot
+from fanout.observability.backlog import AccountBacklog
 
 DURATIONS_S = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 WAITS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -107,6 +108,8 @@ class Metrics:
     def __init__(self) -> None:
         self.limiters: Callable[[], Iterable[tuple[str, LimiterSnapshot]]] = tuple
         """Source of the limiters' states, set once a Dispatcher is open."""
+        self.backlog: Callable[[], Mapping[str, AccountBacklog]] = dict
+        """Source of each account's backlog, set where processes share a store."""
         self._accounts: tuple[str, ...] = ()
         self._entries: frozenset[tuple[str, str]] = frozenset()
         text = "A call's time, queue and retries included; error_type is empty where it was answered"
@@ -203,4 +206,24 @@ class Metrics:
             _gauge("fanout_calls_waiting", "Calls waiting for limits", ("account", "priority"), waiting),
             _gauge("fanout_account_pause_seconds", pause_help, account, paused_s),
             _gauge("fanout_account_open_circuits", circuits_help, account, open_circuits),
+            *self._read_backlog(),
+        ]
+
+    def _read_backlog(self) -> list[_Metric]:
+        units: dict[Labels, float] = {}
+        seconds: dict[Labels, float] = {}
+        least_seconds: dict[Labels, float] = {}
+        workers: dict[Labels, float] = {}
+        for name, backlog in self.backlog().items():
+            units[(name,)], workers[(name,)] = backlog.units, backlog.workers
+            if backlog.seconds is not None:
+                seconds[(name,)] = backlog.seconds
+            if backlog.least_seconds is not None:
+                least_seconds[(name,)] = backlog.least_seconds
+        account, seconds_help = ("account",), "Time for these at their recent rate, or without one at the account's limit"
+        return [
+            _gauge("fanout_backlog_units", "Units that the jobs of all processes have left", account, units),
+            _gauge("fanout_backlog_seconds", seconds_help, account, seconds),
+            _gauge("fanout_backlog_least_seconds", "Time for these at the account's limit", account, least_seconds),
+            _gauge("fanout_workers", "Processes that take its jobs", account, workers),
         ]

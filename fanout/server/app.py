@@ -8,7 +8,6 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import nullcontext, suppress
-from functools import partial
 from weakref import WeakValueDictionary
 
 from aiohttp import HttpVersion11, web
@@ -19,48 +18,28 @@ from fanout.core.errors import ListenError
 from fanout.core.sockets import raise_file_limit
 from fanout.core.threads import run_in_thread
 from fanout.dispatch.dispatcher import open_dispatcher
-from fanout.evaluate.judging.judging import open_judging
-from fanout.evaluate.scoring.scoring import make_scorer_factory
-from fanout.jobs.job import JobKind, RequestBuilderFactory
-from fanout.jobs.manager import open_job_manager
-from fanout.jobs.openai_batches import open_batch_worker
 from fanout.observability.account_health import RecentCalls
 from fanout.observability.logs import log
 from fanout.observability.metrics import Metrics
 from fanout.providers import import_adapters
-from fanout.requests.openai.batch_lines import LineRequestBuilder
-from fanout.server.accounts import admission, job_gate
+from fanout.server.accounts import admission
 from fanout.server.accounts.admission import KEY_LEDGER
 from fanout.server.accounts.directory import KEY_DIRECTORY, KeyDirectory
 from fanout.server.accounts.ledger import KeyLedger
 from fanout.server.accounts.quotas import QUOTA_TURNS
 from fanout.server.connections import WAIT_LIMITS, BoundedRunner, WaitLimits, count_connections, log_accept_errors
-from fanout.server.dialects.openai.batch_files import measure_files
 from fanout.server.endpoints import ENDPOINTS
-from fanout.server.lifecycle import (
-    BATCH_STORE,
-    BATCH_WORKER,
-    DISPATCHER,
-    FILE_STORE,
-    JOB_MANAGER,
-    JOB_STORE,
-    JUDGING,
-    LIFECYCLE,
-    METRICS,
-    STORE,
-    Lifecycle,
-)
+from fanout.server.job_running import ROLE, run_jobs
+from fanout.server.lifecycle import DISPATCHER, JOB_MANAGER, LIFECYCLE, METRICS, PRESENCE, STORE, Lifecycle
 from fanout.server.live_comparisons import LIVE_COMPARISONS, LiveComparisons
 from fanout.server.middleware import auth, history, idempotency, request, request_log
 from fanout.server.middleware.wrong_keys import WRONG_KEYS, WrongKeys
 from fanout.server.openapi.pages import DOCUMENTED
 from fanout.server.reloading import RELOADER, Load, Reloader, check_access, handle_hangup
-from fanout.server.resources import providers
+from fanout.server.resources import health, providers
 from fanout.server.resources.report_turns import REPORT_TURNS, ReportTurns
-from fanout.store.batches import BatchStore
+from fanout.server.role import SERVER, Role
 from fanout.store.engine.database import CLOSE_TIMEOUT_S
-from fanout.store.files import FileStore
-from fanout.store.jobs.job_store import JobStore
 from fanout.store.keys.counts import KeyCountStore
 from fanout.store.opening import MEMORY, open_store
 
@@ -76,7 +55,12 @@ CONNECTION_GRACE_S = 0.5
 
 
 def create_app(
-    settings: Settings, wait_limits: WaitLimits | None = None, *, host: str | None = None, load: Load = load_settings
+    settings: Settings,
+    wait_limits: WaitLimits | None = None,
+    *,
+    host: str | None = None,
+    load: Load = load_settings,
+    role: Role = SERVER,
 ) -> web.Application:
     """Return the application, which opens what it needs at startup and closes it at cleanup.
 
@@ -85,9 +69,10 @@ def create_app(
         wait_limits: bounds on waiting for clients.
         host: address that it will listen on; its startup raises `ConfigError` if it may not: see `check_access`.
         load: reads the configuration for a reload.
+        role: what the process does for its store; a worker has the endpoints of its health alone.
     """
     app = web.Application(middlewares=[request.handle_request])
-    app[SETTINGS], app[HOST] = settings, host
+    app[SETTINGS], app[HOST], app[ROLE] = settings, host, role
     app[METRICS] = Metrics()
     app[providers.ACCOUNT_HEALTH] = RecentCalls()
     app[LIFECYCLE] = Lifecycle()
@@ -97,13 +82,14 @@ def create_app(
     app[REPORT_TURNS] = ReportTurns()
     app[RELOADER] = Reloader(app, load, host or LOOPBACK)
     # The store opens first and closes last, so that it counts calls that end while the dispatcher closes.
-    app.cleanup_ctx.extend([_run_store, _run_dispatcher, _run_jobs, _run_live_comparisons])
+    app.cleanup_ctx.extend([_run_store, _run_dispatcher, run_jobs, _run_live_comparisons])
     app.on_response_prepare.append(request.add_headers)
-    for endpoint in ENDPOINTS:
+    endpoints = ENDPOINTS if role.kind == "serve" else health.ENDPOINTS
+    for endpoint in endpoints:
         for method in ("HEAD", "GET") if endpoint.method == "GET" else (endpoint.method,):
             app.router.add_route(method, endpoint.path, endpoint.handler, expect_handler=send_continue)
-    app[auth.PUBLIC_PATHS] = frozenset(endpoint.template for endpoint in ENDPOINTS if endpoint.is_public)
-    app[DOCUMENTED] = ENDPOINTS
+    app[auth.PUBLIC_PATHS] = frozenset(endpoint.template for endpoint in endpoints if endpoint.is_public)
+    app[DOCUMENTED] = endpoints
     return app
 
 
@@ -152,30 +138,6 @@ async def _run_dispatcher(app: web.Application) -> AsyncIterator[None]:
         await app[RELOADER].close()
 
 
-async def _run_jobs(app: web.Application) -> AsyncIterator[None]:
-    if STORE not in app:
-        yield
-        return
-    database = app[STORE].database
-    app[FILE_STORE], app[BATCH_STORE], app[JOB_STORE] = FileStore(database), BatchStore(database), JobStore(database)
-    builders: dict[JobKind, RequestBuilderFactory] = {"requests": LineRequestBuilder}
-    open_gate = partial(job_gate.open_gate, app[KEY_DIRECTORY], app[KEY_LEDGER], app[DISPATCHER])
-    open_scorer = make_scorer_factory(app[JOB_STORE], allow_functions=False)
-    async with open_job_manager(
-        app[JOB_STORE], app[DISPATCHER], builders, run_waiting=True, open_scorer=open_scorer, open_gate=open_gate
-    ) as manager:
-        app[JOB_MANAGER] = manager
-        measure = partial(measure_files, manager, app[JOB_STORE])
-        async with (
-            open_batch_worker(manager, app[BATCH_STORE], app[FILE_STORE], measure) as worker,
-            open_judging(app[JOB_STORE], manager) as judging,
-        ):
-            app[BATCH_WORKER], app[JUDGING] = worker, judging
-            yield
-        manager.executor.leave()
-        app[DISPATCHER].stop()  # the grace period of calls still in flight is over
-
-
 async def _run_live_comparisons(app: web.Application) -> AsyncIterator[None]:
     app[LIVE_COMPARISONS] = live = LiveComparisons()
     async with live.running():
@@ -199,7 +161,12 @@ def make_runner(app: web.Application, shutdown_timeout_s: float) -> web.AppRunne
 
 
 async def serve(
-    settings: Settings, host: str, port: int, on_started: Callable[[str], None], load: Load = load_settings
+    settings: Settings,
+    host: str,
+    port: int | None,
+    on_started: Callable[[str], None],
+    load: Load = load_settings,
+    role: Role = SERVER,
 ) -> None:
     """Serve until SIGTERM or SIGINT; then accept nothing new, and give running requests the grace period to finish.
 
@@ -208,16 +175,17 @@ async def serve(
     Args:
         settings: the configuration.
         host: address to listen on.
-        port: port to listen on; 0 takes a free one.
-        on_started: called with the server's address once it accepts requests.
+        port: port to listen on; 0 takes a free one, and with `None`, which a worker may have, there is none.
+        on_started: called with the server's address once it accepts requests; empty if it listens nowhere.
         load: reads the configuration for a reload.
+        role: what the process does for its store.
 
     Raises:
         ConfigError: see `check_access`.
         ListenError: the address cannot be listened on.
     """
     raise_file_limit()
-    app = create_app(settings, host=host, load=load)
+    app = create_app(settings, host=None if port is None else host, load=load, role=role)
     runner = make_runner(app, CONNECTION_GRACE_S)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -237,14 +205,15 @@ async def serve(
         gc.freeze()  # all present objects live until the process ends: looking through them costs 10 to 25 % CPU
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         # A burst of clients waits in the backlog while the loop is busy, instead of being refused.
-        site = web.TCPSite(runner, host, port, backlog=1024)
+        site = None if port is None else web.TCPSite(runner, host, port, backlog=1024)
         try:
-            await site.start()
+            if site:
+                await site.start()
         except OSError as error:
             # asyncio puts its own sentence before the reason: "error while attempting to bind on address …: …".
             reason = (error.strerror or str(error)).rpartition(": ")[2]
             raise ListenError(f"cannot listen on {host}:{port}: {reason}; `--port` takes another, 0 a free one") from error
-        on_started(_address(runner, host))
+        on_started(_address(runner, host) if site else "")
         # Only now: nothing of the start waits for them.
         app[DISPATCHER].upstreams.load_prices()
         try:
@@ -254,6 +223,8 @@ async def serve(
         await stop.wait()
         stop.clear()
         app[LIFECYCLE].is_draining = True
+        if PRESENCE in app:
+            app[PRESENCE].drain()
         if received[0] != signal.SIGINT:  # from a person at a terminal, who has no load balancer
             with suppress(TimeoutError):  # a second signal ends it
                 await asyncio.wait_for(stop.wait(), _find_drain_s(app))
@@ -263,12 +234,14 @@ async def serve(
 
 
 def _find_drain_s(app: web.Application) -> float:
+    if app[ROLE].kind == "worker":  # no load balancer sends it anything, and others may have its work at once
+        return 0.0
     drain_s = app[DISPATCHER].settings.environment.drain_s
     # With keys others call, perhaps through a load balancer: see FANOUT_DRAIN_S.
     return (DRAIN_S if app[KEY_DIRECTORY].requires_keys else 0.0) if drain_s is None else drain_s
 
 
-async def _wind_down(app: web.Application, site: web.TCPSite) -> None:
+async def _wind_down(app: web.Application, site: web.TCPSite | None) -> None:
     lifecycle, dispatcher = app[LIFECYCLE], app[DISPATCHER]
     lifecycle.is_stopping = True
     log.info("server.stopping", requests=lifecycle.running_requests)
@@ -277,7 +250,8 @@ async def _wind_down(app: web.Application, site: web.TCPSite) -> None:
         manager.stop_loading()
         manager.executor.leave()
     # No new connections from here on; requests that run keep theirs.
-    await site.stop()
+    if site:
+        await site.stop()
     with suppress(TimeoutError):
         async with asyncio.timeout(dispatcher.settings.environment.grace_s):
             await lifecycle.wait_until_idle()

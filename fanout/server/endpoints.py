@@ -31,6 +31,7 @@ from fanout.server.resources import (
     providers,
     usage,
     votes,
+    workers,
 )
 
 ENDPOINTS: tuple[Endpoint, ...] = (
@@ -59,6 +60,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *votes.ENDPOINTS,
     *keys.ENDPOINTS,
     *audit.ENDPOINTS,
+    *workers.ENDPOINTS,
     *configuration.ENDPOINTS,
     *health.ENDPOINTS,
     *pages.ENDPOINTS,

@@ -10,11 +10,13 @@ from fanout.dispatch.dispatcher import Dispatcher
 from fanout.evaluate.judging.judging import Judging
 from fanout.jobs.manager import JobManager
 from fanout.jobs.openai_batches import OpenAIBatchWorker
+from fanout.jobs.presence import Presence
 from fanout.observability.metrics import Metrics
 from fanout.store.batches import BatchStore
 from fanout.store.files import FileStore
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.opening import Store
+from fanout.store.processes import Processes
 
 
 class Lifecycle:
@@ -50,8 +52,10 @@ DISPATCHER = web.AppKey("dispatcher", Dispatcher)
 METRICS = web.AppKey("metrics", Metrics)
 LIFECYCLE = web.AppKey("lifecycle", Lifecycle)
 STORE = web.AppKey("store", Store)
-"""Absent if FANOUT_STORE is `off`, like the six keys that follow."""
+"""Absent if FANOUT_STORE is `off`, like the eight keys that follow."""
 JOB_MANAGER = web.AppKey("job_manager", JobManager)
+PROCESSES = web.AppKey("processes", Processes)
+PRESENCE = web.AppKey("presence", Presence)
 JOB_STORE = web.AppKey("job_store", JobStore)
 FILE_STORE = web.AppKey("file_store", FileStore)
 JUDGING = web.AppKey("judging", Judging)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -29,11 +29,13 @@ from fanout.evaluate.scoring.declarations import parse_scorers, to_declaration
 from fanout.evaluate.scoring.scoring import make_scorer_factory
 from fanout.evaluate.stopping.opening import check_plan
 from fanout.jobs import output_files
+from fanout.jobs.activity import describe_activity
 from fanout.jobs.export import encode_results
 from fanout.jobs.input_diff import find_input_differences
 from fanout.jobs.job import JobKind, JobSpec, RequestBuilderFactory
 from fanout.jobs.loading import make_budget
 from fanout.jobs.manager import JobManager, open_job_manager
+from fanout.jobs.presence import Presence
 from fanout.jobs.row_request import RowRequestBuilder
 from fanout.jobs.worker import JobWorker
 from fanout.limits.limiter import Limiter
@@ -42,7 +44,8 @@ from fanout.requests.openai.batch_lines import BODIES, LineRequestBuilder
 from fanout.store.engine.database import CLOSE_TIMEOUT_S
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.records import ENDED_STATES, OPEN_STATES, JobState, ResultFilter
-from fanout.store.opening import MEMORY, OFF, open_store
+from fanout.store.opening import MEMORY, OFF, Store, open_store
+from fanout.store.processes import Processes
 
 REQUEST_BUILDERS: Mapping[JobKind, RequestBuilderFactory] = {"rows": RowRequestBuilder, "requests": LineRequestBuilder}
 SNAPSHOT_INTERVAL_S = 0.25
@@ -61,8 +64,14 @@ class LocalJobs:
     """The jobs of a store; opened by `open_local_jobs`. Runs one job at a time."""
 
     def __init__(
-        self, manager: JobManager, store: JobStore, dispatcher: Dispatcher, give_up_store: Callable[[float], None]
+        self,
+        manager: JobManager,
+        store: JobStore,
+        dispatcher: Dispatcher,
+        give_up_store: Callable[[float], None],
+        presence: Presence | None = None,
     ) -> None:
+        self._presence = presence
         self._manager, self._store, self._dispatcher, self._give_up_store = manager, store, dispatcher, give_up_store
         self._worker: JobWorker | None = None
         self._is_stopped = False
@@ -141,7 +150,15 @@ class LocalJobs:
         names = dict.fromkeys(str(row["model"]) for row in kept.fingerprint.values())
         requests = [Request(entries=(Entry(name),), prompts=("",)) for name in names]
         await self._dispatcher.prepare([call for request in requests for call in self._dispatcher.plan(request)])
-        task = asyncio.create_task(self._manager.run(kept.id, self._accept_worker), name="job")
+        presence = self._presence.running() if self._presence else nullcontext()
+        async with presence, aclosing(self._run(kept.id)) as snapshots:
+            async for snapshot in snapshots:
+                yield snapshot
+        # The stored state is final; the worker's last progress may lack the reason why it stopped.
+        yield JobSnapshot(await self._render(kept.id))
+
+    async def _run(self, job_id: str) -> AsyncGenerator[JobSnapshot]:
+        task = asyncio.create_task(self._manager.run(job_id, self._accept_worker), name="job")
         try:
             while not task.done():
                 if self._worker:
@@ -155,8 +172,6 @@ class LocalJobs:
             if not task.done():
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
-        # The stored state is final; the worker's last progress may lack the reason why it stopped.
-        yield JobSnapshot(await self._render(kept.id))
 
     def _accept_worker(self, worker: JobWorker) -> None:
         self._worker = worker
@@ -265,4 +280,14 @@ async def open_local_jobs(
         ):
             if not is_reading:
                 await manager.supervisor.discard_abandoned_jobs()  # jobs whose input was not read to its end
-            yield LocalJobs(manager, store, dispatcher, opened.database.give_up_after)
+            yield LocalJobs(
+                manager, store, dispatcher, opened.database.give_up_after, _make_presence(opened, manager, dispatcher)
+            )
+
+
+def _make_presence(store: Store, manager: JobManager, dispatcher: Dispatcher) -> Presence | None:
+    """Return the place of a running job's process among those that share a PostgreSQL database."""
+    if store.database.dialect == "sqlite":
+        return None
+    # It takes no jobs but its own.
+    return Presence(Processes(store.database), "batch", lambda: (), lambda: describe_activity(manager, dispatcher))

@@ -99,6 +99,7 @@ ROWS: Mapping[str, str] = {
     "POST /v1/keys/{key_id}/rotate": "keys",
     "DELETE /v1/keys/{key_id}": "keys",
     "GET /v1/audit": "keys",
+    "GET /v1/workers": "keys",
     "POST /v1/config/reload": "keys",
 }
 BODIES: Mapping[str, Any] = {"POST /v1/jobs/{job_id}/scores": {"scorers": ["length"]}}

@@ -1,0 +1,104 @@
+"""The jobs of a server's or a worker's store: what runs them, and the process's place among those that share the store."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, nullcontext
+from functools import partial
+
+from aiohttp import web
+
+from fanout.core.errors import ConfigError, Fault
+from fanout.evaluate.judging.judging import open_judging
+from fanout.evaluate.scoring.scoring import make_scorer_factory
+from fanout.jobs.activity import describe_activity
+from fanout.jobs.backlog import BacklogReader
+from fanout.jobs.job import JobKind, RequestBuilderFactory
+from fanout.jobs.manager import JobManager, open_job_manager
+from fanout.jobs.openai_batches import OpenAIBatchWorker, open_batch_worker
+from fanout.jobs.presence import Presence
+from fanout.requests.openai.batch_lines import LineRequestBuilder
+from fanout.server.accounts import job_gate
+from fanout.server.accounts.admission import KEY_LEDGER
+from fanout.server.accounts.directory import KEY_DIRECTORY
+from fanout.server.dialects.openai.batch_files import measure_files
+from fanout.server.lifecycle import (
+    BATCH_STORE,
+    BATCH_WORKER,
+    DISPATCHER,
+    FILE_STORE,
+    JOB_MANAGER,
+    JOB_STORE,
+    JUDGING,
+    METRICS,
+    PRESENCE,
+    PROCESSES,
+    STORE,
+)
+from fanout.server.role import Role
+from fanout.store.batches import BatchStore
+from fanout.store.files import FileStore
+from fanout.store.jobs.job_store import JobStore
+from fanout.store.processes import Processes
+
+ROLE = web.AppKey("role", Role)
+BUILDERS: dict[JobKind, RequestBuilderFactory] = {"requests": LineRequestBuilder}
+
+
+async def run_jobs(app: web.Application) -> AsyncIterator[None]:
+    """Run the jobs of the store, if there is one and as far as they are this process's to run, until the cleanup."""
+    if STORE not in app:
+        yield
+        return
+    database, role, dispatcher = app[STORE].database, app[ROLE], app[DISPATCHER]
+    if database.in_memory and not role.takes_jobs(dispatcher.settings):
+        sentence = "is `off`, but nobody else could run the jobs of a store in memory; set FANOUT_STORE, or leave it on"
+        raise ConfigError("environment", [Fault("FANOUT_WORK", sentence)])
+    app[FILE_STORE], app[BATCH_STORE], app[JOB_STORE] = FileStore(database), BatchStore(database), JobStore(database)
+    async with open_job_manager(
+        app[JOB_STORE],
+        dispatcher,
+        BUILDERS,
+        run_waiting=role.takes_jobs(dispatcher.settings),
+        open_scorer=make_scorer_factory(app[JOB_STORE], allow_functions=False),
+        open_gate=partial(job_gate.open_gate, app[KEY_DIRECTORY], app[KEY_LEDGER], dispatcher),
+        may_take=lambda job: role.may_take(job, dispatcher.settings),
+    ) as manager:
+        app[JOB_MANAGER] = manager
+        async with (
+            _open_batches(app, manager) as batches,
+            open_judging(app[JOB_STORE], manager) as judging,
+            _open_presence(app, manager),
+        ):
+            app[JUDGING] = judging
+            if batches:
+                app[BATCH_WORKER] = batches
+            yield
+        manager.executor.leave()
+        dispatcher.stop()  # the grace period of calls still in flight is over
+
+
+def _open_batches(app: web.Application, manager: JobManager) -> AbstractAsyncContextManager[OpenAIBatchWorker | None]:
+    """Open what makes jobs of batches: that of a server, of which every store with batches has one."""
+    if app[ROLE].kind == "worker":
+        return nullcontext()
+    measure = partial(measure_files, manager, app[JOB_STORE])
+    return open_batch_worker(manager, app[BATCH_STORE], app[FILE_STORE], measure)
+
+
+def _open_presence(app: web.Application, manager: JobManager) -> AbstractAsyncContextManager[None]:
+    """Keep the process's row among those that share the store; a server alone on a SQLite file needs none."""
+    role, store, dispatcher = app[ROLE], app[STORE], app[DISPATCHER]
+    app[PROCESSES] = registry = Processes(store.database)
+    backlog = BacklogReader(app[JOB_STORE], store.database, registry, lambda: dispatcher.settings)
+    app[PRESENCE] = presence = Presence(
+        registry,
+        role.kind,
+        lambda: role.list_accounts(dispatcher.settings),
+        lambda: describe_activity(manager, dispatcher),
+        after_beat=backlog.refresh if role.has_port else None,
+    )
+    if store.database.dialect == "sqlite" and not role.shares_store:
+        return nullcontext()
+    app[METRICS].backlog = lambda: backlog.by_account
+    return presence.running()
