@@ -52,12 +52,11 @@ async def _ask(server: str, env_file: Path | None) -> Sequence[ProcessJson]:
 async def _read(config_file: Path | None, env_file: Path | None, url: str | None) -> Sequence[ProcessJson]:
     from fanout.rendering.processes import render_process
     from fanout.store.opening import open_store
-    from fanout.store.processes import Processes
 
     settings = load_sharing_settings(config_file, env_file, url)
     async with open_store(find_location(settings), is_reading=True) as store:
         assert store, "a store that is off cannot be shared"
-        return [render_process(row) for row in await Processes(store.database).list_processes()]
+        return [render_process(row) for row in await store.processes.list_processes()]
 
 
 def _to_cells(process: ProcessJson) -> Sequence[str]:

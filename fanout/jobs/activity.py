@@ -1,4 +1,4 @@
-"""What a process does for its store just now."""
+"""Activity of a process for its store, at one moment."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class JobActivityJson(TypedDict):
 
 
 class ActivityJson(TypedDict):
-    """What a process does."""
+    """Work of a process at one moment."""
 
     jobs: Annotated[Sequence[JobActivityJson], Doc("Jobs that it works on, at most 16.")]
     calls_in_flight: Annotated[int, Doc("Calls upstream, those of requests included.")]

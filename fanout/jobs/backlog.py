@@ -15,11 +15,11 @@ from fanout.jobs.accounts import count_entries, list_accounts
 from fanout.jobs.job import Job
 from fanout.jobs.presence import is_lost
 from fanout.observability.backlog import AccountBacklog
-from fanout.store.engine.database import Database
 from fanout.store.jobs.backlog import OpenUnits, list_open_units
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.records import JobRow
-from fanout.store.processes import Processes, ProcessRow
+from fanout.store.opening import Store
+from fanout.store.processes import ProcessRow
 
 MAX_AGE_S = 30.0
 """Age at which figures are no longer shown: the database is away, and what is unknown is absent."""
@@ -30,7 +30,7 @@ SEVERAL = ""
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """What of a job does not change."""
+    """Properties of a job that never change."""
 
     is_unattended: bool
     accounts: Sequence[str]
@@ -41,8 +41,8 @@ class _Shape:
 class BacklogReader:
     """The backlog as it was last read."""
 
-    def __init__(self, store: JobStore, database: Database, registry: Processes, get_settings: Callable[[], Settings]) -> None:
-        self._store, self._database, self._registry, self._get_settings = store, database, registry, get_settings
+    def __init__(self, jobs: JobStore, store: Store, get_settings: Callable[[], Settings]) -> None:
+        self._jobs, self._store, self._get_settings = jobs, store, get_settings
         self._shapes: dict[int, _Shape] = {}
         self._found: Mapping[str, AccountBacklog] = {}
         self._read_at = -float("inf")
@@ -54,10 +54,10 @@ class BacklogReader:
 
     async def refresh(self) -> None:
         """Read it anew; raise `StoreError` if the database cannot be read."""
-        rows = await list_open_units(self._database)
+        rows = await list_open_units(self._store.database)
         await self._learn_shapes(rows)
         left = count_left(rows, self._shapes)
-        processes = [row for row in await self._registry.list_processes() if row.kind != "batch" and not is_lost(row)]
+        processes = [row for row in await self._store.processes.list_processes() if row.kind != "batch" and not is_lost(row)]
         self._found = {
             name: self._summarize(name, left[name], processes) for name in sorted({*left, *self._list_ready()} - {SEVERAL})
         }
@@ -73,7 +73,7 @@ class BacklogReader:
         self._shapes = {number: shape for number, shape in self._shapes.items() if number in ids}
         unknown = [job_id for number, job_id in ids.items() if number not in self._shapes]
         for first in range(0, len(unknown), JOBS_AT_ONCE):
-            found = await self._store.find_all(unknown[first : first + JOBS_AT_ONCE])
+            found = await self._jobs.find_all(unknown[first : first + JOBS_AT_ONCE])
             # In a thread: specifications and fingerprints take a while to parse.
             self._shapes |= await run_in_thread("figures", _read_shapes, found)
 

@@ -153,7 +153,7 @@ class JobSupervisor:
     def __init__(self, store: JobStore, executor: JobExecutor, owner: str) -> None:
         self._store, self._executor, self._owner = store, executor, owner
         self.may_take: Callable[[Job], bool] = lambda _: True
-        """Whether this process takes a job; the others are left to those that do."""
+        """Choice among the jobs that no process has; those that are not taken are left to others."""
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
 

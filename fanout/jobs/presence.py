@@ -9,7 +9,6 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
-import fanout
 from fanout.core.errors import StoreError
 from fanout.core.json_text import dump
 from fanout.jobs.activity import ActivityJson
@@ -28,6 +27,7 @@ class Presence:
     Args:
         registry: the processes of the store.
         kind: what runs.
+        version: its version of Fanout.
         list_accounts: returns the accounts whose jobs it takes; `None`: all.
         describe: returns what it does.
         after_beat: awaited after each write; it may raise `StoreError`.
@@ -37,11 +37,12 @@ class Presence:
         self,
         registry: Processes,
         kind: ProcessKind,
+        version: str,
         list_accounts: Callable[[], Sequence[str] | None],
         describe: Callable[[], ActivityJson],
         after_beat: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        self._registry, self._kind = registry, kind
+        self._registry, self._kind, self._version = registry, kind, version
         self._list_accounts, self._describe, self._after_beat = list_accounts, describe, after_beat
         self.id, self._started = identify_process(), time.monotonic()
         self._is_draining = self._is_failing = False
@@ -49,7 +50,7 @@ class Presence:
 
     @property
     def row(self) -> ProcessRow:
-        """What the process is and does now; its times are of this machine's clock."""
+        """The process as it is now; its times are of this machine's clock."""
         accounts = self._list_accounts()
         now = time.monotonic()
         return ProcessRow(
@@ -57,7 +58,7 @@ class Presence:
             kind=self._kind,
             host=socket.gethostname(),
             pid=os.getpid(),
-            version=fanout.__version__,
+            version=self._version,
             accounts=None if accounts is None else dump(list(accounts)).decode(),
             state="draining" if self._is_draining else "working",
             activity=dump(self._describe()).decode(),

@@ -8,6 +8,7 @@ from functools import partial
 
 from aiohttp import web
 
+import fanout
 from fanout.core.errors import ConfigError, Fault
 from fanout.evaluate.judging.judging import open_judging
 from fanout.evaluate.scoring.scoring import make_scorer_factory
@@ -32,14 +33,12 @@ from fanout.server.lifecycle import (
     JUDGING,
     METRICS,
     PRESENCE,
-    PROCESSES,
     STORE,
 )
 from fanout.server.role import Role
 from fanout.store.batches import BatchStore
 from fanout.store.files import FileStore
 from fanout.store.jobs.job_store import JobStore
-from fanout.store.processes import Processes
 
 ROLE = web.AppKey("role", Role)
 BUILDERS: dict[JobKind, RequestBuilderFactory] = {"requests": LineRequestBuilder}
@@ -89,11 +88,11 @@ def _open_batches(app: web.Application, manager: JobManager) -> AbstractAsyncCon
 def _open_presence(app: web.Application, manager: JobManager) -> AbstractAsyncContextManager[None]:
     """Keep the process's row among those that share the store; a server alone on a SQLite file needs none."""
     role, store, dispatcher = app[ROLE], app[STORE], app[DISPATCHER]
-    app[PROCESSES] = registry = Processes(store.database)
-    backlog = BacklogReader(app[JOB_STORE], store.database, registry, lambda: dispatcher.settings)
+    backlog = BacklogReader(app[JOB_STORE], store, lambda: dispatcher.settings)
     app[PRESENCE] = presence = Presence(
-        registry,
+        store.processes,
         role.kind,
+        fanout.__version__,
         lambda: role.list_accounts(dispatcher.settings),
         lambda: describe_activity(manager, dispatcher),
         after_beat=backlog.refresh if role.has_port else None,

@@ -16,7 +16,6 @@ from fanout.store.batches import BatchStore
 from fanout.store.files import FileStore
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.opening import Store
-from fanout.store.processes import Processes
 
 
 class Lifecycle:
@@ -52,9 +51,8 @@ DISPATCHER = web.AppKey("dispatcher", Dispatcher)
 METRICS = web.AppKey("metrics", Metrics)
 LIFECYCLE = web.AppKey("lifecycle", Lifecycle)
 STORE = web.AppKey("store", Store)
-"""Absent if FANOUT_STORE is `off`, like the eight keys that follow."""
+"""Absent if FANOUT_STORE is `off`, like the seven keys that follow."""
 JOB_MANAGER = web.AppKey("job_manager", JobManager)
-PROCESSES = web.AppKey("processes", Processes)
 PRESENCE = web.AppKey("presence", Presence)
 JOB_STORE = web.AppKey("job_store", JobStore)
 FILE_STORE = web.AppKey("file_store", FileStore)

@@ -13,7 +13,7 @@ from fanout.jobs.job import Job
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """What a process does for its store."""
+    """The part of one process."""
 
     kind: Literal["serve", "worker"] = "serve"
     shares_store: bool = False

@@ -20,6 +20,7 @@ from fanout.store.history.recorder import History, HistoryMode
 from fanout.store.idempotency import IdempotencyStore
 from fanout.store.keys.audit import AuditLog
 from fanout.store.keys.key_store import KeyStore
+from fanout.store.processes import Processes
 from fanout.store.retention import DEFAULT_HISTORY_DAYS, DEFAULT_USAGE_DAYS, Retention
 from fanout.store.usage import UsageLedger
 
@@ -48,6 +49,7 @@ class Store:
         self.history = History(database, history)
         self.audit = AuditLog(database)
         self.keys = KeyStore(database)
+        self.processes = Processes(database)
         self.idempotency = None if database.in_memory else IdempotencyStore(database)
         """Answers to be replayed; none in memory, which they would fill."""
         self.retention = Retention(database, self.history, history_days, usage_days)

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 from sqlalchemy import ColumnElement, Select, delete, select
 
 from fanout.store.engine.database import Database
-from fanout.store.tables import processes
+from fanout.store.shared_tables import processes
 
 ProcessKind = Literal["serve", "worker", "batch"]
 ProcessState = Literal["working", "draining"]

@@ -2,8 +2,13 @@
 
 `migrations/` creates them; a test compares what it creates with what is declared. Times are Unix seconds, an empty `account_id`
 is none, and a `result` is `answered` or the failure's kind: a new kind needs no new column. Longer than other modules, because
+<<<<<<< HEAD
 whoever reads a query, a backup or a migration wants the whole schema on one page; only callers' keys are in `key_tables.py`,
 and pages of the history in `history/pages.py`.
+=======
+whoever reads a query, a backup or a migration wants the whole schema on one page; callers' keys are in `key_tables.py`, what
+processes tell each other is in `shared_tables.py`.
+>>>>>>> 488ab28 (Let workers join a store, and list the processes that share it)
 """
 
 from __future__ import annotations
@@ -385,24 +390,6 @@ history_texts = Table(
     Index("history_texts_day", "day"),
 )
 """Long requests and answers, each once, by its SHA-256. Apart from `texts`, which retention never deletes."""
-
-processes = Table(
-    "processes",
-    metadata,
-    Column("id", StorableText, primary_key=True),
-    Column("kind", StorableText, nullable=False),  # `serve`, `worker` or `batch`
-    Column("host", StorableText, nullable=False),
-    Column("pid", BigInteger, nullable=False),
-    Column("version", StorableText, nullable=False),
-    # JSON: the accounts whose jobs it takes; NULL: all, an empty list: none
-    Column("accounts", StorableText),
-    Column("state", StorableText, nullable=False),  # `working` or `draining`
-    Column("activity", StorableText, nullable=False),  # JSON
-    # By `Database.lease_clock`, which all of them share.
-    Column("started", Double, nullable=False),
-    Column("seen", Double, nullable=False),
-)
-"""The processes that share the store. Each renews its row every few seconds, and deletes it when it ends."""
 
 idempotent_answers = Table(
     "idempotent_answers",

@@ -18,6 +18,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 from fanout.cli.serve import serve as serve_command
+from fanout.cli.worker import worker as worker_command
 from fanout.config.environment import Environment
 from fanout.config.settings import load_settings
 from tests.support.documents import ROOT, load_script
@@ -94,18 +95,23 @@ async def test_the_check_of_an_images_health_tells_a_server_that_is_ready_from_n
     assert run("1") != 0
 
 
-def test_the_composed_services_are_fanout_alone_and_fanout_on_postgresql() -> None:
+def test_the_composed_services_are_fanout_alone_and_fanout_on_postgresql_with_workers() -> None:
     services: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
     keys = {key for provider in load_settings(environ={}).providers.values() for key in provider.row.api_key_env}
 
-    assert set(services) == {"fanout", "fanout-postgresql", "postgresql"}
-    for name in ("fanout", "fanout-postgresql"):
+    assert set(services) == {"fanout", "fanout-postgresql", "worker", "postgresql"}
+    for name in ("fanout", "fanout-postgresql", "worker"):
         service = services[name]
         assert (DEPLOY / service["build"]["context"]).resolve() == ROOT
         assert (ROOT / service["build"]["dockerfile"]).samefile(DEPLOY / "Dockerfile")
         assert (service["read_only"], service["tmpfs"], service["cap_drop"]) == (True, ["/tmp"], ["ALL"])
         assert {key for key in service["environment"] if key.endswith("_API_KEY")} <= keys
-        assert service["ports"] == ["127.0.0.1:8080:8080"], "only this machine reaches it"
+        assert service["ports"] == ([] if name == "worker" else ["127.0.0.1:8080:8080"]), "only this machine reaches it"
+    worker, options = services["worker"], {option for parameter in worker_command.params for option in parameter.opts}
+    assert worker["command"][0] == "worker"
+    assert {word for word in worker["command"] if word.startswith("--")} <= options
+    assert worker["command"][-1] == "8080", "where the image's health is looked for"
+    assert worker["environment"] == services["fanout-postgresql"]["environment"]
     store = services["fanout-postgresql"]["environment"]["FANOUT_STORE"]
     database = services["postgresql"]["environment"]
     assert store == f"postgresql://{database['POSTGRES_USER']}@postgresql/{database['POSTGRES_DB']}"

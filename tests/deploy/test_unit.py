@@ -1,4 +1,4 @@
-"""The unit of systemd: read by systemd itself, and held against what the server needs."""
+"""The units of systemd: read by systemd itself, and held against what server and worker need."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from fanout.config.environment import Environment
 from tests.support.documents import ROOT
 
-UNIT = ROOT / "deploy" / "fanout.service"
+UNIT, WORKER_UNIT = ROOT / "deploy" / "fanout.service", ROOT / "deploy" / "fanout-worker@.service"
 MAX_EXPOSURE = 2.0
 """Of 10, as `systemd-analyze security` counts it; below 2 it says OK."""
 
@@ -28,21 +28,31 @@ def analyze(*arguments: str | Path) -> str:
     return f"{done.returncode}\n{done.stdout}{done.stderr}"
 
 
-def read_values(name: str) -> list[str]:
-    return re.findall(rf"^{name}=(.*)$", UNIT.read_text(), re.MULTILINE)
+def read_values(name: str, unit: Path = UNIT) -> list[str]:
+    return re.findall(rf"^{name}=(.*)$", unit.read_text(), re.MULTILINE)
 
 
-def test_systemd_can_read_the_unit(tmp_path: Path) -> None:
-    unit = tmp_path / "fanout.service"
-    unit.write_text(UNIT.read_text().replace("/opt/fanout/bin/fanout", "/bin/true"))
+@pytest.mark.parametrize("source", [UNIT, WORKER_UNIT], ids=lambda path: str(path.name))
+def test_systemd_can_read_a_unit_that_gives_little_beside_the_store(source: Path, tmp_path: Path) -> None:
+    unit = tmp_path / source.name.replace("@", "@1")
+    unit.write_text(source.read_text().replace("/opt/fanout/bin/fanout", "/bin/true"))
     words = analyze("verify", "--man=no", unit)
-    assert "fanout.service" not in words, words
+    assert unit.name not in words, words
 
-
-def test_the_unit_gives_the_server_little_beside_its_store() -> None:
-    found = re.search(r"Overall exposure level for fanout.service: ([\d.]+)", analyze("security", "--offline=true", UNIT))
+    found = re.search(r"Overall exposure level for \S+: ([\d.]+)", analyze("security", "--offline=true", unit))
     assert found
     assert float(found[1]) < MAX_EXPOSURE
+
+
+def test_the_units_of_server_and_worker_differ_in_what_they_run_and_keep_alone() -> None:
+    apart = ("Description", "ExecStart", "EnvironmentFile", "Environment", "StateDirectory", "StateDirectoryMode")
+
+    def read(unit: Path) -> list[str]:
+        lines = unit.read_text().splitlines()
+        return [line for line in lines if not line.startswith("#") and line.partition("=")[0] not in apart]
+
+    assert read(UNIT) == read(WORKER_UNIT)
+    assert read_values("ExecStart", WORKER_UNIT) == ["/opt/fanout/bin/fanout worker"]
 
 
 def test_the_unit_sets_variables_that_exist_and_waits_for_a_stopping_server() -> None:

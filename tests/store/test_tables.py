@@ -17,6 +17,8 @@ from fanout.store.jobs.records import JobRow
 from fanout.store.keys.audit import AuditRow
 from fanout.store.keys.key_store import KeyRow
 from fanout.store.keys.secrets import SecretRow
+from fanout.store.processes import ProcessRow
+from fanout.store.shared_tables import processes
 from fanout.store.usage import UsageKey
 from fanout.store.votes import VoteRow
 
@@ -40,6 +42,10 @@ def test_the_fields_of_a_row_are_the_columns_of_its_table_in_their_order(row: ty
 
 def test_a_job_row_has_the_columns_of_its_table_and_then_whether_its_owner_is_alive() -> None:
     assert JobRow._fields == (*tables.jobs.c.keys(), "is_alive")
+
+
+def test_a_process_row_has_the_columns_of_its_table_and_then_the_time_at_which_it_was_read() -> None:
+    assert ProcessRow._fields == (*processes.c.keys(), "now")
 
 
 def test_the_columns_of_usage_are_its_key_and_the_sums() -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+import fanout
 from fanout.cli.batch.backend import ID_PREFIXES, JobSnapshot
 from fanout.cli.batch.input import JobInput
 from fanout.cli.batch.results_output import find_results_output
@@ -45,7 +46,6 @@ from fanout.store.engine.database import CLOSE_TIMEOUT_S
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.records import ENDED_STATES, OPEN_STATES, JobState, ResultFilter
 from fanout.store.opening import MEMORY, OFF, Store, open_store
-from fanout.store.processes import Processes
 
 REQUEST_BUILDERS: Mapping[JobKind, RequestBuilderFactory] = {"rows": RowRequestBuilder, "requests": LineRequestBuilder}
 SNAPSHOT_INTERVAL_S = 0.25
@@ -290,4 +290,4 @@ def _make_presence(store: Store, manager: JobManager, dispatcher: Dispatcher) ->
     if store.database.dialect == "sqlite":
         return None
     # It takes no jobs but its own.
-    return Presence(Processes(store.database), "batch", lambda: (), lambda: describe_activity(manager, dispatcher))
+    return Presence(store.processes, "batch", fanout.__version__, lambda: (), lambda: describe_activity(manager, dispatcher))

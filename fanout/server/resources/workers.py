@@ -6,7 +6,7 @@ from aiohttp import web
 
 from fanout.rendering.processes import ProcessListJson, render_process
 from fanout.server.accounts.callers import require_admin
-from fanout.server.lifecycle import PRESENCE, PROCESSES
+from fanout.server.lifecycle import PRESENCE, STORE
 from fanout.server.openapi.endpoint import Endpoint, list_store_answers
 from fanout.server.resources.listing import list_response
 from fanout.server.resources.storage import needs_store
@@ -18,7 +18,7 @@ async def list_workers(request: web.Request) -> web.StreamResponse:
     require_admin(request)  # it names jobs of all accounts, and hosts
     own = request.app[PRESENCE].row
     # Of itself it knows what is newer; alone on a SQLite file it has no row at all.
-    others = [row for row in await request.app[PROCESSES].list_processes() if row.id != own.id]
+    others = [row for row in await request.app[STORE].processes.list_processes() if row.id != own.id]
     return await list_response([own, *others], render_process, {"object": "list"})
 
 
