@@ -107,7 +107,7 @@ class Presence:
     async def _beat(self, *, sweeps: bool) -> None:
         await self._registry.record(self.row)
         if sweeps:
-            await self._registry.remove_lost()
+            await self._registry.sweep()
         if self._after_beat:
             await self._after_beat()
 

@@ -62,7 +62,7 @@ class Processes:
         """Delete the row of a process that ends."""
         await self._database.execute(delete(processes).where(processes.c.id == process_id))
 
-    async def remove_lost(self) -> None:
+    async def sweep(self) -> None:
         """Delete the rows of processes that were lost long ago."""
         await self._database.execute(delete(processes).where(~_was_seen_within(self._database, KEPT_S)))
 

@@ -2,13 +2,8 @@
 
 `migrations/` creates them; a test compares what it creates with what is declared. Times are Unix seconds, an empty `account_id`
 is none, and a `result` is `answered` or the failure's kind: a new kind needs no new column. Longer than other modules, because
-<<<<<<< HEAD
-whoever reads a query, a backup or a migration wants the whole schema on one page; only callers' keys are in `key_tables.py`,
-and pages of the history in `history/pages.py`.
-=======
 whoever reads a query, a backup or a migration wants the whole schema on one page; callers' keys are in `key_tables.py`, what
-processes tell each other is in `shared_tables.py`.
->>>>>>> 488ab28 (Let workers join a store, and list the processes that share it)
+processes tell each other is in `shared_tables.py`, and pages of the history are in `history/pages.py`.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ async def test_a_process_that_is_not_heard_of_is_lost_and_later_forgotten(store:
         await store.database.execute(moved)
     await registry.record(row)
     found = {row.id: is_lost(row) for row in await list_processes(store)}
-    await registry.remove_lost()
+    await registry.sweep()
 
     assert found == {"elsewhere|another machine|1|1": True, "elsewhere|another machine|2|2": True, row.id: False}
     assert {row.id for row in await list_processes(store)} == {"elsewhere|another machine|1|1", row.id}
