@@ -25,7 +25,7 @@ pytestmark = pytest.mark.parametrize("location", ["postgresql"], indirect=True)
 
 
 @asynccontextmanager
-async def start_worker(config: str, *options: str, **variables: str) -> AsyncGenerator[tuple[Process, str]]:
+async def start_worker(config: str, *options: str, **variables: Any) -> AsyncGenerator[tuple[Process, str]]:
     """Start a worker; yield it with what it has printed once it has joined."""
     async with start_fanout("worker", "--config", config, "--port", "0", *options, **variables) as process:
         yield process, await read_until(process, "health: ")
