@@ -15,9 +15,8 @@ from fanout.cli.serve import greet
 from fanout.cli.shared_store import load_sharing_settings, name_store, url_option
 from fanout.config.settings import Settings
 from fanout.core.errors import ConfigError, Fault
+from fanout.core.lean_imports import import_without
 from fanout.core.suggestions import did_you_mean
-from fanout.observability import logs
-from fanout.observability.logs import log
 
 MAX_SHOWN_ACCOUNTS = 8
 
@@ -37,6 +36,8 @@ def worker(
     can be seen by every user of the machine: FANOUT_STORE and PGPASSWORD cannot.
     """
     # Imported only here: its help needs none of the server.
+    import_without("structlog", "rich")  # as `fanout serve` does
+    from fanout.observability import logs
     from fanout.server import app
     from fanout.server.role import Role
 
@@ -47,7 +48,7 @@ def worker(
 
     def begin(address: str) -> None:
         taken = role.list_accounts(settings) or ()
-        log.info("worker.joined", store=name_store(settings), accounts=list(taken), address=address or None)
+        logs.log.info("worker.joined", store=name_store(settings), accounts=list(taken), address=address or None)
         greet(compose_greeting(name_store(settings), taken, address), address)
 
     asyncio.run(app.serve(settings, host, port, begin, load, role))

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from fanout.cli.options import print_json, read_server_key, with_settings
+from fanout.cli.output import echo
 from fanout.cli.shared_store import find_location, load_sharing_settings, url_option
-from fanout.cli.tables import SafeConsole, echo, print_table
+from fanout.cli.tables import SafeConsole, print_table
 
 if TYPE_CHECKING:  # the command's help needs none of them
     from fanout.jobs.activity import ActivityJson
