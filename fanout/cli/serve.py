@@ -7,7 +7,8 @@ import json
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ import fanout
 from fanout.cli.options import load_settings, with_settings
 from fanout.cli.output import echo
 from fanout.config.catalogue import Catalogue
+from fanout.config.environment import MAX_WORKERS
 from fanout.config.settings import Settings
 from fanout.core.lean_imports import import_without
 
@@ -31,17 +33,47 @@ NO_WORK = "jobs wait here for another process: `fanout worker` runs them"
 )
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
 @click.option("--no-work", is_flag=True, help="Take and show jobs, but run none: `fanout worker` does (FANOUT_WORK=off).")
-def serve(config_file: Path | None, env_file: Path | None, host: str, port: int, no_work: bool) -> None:
+@click.option(
+    "--workers",
+    type=click.IntRange(1, MAX_WORKERS),
+    help="Processes that share the port, the store and the limits.  [default: FANOUT_WORKERS, or 1]",
+)
+def serve(config_file: Path | None, env_file: Path | None, host: str, port: int, no_work: bool, workers: int | None) -> None:
     """Serve the HTTP API."""
     # Imported only here: its help needs none of the server.
     import_without("structlog", "rich")  # for tracebacks, but ours are plain text: 4 MB and 40 ms of CPU
     from fanout.observability import logs
     from fanout.server import app
 
-    load = partial(load_settings, config_file, env_file, **({"FANOUT_WORK": "off"} if no_work else {}))
+    variables = {"FANOUT_WORK": "off"} if no_work else {}
+    if workers is not None:
+        variables["FANOUT_WORKERS"] = str(workers)
+    load = partial(load_server_settings, config_file, env_file, variables)
     settings = load()
-    logs.configure(settings.environment.log_level, settings.environment.log_format)
-    asyncio.run(app.serve(settings, host, port, lambda address: greet(compose_greeting(address, settings), address), load))
+    level, form = settings.environment.log_level, settings.environment.log_format
+
+    def tell(address: str) -> None:
+        greet(compose_greeting(address, settings), address)
+
+    if settings.environment.workers == 1:
+        logs.configure(level, form)
+        asyncio.run(app.serve(settings, host, port, tell, load))
+        return
+    from fanout.server.workers.starting import supervise
+
+    seat = supervise(settings, host, port, tell)  # here and below we are one of the workers
+    logs.configure(level, form, worker=seat.number)
+    asyncio.run(app.serve(seat.settings, host, port, seat.report_ready, load, seat=seat))
+
+
+def load_server_settings(config_file: Path | None, env_file: Path | None, variables: Mapping[str, str]) -> Settings:
+    """Load the configuration of a server, of which each of several workers has its part; `variables` come first.
+
+    Raises:
+        ConfigError: with every fault.
+    """
+    settings = load_settings(config_file, env_file, **variables)
+    return replace(settings, environment=settings.environment.divide())
 
 
 def greet(text: str, address: str) -> None:

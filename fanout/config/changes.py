@@ -11,7 +11,7 @@ from fanout.core.errors import ConfigError, Fault
 
 FIXED = (
     *("store", "history", "history_days", "usage_days", "ca_file", "http_client", "log_level", "log_format", "traces"),
-    *("max_connections", "max_in_flight", "max_waiting", "max_held_bytes", "work"),
+    *("max_connections", "max_in_flight", "max_waiting", "max_held_bytes", "work", "workers"),
 )
 """Variables whose values belong to what is open for as long as a process runs: the store, connections, logs and bounds."""
 

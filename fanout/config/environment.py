@@ -20,6 +20,8 @@ PREFIX = "FANOUT_"
 DRAIN_S = 5.0
 """Default of `drain_s`: in this time, Kubernetes and proxies notice a server that is leaving."""
 DEFAULT_HELD_BYTES = 512 * 2**20
+MAX_WORKERS = 64
+"""Most processes of one server: more than a machine's cores only take memory."""
 KUBERNETES = re.compile(r"FANOUT_(\w+_)?(SERVICE_(HOST|PORT)|PORT_\d+_)\w*")
 """Variables that Kubernetes sets in every pod once a service is called `fanout…`.
 
@@ -86,6 +88,8 @@ class Environment(BaseModel):
     """Seconds that a hook may take before a call, and after it"""
     http_client: Literal["own", "aiohttp"] = "own"
     """`aiohttp`: providers are called through aiohttp's client alone; `own` writes requests itself, for half the CPU time"""
+    workers: int = Field(1, ge=1, le=MAX_WORKERS)
+    """Number of processes that serve, for `fanout serve` without `--workers`"""
     max_in_flight: int | None = Field(None, ge=1)
     """Maximum number of simultaneous upstream calls to all providers; unset: as the limit on open files allows"""
     max_connections: int | None = Field(None, ge=1)
@@ -147,6 +151,25 @@ class Environment(BaseModel):
     def held_bytes(self) -> int:
         """Bytes of answers that all running requests may hold together."""
         return self.max_held_bytes or max(DEFAULT_HELD_BYTES, 4 * self.max_answer_bytes)
+
+    def divide(self) -> Environment:
+        """Return the environment of one of its `workers`: what bounds the whole server bounds each by its part.
+
+        Raises:
+            ConfigError: the part of the memory for answers is too small.
+        """
+        if self.workers == 1:
+            return self
+        counts = {name: getattr(self, name) for name in ("max_in_flight", "max_connections", "max_waiting")}
+        parts = {name: max(count // self.workers, 1) for name, count in counts.items() if count is not None}
+        least = 2 * self.max_answer_bytes
+        if self.max_held_bytes is not None and self.max_held_bytes // self.workers < least:
+            sentence = (
+                f"is {self.max_held_bytes}; {self.workers} workers share it, and each requires twice FANOUT_MAX_ANSWER_BYTES: "
+                f"{least * self.workers} in all"
+            )
+            raise ConfigError("environment", [Fault("FANOUT_MAX_HELD_BYTES", sentence)])
+        return self.model_copy(update={**parts, "max_held_bytes": max(self.held_bytes // self.workers, least)})
 
     def _complete(self) -> Environment:
         """Add the keys of the file, and keep the default deadline within the longest one; raise `ConfigError` as `read`."""

@@ -7,13 +7,16 @@ import io
 import json
 import logging
 import os
+import select
 import sys
 import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterable, Iterator, MutableMapping
+from contextlib import suppress
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, Literal, TextIO
 
 import structlog
@@ -38,11 +41,21 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 def configure(
-    level: Literal["debug", "info", "warning", "error"], form: Literal["json", "text"] | None, stream: TextIO = sys.stderr
+    level: Literal["debug", "info", "warning", "error"],
+    form: Literal["json", "text"] | None,
+    stream: TextIO = sys.stderr,
+    *,
+    worker: int | None = None,
+    is_supervisor: bool = False,
 ) -> None:
     """Send everything that is logged to `stream`: our events, and the messages that libraries give to `logging`.
 
-    Without a `form` it is text on a terminal, else JSON.
+    Args:
+        level: the lowest that is logged.
+        form: without one it is text on a terminal, else JSON.
+        stream: where it goes.
+        worker: this process's number among several that write the same log; it stands in each line.
+        is_supervisor: this process starts no thread.
     """
     renderers: list[structlog.typing.Processor] = [structlog.processors.JSONRenderer(serializer=to_json_line)]
     if form == "text" or (form is None and stream.isatty()):
@@ -51,13 +64,14 @@ def configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *([] if worker is None else [partial(add_worker, worker)]),
             add_request,
             add_traceback,
             *renderers,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=LogWriter(stream).logger,
-        cache_logger_on_first_use=True,
+        logger_factory=(DirectLogWriter if is_supervisor else LogWriter)(stream, is_shared=worker is not None).logger,
+        cache_logger_on_first_use=not is_supervisor,  # a worker, forked from it, has another
     )
     # Warnings alone: below them libraries log addresses and bodies.
     logging.basicConfig(handlers=[LibraryLogHandler()], level=logging.WARNING, force=True)
@@ -79,6 +93,12 @@ def clean_text(_: object, __: str, event: Event) -> Event:
             value = to_safe_text(value) if name == "exception" else to_single_line(value)  # a traceback is ours, and has lines
         clean[to_single_line(name)] = value
     return clean
+
+
+def add_worker(number: int, _: object, __: str, event: Event) -> Event:
+    """Add the number of the process, of several that write one log."""
+    event.setdefault("worker", number)
+    return event
 
 
 def add_request(_: object, __: str, event: Event) -> Event:
@@ -132,11 +152,14 @@ class LibraryLogHandler(logging.Handler):
 class LogWriter:
     """A thread that writes the log. Lines wait in a bounded queue; when it is full they are dropped and counted."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, stream: TextIO, *, is_shared: bool = False) -> None:
+        self._stream, self._is_shared = stream, is_shared
         self._lines: deque[str] = deque()
         self._dropped = 0
         self._stop = threading.Event()
+        self._start()
+
+    def _start(self) -> None:
         # A daemon: a reader that hangs must not keep the process alive.
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
@@ -173,7 +196,9 @@ class LogWriter:
             lines.append(to_json_line({"event": "log.lines_dropped", "level": "warning", "count": dropped}))
         if lines:
             try:
-                self._write("\n".join(lines) + "\n")
+                # Others write to the same pipe: what is no longer than this stays together. Source: pipe(7), PIPE_BUF
+                for text in join_lines(lines, select.PIPE_BUF) if self._is_shared else ["\n".join(lines) + "\n"]:
+                    self._write(text)
             except (OSError, ValueError):  # the reader of the log has left
                 self._stop.set()
 
@@ -190,3 +215,32 @@ class LogWriter:
                 remaining = remaining[os.write(descriptor, remaining) :]
             except BlockingIOError:  # another process made the pipe non-blocking
                 time.sleep(FLUSH_S)
+
+
+class DirectLogWriter(LogWriter):
+    """A writer without a thread, for the few lines of a supervisor; what a full pipe does not take is dropped."""
+
+    def _start(self) -> None:
+        pass
+
+    def msg(self, line: str) -> None:
+        """Write a line, unless that would wait."""
+        with suppress(OSError, ValueError):
+            if select.select([], [self._stream], [], 0)[1]:
+                self._write(line + "\n")
+
+    debug = info = warning = error = critical = exception = msg
+
+
+def join_lines(lines: Iterable[str], limit: int) -> Iterator[str]:
+    """Join lines to texts of at most so many bytes; a longer line is one of its own."""
+    text, size = "", 0
+    for line in lines:
+        length = len(line.encode(errors="backslashreplace")) + 1
+        if text and size + length > limit:
+            yield text
+            text, size = "", 0
+        text += line + "\n"
+        size += length
+    if text:
+        yield text

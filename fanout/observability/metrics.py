@@ -9,8 +9,10 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, generate_latest
+from typing_extensions import TypedDict
 
 from fanout.config.catalogue import Catalogue
 from fanout.core.schema import Completion, Failure, Kind, Outcome, Retry
@@ -38,6 +40,28 @@ Labels = tuple[str, ...]
 CALL_LABELS = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
 
 
+Merge = Literal["sum", "max"]
+"""How the values of several processes become one."""
+
+
+class ExportedMetric(TypedDict):
+    """One metric as another process reads it."""
+
+    kind: str
+    name: str
+    help: str
+    labels: list[str]
+    buckets: list[float]
+    merge: Merge
+    series: list[tuple[list[str], list[float]]]
+
+
+class Exported(TypedDict):
+    """All metrics of a process."""
+
+    metrics: list[ExportedMetric]
+
+
 @dataclass(slots=True)
 class _Metric:
     """One metric."""
@@ -51,6 +75,7 @@ class _Metric:
     buckets: tuple[float, ...] = ()
     series: dict[Labels, list[float]] = field(default_factory=dict)
     """By labels: the value of a counter or gauge; of a histogram the counts of the buckets, of those beyond, and the sum."""
+    merge: Merge = "sum"
 
     def add(self, labels: Labels, value: float = 1.0) -> None:
         """Add to a counter."""
@@ -88,9 +113,50 @@ class _Metric:
     def _start_series(self, labels: Labels) -> list[float]:
         return self.series.setdefault(labels, [0.0] * (len(self.buckets) + 2 if self.buckets else 1))
 
+    def export(self) -> ExportedMetric:
+        """Return the metric for another process."""
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "help": self.help,
+            "labels": [*self.labels],
+            "buckets": [*self.buckets],
+            "merge": self.merge,
+            "series": [([*labels], series) for labels, series in self.series.items()],
+        }
 
-def _gauge(name: str, text: str, labels: Labels, values: Mapping[Labels, float]) -> _Metric:
-    return _Metric("gauge", name, text, labels, series={given: [value] for given, value in values.items()})
+    def take(self, exported: ExportedMetric) -> None:
+        """Add the values of another process."""
+        for given, values in exported["series"]:
+            labels = tuple(given)
+            series = self.series.get(labels) or self._start_series(labels)
+            join = max if self.merge == "max" else float.__add__
+            series[:] = [join(float(own), float(other)) for own, other in zip(series, values, strict=True)]
+
+
+def merge(processes: Sequence[Exported]) -> Exported:
+    """Return the metrics of several processes as those of one."""
+    merged: dict[str, _Metric] = {}
+    for process in processes:
+        for one in process["metrics"]:
+            if one["name"] not in merged:
+                start = _Metric(one["kind"], one["name"], one["help"], tuple(one["labels"]), tuple(one["buckets"]))
+                start.merge = one["merge"]
+                merged[one["name"]] = start
+            merged[one["name"]].take(one)
+    return {"metrics": [metric.export() for metric in merged.values()]}
+
+
+def render_lines(process: Exported) -> Iterator[str]:
+    """Yield metrics in the text format."""
+    for one in process["metrics"]:
+        metric = _Metric(one["kind"], one["name"], one["help"], tuple(one["labels"]), tuple(one["buckets"]))
+        metric.take(one)
+        yield from metric.to_lines()
+
+
+def _gauge(name: str, text: str, labels: Labels, values: Mapping[Labels, float], merge: Merge = "sum") -> _Metric:
+    return _Metric("gauge", name, text, labels, series={given: [value] for given, value in values.items()}, merge=merge)
 
 
 def _escape(value: str) -> str:
@@ -183,8 +249,15 @@ class Metrics:
     async def render(self) -> bytes:
         """Return the page."""
         # In a thread, of copies: for 500 models the page has 40,000 lines, which would hold up every call.
+        return await run_in_thread("figures", self._render_text, self._read_all())
+
+    def export(self) -> Exported:
+        """Return all metrics as they are now, for another process."""
+        return {"metrics": [metric.export() for metric in self._read_all()]}
+
+    def _read_all(self) -> list[_Metric]:
         counted = [metric.snapshot() for metric in vars(self).values() if isinstance(metric, _Metric)]
-        return await run_in_thread("figures", self._render_text, counted + self._read_gauges())
+        return counted + self._read_gauges()
 
     def _render_text(self, metrics: Sequence[_Metric]) -> bytes:
         return "".join(line for metric in metrics for line in metric.to_lines()).encode() + generate_latest(self._process)
@@ -204,8 +277,8 @@ class Metrics:
         return [
             _gauge("fanout_calls_in_flight", "Calls upstream now", account, in_flight),
             _gauge("fanout_calls_waiting", "Calls waiting for limits", ("account", "priority"), waiting),
-            _gauge("fanout_account_pause_seconds", pause_help, account, paused_s),
-            _gauge("fanout_account_open_circuits", circuits_help, account, open_circuits),
+            _gauge("fanout_account_pause_seconds", pause_help, account, paused_s, "max"),
+            _gauge("fanout_account_open_circuits", circuits_help, account, open_circuits, "max"),
             *self._read_backlog(),
         ]
 
@@ -222,8 +295,8 @@ class Metrics:
                 least_seconds[(name,)] = backlog.least_seconds
         account, seconds_help = ("account",), "Time for these at their recent rate, or without one at the account's limit"
         return [
-            _gauge("fanout_backlog_units", "Units that the jobs of all processes have left", account, units),
-            _gauge("fanout_backlog_seconds", seconds_help, account, seconds),
-            _gauge("fanout_backlog_least_seconds", "Time for these at the account's limit", account, least_seconds),
-            _gauge("fanout_workers", "Processes that take its jobs", account, workers),
+            _gauge("fanout_backlog_units", "Units that the jobs of all processes have left", account, units, "max"),
+            _gauge("fanout_backlog_seconds", seconds_help, account, seconds, "max"),
+            _gauge("fanout_backlog_least_seconds", "Time for these at the account's limit", account, least_seconds, "max"),
+            _gauge("fanout_workers", "Processes that take its jobs", account, workers, "max"),
         ]

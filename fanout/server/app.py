@@ -6,7 +6,7 @@ import asyncio
 import gc
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import nullcontext, suppress
 from weakref import WeakValueDictionary
 
@@ -14,7 +14,6 @@ from aiohttp import HttpVersion11, web
 
 from fanout.config.environment import DRAIN_S
 from fanout.config.settings import Settings, load_settings
-from fanout.core.errors import ListenError
 from fanout.core.sockets import raise_file_limit
 from fanout.core.threads import run_in_thread
 from fanout.dispatch.dispatcher import open_dispatcher
@@ -31,6 +30,7 @@ from fanout.server.connections import WAIT_LIMITS, BoundedRunner, WaitLimits, co
 from fanout.server.endpoints import ENDPOINTS
 from fanout.server.job_running import ROLE, run_jobs
 from fanout.server.lifecycle import DISPATCHER, JOB_MANAGER, LIFECYCLE, METRICS, PRESENCE, STORE, Lifecycle
+from fanout.server.listening import Site, listen, write_address
 from fanout.server.live_comparisons import LIVE_COMPARISONS, LiveComparisons
 from fanout.server.middleware import auth, history, idempotency, request, request_log
 from fanout.server.middleware.wrong_keys import WRONG_KEYS, WrongKeys
@@ -39,6 +39,9 @@ from fanout.server.reloading import RELOADER, Load, Reloader, check_access, hand
 from fanout.server.resources import health, providers
 from fanout.server.resources.report_turns import REPORT_TURNS, ReportTurns
 from fanout.server.role import SERVER, Role
+from fanout.server.workers.peers import PEERS, Peers
+from fanout.server.workers.routing import send_to_owner
+from fanout.server.workers.seat import Seat
 from fanout.store.engine.database import CLOSE_TIMEOUT_S
 from fanout.store.keys.counts import KeyCountStore
 from fanout.store.opening import MEMORY, open_store
@@ -61,6 +64,7 @@ def create_app(
     host: str | None = None,
     load: Load = load_settings,
     role: Role = SERVER,
+    seat: Seat | None = None,
 ) -> web.Application:
     """Return the application, which opens what it needs at startup and closes it at cleanup.
 
@@ -70,6 +74,7 @@ def create_app(
         host: address that it will listen on; its startup raises `ConfigError` if it may not: see `check_access`.
         load: reads the configuration for a reload.
         role: what the process does for its store; a worker has the endpoints of its health alone.
+        seat: its place among several workers.
     """
     app = web.Application(middlewares=[request.handle_request])
     app[SETTINGS], app[HOST], app[ROLE] = settings, host, role
@@ -81,13 +86,17 @@ def create_app(
     app[QUOTA_TURNS] = WeakValueDictionary()
     app[REPORT_TURNS] = ReportTurns()
     app[RELOADER] = Reloader(app, load, host or LOOPBACK)
+    if seat:
+        app[PEERS] = peers = Peers(seat, app)
+        app[idempotency.FORWARD] = peers.forward_by_scope
     # The store opens first and closes last, so that it counts calls that end while the dispatcher closes.
-    app.cleanup_ctx.extend([_run_store, _run_dispatcher, run_jobs, _run_live_comparisons])
+    app.cleanup_ctx.extend([_run_store, _run_dispatcher, run_jobs, _run_live_comparisons, _run_peers])
     app.on_response_prepare.append(request.add_headers)
     endpoints = ENDPOINTS if role.kind == "serve" else health.ENDPOINTS
     for endpoint in endpoints:
+        handler = send_to_owner(endpoint) if seat else endpoint.handler
         for method in ("HEAD", "GET") if endpoint.method == "GET" else (endpoint.method,):
-            app.router.add_route(method, endpoint.path, endpoint.handler, expect_handler=send_continue)
+            app.router.add_route(method, endpoint.path, handler, expect_handler=send_continue)
     app[auth.PUBLIC_PATHS] = frozenset(endpoint.template for endpoint in endpoints if endpoint.is_public)
     app[DOCUMENTED] = endpoints
     return app
@@ -96,11 +105,13 @@ def create_app(
 async def _run_store(app: web.Application) -> AsyncIterator[None]:
     environment = app[SETTINGS].environment
     location = environment.store.get_secret_value() if environment.store else MEMORY
+    peers = app.get(PEERS)
     async with open_store(
         location,
         history=environment.history,
         history_days=environment.history_days,
         usage_days=environment.usage_days,
+        deletes_old=peers is None or peers.seat.is_leader,
     ) as store:
         if store:
             app[STORE] = store
@@ -144,6 +155,11 @@ async def _run_live_comparisons(app: web.Application) -> AsyncIterator[None]:
         yield
 
 
+async def _run_peers(app: web.Application) -> AsyncIterator[None]:
+    async with app[PEERS].running() if PEERS in app else nullcontext():
+        yield
+
+
 async def send_continue(request: web.Request) -> None:
     """Send `100 Continue` to a client that waits for it; ignore any other expectation.
 
@@ -167,6 +183,7 @@ async def serve(
     on_started: Callable[[str], None],
     load: Load = load_settings,
     role: Role = SERVER,
+    seat: Seat | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; then accept nothing new, and give running requests the grace period to finish.
 
@@ -179,13 +196,14 @@ async def serve(
         on_started: called with the server's address once it accepts requests; empty if it listens nowhere.
         load: reads the configuration for a reload.
         role: what the process does for its store.
+        seat: its place among several workers, whose supervisor has the port and receives the signals.
 
     Raises:
         ConfigError: see `check_access`.
         ListenError: the address cannot be listened on.
     """
     raise_file_limit()
-    app = create_app(settings, host=None if port is None else host, load=load, role=role)
+    app = create_app(settings, host=None if port is None else host, load=load, role=role, seat=seat)
     runner = make_runner(app, CONNECTION_GRACE_S)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -196,24 +214,22 @@ async def serve(
         received.append(number)
         stop.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            loop.add_signal_handler(number, note, number)
-    handle_hangup(app[RELOADER], note)
+    if seat:
+        seat.listen(note, app[RELOADER].reload_by_signal)
+    else:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                loop.add_signal_handler(number, note, number)
+        handle_hangup(app[RELOADER], note)
     try:
         await runner.setup()
         gc.freeze()  # all present objects live until the process ends: looking through them costs 10 to 25 % CPU
         sys.setswitchinterval(SWITCH_INTERVAL_S)
-        # A burst of clients waits in the backlog while the loop is busy, instead of being refused.
-        site = None if port is None else web.TCPSite(runner, host, port, backlog=1024)
-        try:
-            if site:
-                await site.start()
-        except OSError as error:
-            # asyncio puts its own sentence before the reason: "error while attempting to bind on address …: …".
-            reason = (error.strerror or str(error)).rpartition(": ")[2]
-            raise ListenError(f"cannot listen on {host}:{port}: {reason}; `--port` takes another, 0 a free one") from error
-        on_started(_address(runner, host) if site else "")
+        if seat:
+            sites = await app[PEERS].open_sites(runner)
+        else:
+            sites = [] if port is None else [await listen(runner, host, port)]
+        on_started(write_address(host, runner.addresses[0][1]) if sites else "")
         # Only now: nothing of the start waits for them.
         app[DISPATCHER].upstreams.load_prices()
         try:
@@ -228,7 +244,7 @@ async def serve(
         if received[0] != signal.SIGINT:  # from a person at a terminal, who has no load balancer
             with suppress(TimeoutError):  # a second signal ends it
                 await asyncio.wait_for(stop.wait(), _find_drain_s(app))
-        await _wind_down(app, site)
+        await _wind_down(app, sites)
     finally:
         await runner.cleanup()
 
@@ -241,7 +257,7 @@ def _find_drain_s(app: web.Application) -> float:
     return (DRAIN_S if app[KEY_DIRECTORY].requires_keys else 0.0) if drain_s is None else drain_s
 
 
-async def _wind_down(app: web.Application, site: web.TCPSite | None) -> None:
+async def _wind_down(app: web.Application, sites: Sequence[Site]) -> None:
     lifecycle, dispatcher = app[LIFECYCLE], app[DISPATCHER]
     lifecycle.is_stopping = True
     log.info("server.stopping", requests=lifecycle.running_requests)
@@ -250,7 +266,7 @@ async def _wind_down(app: web.Application, site: web.TCPSite | None) -> None:
         manager.stop_loading()
         manager.executor.leave()
     # No new connections from here on; requests that run keep theirs.
-    if site:
+    for site in sites:
         await site.stop()
     with suppress(TimeoutError):
         async with asyncio.timeout(dispatcher.settings.environment.grace_s):
@@ -263,8 +279,3 @@ async def _wind_down(app: web.Application, site: web.TCPSite | None) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(CANCELLED_GRACE_S):
             await lifecycle.wait_until_idle()
-
-
-def _address(runner: web.AppRunner, host: str) -> str:
-    port = runner.addresses[0][1]
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
@@ -47,6 +47,8 @@ class Reloader:
         self._app, self._load, self._host = app, load, host
         self._reloading = asyncio.Lock()
         self._by_signal: set[asyncio.Task[None]] = set()
+        self.spread: Callable[[Settings], Awaitable[None]] | None = None
+        """Gives a configuration that was taken over to the other processes of this server."""
 
     async def reload(self, actor: str) -> ConfigurationJson:
         """Read the configuration and make new calls by it; those that are planned or run end under the old one.
@@ -58,17 +60,14 @@ class Reloader:
             ConfigError: with every fault; nothing has changed.
         """
         async with self._reloading:
-            dispatcher = self._app[DISPATCHER]
             try:
                 settings = await run_in_thread("setup", self._load)
-                check_access(settings, self._host, has_stored_keys=self._app[KEY_DIRECTORY].requires_keys)
-                changed = Changes.between(dispatcher.settings, settings)
-                changed.check()
-                await dispatcher.reload(settings)
+                changed = await self._take(settings)
             except ConfigError as error:
                 log.error("config.reload_failed", actor=actor, faults=str(error).splitlines())
                 raise
-            self._app[METRICS].expect(dispatcher.catalogue)
+            if self.spread:
+                await self.spread(settings)
             answer = render_configuration(settings, changed)
             log.info("config.reloaded", actor=actor, **answer["changed"])
             try:
@@ -76,6 +75,20 @@ class Reloader:
             except StoreError as error:  # a key that must be exchanged cannot wait for a database; the log has the change
                 log.warning("config.record_failed", actor=actor, reason=str(error))
             return answer
+
+    async def take(self, settings: Settings) -> None:
+        """Take over a configuration that another process of this server has read; raise `ConfigError` if that fails."""
+        async with self._reloading:
+            await self._take(settings)
+
+    async def _take(self, settings: Settings) -> Changes:
+        dispatcher = self._app[DISPATCHER]
+        check_access(settings, self._host, has_stored_keys=self._app[KEY_DIRECTORY].requires_keys)
+        changed = Changes.between(dispatcher.settings, settings)
+        changed.check()
+        await dispatcher.reload(settings)
+        self._app[METRICS].expect(dispatcher.catalogue)
+        return changed
 
     def reload_by_signal(self) -> None:
         """Begin a reload, whose end is in the log."""

@@ -119,6 +119,10 @@ class CallTimes:
         async with self._sums.run():
             yield
 
+    async def write(self) -> None:
+        """Write now what waits, as far as that can be done."""
+        await self._sums.write()
+
     @run_to_end
     async def report(self, filter_: UsageFilter, provider: str | None = None) -> Mapping[tuple[str, int], Times]:
         """Return the times by provider, of one or all, and start of the period.

@@ -54,6 +54,10 @@ class Store:
         """Answers to be replayed; none in memory, which they would fill."""
         self.retention = Retention(database, self.history, history_days, usage_days)
 
+    async def write(self) -> None:
+        """Write now what waits to be written, as far as that can be done."""
+        await asyncio.gather(self.usage.write(), self.times.write(), self.history.write())
+
     def observe(self, event: Outcome | Retry) -> None:
         """Count a call, as an observer of the Dispatcher."""
         self.usage.observe(event)
@@ -68,6 +72,7 @@ async def open_store(
     history_days: float = DEFAULT_HISTORY_DAYS,
     usage_days: float = DEFAULT_USAGE_DAYS,
     is_reading: bool = False,
+    deletes_old: bool = True,
 ) -> AsyncGenerator[Store | None]:
     """Open the store at a location, its tables brought up to date; at the end, write what is not written yet.
 
@@ -76,6 +81,7 @@ async def open_store(
         history: what is kept of comparisons from now on.
         history_days: for how long; 0: for ever.
         usage_days: for how long usage is kept; 0: for ever.
+        deletes_old: false where another process of the same server does it.
         is_reading: nothing will be written, so that neither another's lock nor a read-only database is in the way.
 
     Raises:
@@ -92,7 +98,8 @@ async def open_store(
             yield store
             return
         idempotency = store.idempotency.run() if store.idempotency else nullcontext()
-        async with store.usage.run(), store.times.run(), store.history.run(), idempotency, store.retention.run():
+        retention = store.retention.run() if deletes_old else nullcontext()
+        async with store.usage.run(), store.times.run(), store.history.run(), idempotency, retention:
             try:
                 yield store
             finally:

@@ -149,6 +149,10 @@ class UsageLedger:
         async with self._sums.run():
             yield
 
+    async def write(self) -> None:
+        """Write now what waits, as far as that can be done."""
+        await self._sums.write()
+
     @run_to_end
     async def report(self, filter_: UsageFilter) -> list[GroupUsage]:
         """Return the usage by group, sorted by the groups. Every call is in it once, whether written yet or not.

@@ -74,6 +74,10 @@ class KeyLedger:
         """Have what was counted written soon."""
         self._writer.notify()
 
+    async def write(self) -> None:
+        """Write now what was counted, as far as that can be done."""
+        await self._writer.write()
+
     def _list_changed(self) -> list[KeyCounts]:
         return [counts for counts in self._found.values() if counts.unwritten.by_day]
 

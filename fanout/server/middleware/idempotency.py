@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import re
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from aiohttp import web
@@ -197,6 +197,8 @@ class IdempotentRequests:
 
 
 IDEMPOTENCY = web.AppKey("idempotency", IdempotentRequests)
+FORWARD = web.AppKey[Callable[[web.Request, bytes], Awaitable[web.StreamResponse] | None]]("forward")
+"""Has another process answer a request by its scope; `None`: this one must. Absent in a server of one process."""
 
 
 async def respond(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -210,8 +212,11 @@ async def respond(request: web.Request, handler: Handler) -> web.StreamResponse:
     raw = await request_body.read_raw_body(request)
     is_long = len(raw) > LONG_BODY_BYTES
     fingerprint = await run_in_thread("bodies", _digest, raw) if is_long else _digest(raw)
+    scope = _scope(request, key)
+    if FORWARD in request.app and (forward := request.app[FORWARD](request, scope)) is not None:
+        return await forward
     try:
-        return await request.app[IDEMPOTENCY].respond(request, handler, _scope(request, key), fingerprint)
+        return await request.app[IDEMPOTENCY].respond(request, handler, scope, fingerprint)
     except StoreError as error:
         log.error("answer.read_failed", reason=str(error))
         message = f"whether this `{HEADER}` was answered before cannot be looked up now; nothing was called"

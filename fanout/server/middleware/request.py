@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 STARTED_RESPONSE = web.RequestKey("started_response", web.StreamResponse)
 """The response whose head has been sent: no other response can follow."""
+FORWARDED = web.RequestKey("forwarded", bool)
+"""Another process answers the request, and counts it."""
 REQUEST_ID_PATTERN = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 KEPT_HEADERS = ("Accept-Encoding", "Allow", "Connection", "Retry-After")
 """Headers that an exception may add to the answer."""
@@ -94,7 +96,8 @@ def _record_end(
     history.record_comparison(request, status, total_s, collected)
     if span is not None:
         traces.end_span(span, request, status, collected.outcomes)
-    log_request(request, status, total_s, collected.outcomes, trace_id=span.trace_id if span is not None else None)
+    if FORWARDED not in request:
+        log_request(request, status, total_s, collected.outcomes, trace_id=span.trace_id if span is not None else None)
     # A connection to a provider keeps the context of the call that opened it, and would keep these as long.
     collected.outcomes = []
 

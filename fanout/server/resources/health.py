@@ -9,6 +9,7 @@ from typing_extensions import Doc, TypedDict
 
 from fanout.server.lifecycle import LIFECYCLE, METRICS
 from fanout.server.openapi.endpoint import ACCESS, JSON, Endpoint, StatusAnswer, list_error_answers, list_lookup_answers
+from fanout.server.workers.peers import PEERS
 
 
 class StatusJson(TypedDict):
@@ -32,7 +33,8 @@ async def get_readyz(request: web.Request) -> web.Response:
 
 async def get_metrics(request: web.Request) -> web.Response:
     """Serve `GET /metrics`."""
-    page = await request.app[METRICS].render()
+    peers = request.app.get(PEERS)
+    page = await (peers.render_metrics() if peers else request.app[METRICS].render())
     return web.Response(body=page, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
 

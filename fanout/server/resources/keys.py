@@ -14,7 +14,6 @@ from fanout.requests.keys import KeyBody, KeyChangeBody, KeyRotationBody, load_l
 from fanout.server.accounts.admission import KEY_LEDGER
 from fanout.server.accounts.callers import LOCAL, find_caller, require_admin
 from fanout.server.accounts.changes import log_change
-from fanout.server.accounts.directory import KEY_DIRECTORY
 from fanout.server.accounts.use import render_use
 from fanout.server.lifecycle import STORE
 from fanout.server.openapi.endpoint import (
@@ -31,6 +30,7 @@ from fanout.server.resources.key_examples import CREATE_EXAMPLE, EXAMPLE_KEY, EX
 from fanout.server.resources.listing import page_response, parse_whole_number, read_query
 from fanout.server.resources.storage import needs_store
 from fanout.server.responses import json_response
+from fanout.server.workers.peers import refresh_keys
 from fanout.store.keys.key_store import KeyRow, KeyStore
 
 NO_STORE = {"Cache-Control": "no-store"}
@@ -135,7 +135,7 @@ def _keys(request: web.Request) -> KeyStore:
 
 
 async def _show(request: web.Request, key: KeyRow) -> web.Response:
-    await request.app[KEY_DIRECTORY].refresh()  # what was changed counts before its answer leaves
+    await refresh_keys(request.app)  # what was changed counts before its answer leaves
     return json_response(render_key(key, (await list_prefixes(_keys(request), [key]))[key.id]))
 
 
@@ -146,7 +146,7 @@ async def _show_use(request: web.Request, key: KeyRow) -> web.Response:
 
 
 async def _show_secret(request: web.Request, key: KeyRow, secret: str, status: int) -> web.Response:
-    await request.app[KEY_DIRECTORY].refresh()
+    await refresh_keys(request.app)
     answer: NewKeyJson = {**render_key(key, (await list_prefixes(_keys(request), [key]))[key.id]), "key": secret}
     response = json_response(answer, status)
     response.headers.update(NO_STORE)

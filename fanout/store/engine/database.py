@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
 from functools import wraps
 from itertools import starmap
@@ -71,6 +71,8 @@ class Database(DialectStatements):
         self._file_writer = FileWriter(url) if find_file(url) else None
         self._turn = asyncio.Lock()
         """Of writers: those of one process would else sleep until SQLite looks again whether its file is free."""
+        self.before_reading: Callable[[], Awaitable[None]] = _do_nothing
+        """Awaited before what writers keep back for a moment is read: other processes may keep back some of it, too."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._connections: WeakSet[Any] = WeakSet()
         """PostgreSQL's, of the driver."""
@@ -250,6 +252,10 @@ def run_to_end(method: Method[Owner, Parameters, Result]) -> Method[Owner, Param
         return await self._database.shield(method(self, *args, **kwargs))
 
     return run
+
+
+async def _do_nothing() -> None:
+    """Stand for `Database.before_reading` where no other process keeps anything back."""
 
 
 @asynccontextmanager

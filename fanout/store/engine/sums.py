@@ -91,6 +91,10 @@ class SumsTable(Generic[Key, Total]):
         async with self._writer.run():
             yield
 
+    async def write(self) -> None:
+        """Write now what waits, as far as that can be done."""
+        await self._writer.write()
+
     async def compile_statements(self, key: Key) -> None:
         """Compile the inserts, with any key, and write nothing."""
         # Before anything is served: compiling each of them holds the event loop for 2 ms.
@@ -125,6 +129,7 @@ class SumsTable(Generic[Key, Total]):
     @asynccontextmanager
     async def read(self, matches: Callable[[Key], bool]) -> AsyncGenerator[tuple[AsyncConnection, dict[Key, Total]]]:
         """Give a transaction, and copies of the counters that are not yet in what it sees; each call is in one of both."""
+        await self._database.before_reading()
         async with self._database.read_transaction() as connection:
             # Under the lock nothing is both written and waiting, and what the transaction sees now, it sees to its end.
             async with self._lock:

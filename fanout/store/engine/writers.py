@@ -125,6 +125,11 @@ class WriteBehind:
         self._waiting = asyncio.Event()
         self._closing = asyncio.Event()
         self._is_failing = self._is_hopeless = False
+        self._turn = asyncio.Lock()
+
+    async def write(self) -> None:
+        """Write now what waits, as far as that can be done."""
+        await self._try_to_write()
 
     def notify(self) -> None:
         """Have something written soon."""
@@ -161,7 +166,8 @@ class WriteBehind:
     async def _try_to_write(self) -> bool:
         """Write all that waits; log the first failure and the end of it."""
         try:
-            await self._write()
+            async with self._turn:
+                await self._write()
         except StoreError as error:
             if not self._is_failing:  # once, not twice a second for as long as it lasts
                 log.error(f"{self._subject}.write_failed", database=self._database_name, reason=str(error))

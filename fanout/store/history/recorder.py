@@ -130,6 +130,10 @@ class History:
         async with self._writer.run():
             yield
 
+    async def write(self) -> None:
+        """Write now what waits, as far as that can be done."""
+        await self._writer.write()
+
     async def _write_pending(self) -> None:
         if self._database.in_memory:
             # They are the history: written to tables of the same process, they would only cost more (40 µs each).
@@ -191,6 +195,7 @@ class History:
         """Return the matching comparisons, newest first, without their answers; also those that are not written yet."""
         # Memory first, then the database: a comparison that is written in between is found twice, never missed.
         await self._prepare_all()
+        await self._database.before_reading()
         waiting = (pending.rows for pending in self._pending.values() if pending.rows and filter_.matches(pending.rows))
         found = {rows.comparison.number: queries.summarize(rows) for rows in waiting}
         written = await self._database.shield(queries.find_page(self._database, filter_))
@@ -204,12 +209,14 @@ class History:
             found = queries.summarize(rows)
             found.answers = rows.answers
             return queries.insert_texts(found, rows.texts)
+        await self._database.before_reading()
         return await self._database.shield(queries.find_comparison(self._database, id_))
 
     async def find_number(self, id_: str, account_id: str | None = None) -> int | None:
         """Return the number of a comparison; `None` if the account, or without one nobody, has it."""
         if pending := self._find_pending(id_):
             return pending.number if account_id in (None, (await self._prepare(pending)).comparison.account_id) else None
+        await self._database.before_reading()
         found = await self._database.shield(queries.find_number(self._database, id_))
         return found[0] if found and account_id in (None, found[1]) else None
 

@@ -1,0 +1,1 @@
+"""Several processes of one server: their supervisor, and what they do for each other."""
