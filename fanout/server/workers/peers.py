@@ -38,7 +38,7 @@ REACH_TIMEOUT_S = 3.0
 """The longest wait for a worker that is being replaced."""
 REACH_PAUSE_S = 0.05
 HOP_HEADERS = frozenset(
-    ("connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "expect", "content-length", "date")
+    ("connection", "keep-alive", "trailer", "transfer-encoding", "upgrade", "expect", "content-length", "date")
 )
 """Headers of one connection, not of the request or its answer. Source: RFC 9110 §7.6.1."""
 
