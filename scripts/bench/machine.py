@@ -32,9 +32,9 @@ def get_cores() -> tuple[int, int]:
     return allowed[0], allowed[1]
 
 
-def pin_to(core: int) -> Callable[[], None]:
-    """Return a `preexec_fn` that lets a program run only on `core`."""
-    return lambda: os.sched_setaffinity(0, {core})
+def pin_to(*cores: int) -> Callable[[], None]:
+    """Return a `preexec_fn` that lets a program run only on these cores."""
+    return lambda: os.sched_setaffinity(0, cores)
 
 
 def rss_mb(pid: int | str) -> float:
@@ -94,13 +94,18 @@ class Program:
 
 @contextmanager
 def run_program(
-    command: Sequence[str], core: int, log: Path, environ: Mapping[str, str] | None = None, folder: Path | None = None
+    command: Sequence[str],
+    core: int | Sequence[int],
+    log: Path,
+    environ: Mapping[str, str] | None = None,
+    folder: Path | None = None,
 ) -> Iterator[Program]:
-    """Run a program on a core for as long as the context lasts."""
+    """Run a program on a core, or on several, for as long as the context lasts."""
+    cores = (core,) if isinstance(core, int) else core
     with log.open("wb") as sink:
         try:
             child = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, env=environ, cwd=folder, preexec_fn=pin_to(core)
+                command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, env=environ, cwd=folder, preexec_fn=pin_to(*cores)
             )
         except OSError as error:
             raise BenchError(f"cannot start `{command[0]}`: {error.strerror}") from error

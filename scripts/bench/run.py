@@ -29,12 +29,14 @@ from servers import compile_upstream
 from streams import measure_first_token, measure_stream
 from table import Missing, Row, format_table
 from whole import measure_history, measure_latency, measure_memory, measure_whole
+from workers import measure_workers
 
 FIGURES: dict[str, Callable[[Bench], list[Row]]] = {
     "whole": measure_whole,
     "history": measure_history,
     "litellm": measure_litellm,
     "portkey": measure_portkey,
+    "workers": measure_workers,
     "latency": measure_latency,
     "stream": measure_stream,
     "first_token": measure_first_token,
