@@ -6,19 +6,16 @@ Source: https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-metrics/
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, generate_latest
-from typing_extensions import TypedDict
 
 from fanout.config.catalogue import Catalogue
 from fanout.core.schema import Completion, Failure, Kind, Outcome, Retry
 from fanout.core.threads import run_in_thread
 from fanout.limits.limiter import LimiterSnapshot
 from fanout.observability.backlog import AccountBacklog
+from fanout.observability.series import Exported, Labels, Metric, make_gauge
 
 DURATIONS_S = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 WAITS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -36,131 +33,7 @@ METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "PO
 IDLE = LimiterSnapshot(0, 0, 0, 0.0, (), 0)
 """Of an account that has not been called yet."""
 
-Labels = tuple[str, ...]
 CALL_LABELS = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
-
-
-Merge = Literal["sum", "max"]
-"""How the values of several processes become one."""
-
-
-class ExportedMetric(TypedDict):
-    """One metric as another process reads it."""
-
-    kind: str
-    name: str
-    help: str
-    labels: list[str]
-    buckets: list[float]
-    merge: Merge
-    series: list[tuple[list[str], list[float]]]
-
-
-class Exported(TypedDict):
-    """All metrics of a process."""
-
-    metrics: list[ExportedMetric]
-
-
-@dataclass(slots=True)
-class _Metric:
-    """One metric."""
-
-    # Prometheus-client's own takes a lock for every value, 2 µs each, and 9 µs to write a line; this one takes 0.5.
-
-    kind: str
-    name: str
-    help: str
-    labels: Labels
-    buckets: tuple[float, ...] = ()
-    series: dict[Labels, list[float]] = field(default_factory=dict)
-    """By labels: the value of a counter or gauge; of a histogram the counts of the buckets, of those beyond, and the sum."""
-    merge: Merge = "sum"
-
-    def add(self, labels: Labels, value: float = 1.0) -> None:
-        """Add to a counter."""
-        (self.series.get(labels) or self._start_series(labels))[0] += value
-
-    def observe(self, labels: Labels, value: float) -> None:
-        """Count a value in its bucket."""
-        series = self.series.get(labels) or self._start_series(labels)
-        series[bisect_left(self.buckets, value)] += 1
-        series[-1] += value
-
-    def snapshot(self) -> _Metric:
-        """Return a copy that may be read outside the event loop."""
-        return replace(self, series={labels: series.copy() for labels, series in self.series.items()})
-
-    def to_lines(self) -> Iterator[str]:
-        """Yield the metric in the text format."""
-        # Source: https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format
-        yield f"# HELP {self.name} {self.help}\n# TYPE {self.name} {self.kind}\n"
-        for labels, series in self.series.items():
-            given = ",".join(f'{name}="{_escape(value)}"' for name, value in zip(self.labels, labels, strict=True))
-            if not self.buckets:
-                yield f"{self.name}{{{given}}} {series[0]}\n"
-                continue
-            total = 0.0
-            for bound, count in zip((*self.buckets, "+Inf"), series, strict=False):
-                total += count
-                yield f'{self.name}_bucket{{{given},le="{bound}"}} {total}\n'
-            yield f"{self.name}_count{{{given}}} {total}\n{self.name}_sum{{{given}}} {series[-1]}\n"
-
-    def start(self, labels: Labels) -> None:
-        """Show a series before anything is counted in it."""
-        self._start_series(labels)
-
-    def _start_series(self, labels: Labels) -> list[float]:
-        return self.series.setdefault(labels, [0.0] * (len(self.buckets) + 2 if self.buckets else 1))
-
-    def export(self) -> ExportedMetric:
-        """Return the metric for another process."""
-        return {
-            "kind": self.kind,
-            "name": self.name,
-            "help": self.help,
-            "labels": [*self.labels],
-            "buckets": [*self.buckets],
-            "merge": self.merge,
-            "series": [([*labels], series) for labels, series in self.series.items()],
-        }
-
-    def take(self, exported: ExportedMetric) -> None:
-        """Add the values of another process."""
-        for given, values in exported["series"]:
-            labels = tuple(given)
-            series = self.series.get(labels) or self._start_series(labels)
-            join = max if self.merge == "max" else float.__add__
-            series[:] = [join(float(own), float(other)) for own, other in zip(series, values, strict=True)]
-
-
-def merge(processes: Sequence[Exported]) -> Exported:
-    """Return the metrics of several processes as those of one."""
-    merged: dict[str, _Metric] = {}
-    for process in processes:
-        for one in process["metrics"]:
-            if one["name"] not in merged:
-                start = _Metric(one["kind"], one["name"], one["help"], tuple(one["labels"]), tuple(one["buckets"]))
-                start.merge = one["merge"]
-                merged[one["name"]] = start
-            merged[one["name"]].take(one)
-    return {"metrics": [metric.export() for metric in merged.values()]}
-
-
-def render_lines(process: Exported) -> Iterator[str]:
-    """Yield metrics in the text format."""
-    for one in process["metrics"]:
-        metric = _Metric(one["kind"], one["name"], one["help"], tuple(one["labels"]), tuple(one["buckets"]))
-        metric.take(one)
-        yield from metric.to_lines()
-
-
-def _gauge(name: str, text: str, labels: Labels, values: Mapping[Labels, float], merge: Merge = "sum") -> _Metric:
-    return _Metric("gauge", name, text, labels, series={given: [value] for given, value in values.items()}, merge=merge)
-
-
-def _escape(value: str) -> str:
-    return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
 
 
 def name_method(method: str) -> str:
@@ -180,24 +53,24 @@ class Metrics:
         self._entries: frozenset[tuple[str, str]] = frozenset()
         text = "A call's time, queue and retries included; error_type is empty where it was answered"
         name = "gen_ai_client_operation_duration_seconds"
-        self._duration = _Metric("histogram", name, text, (*CALL_LABELS, "error_type"), DURATIONS_S)
+        self._duration = Metric("histogram", name, text, (*CALL_LABELS, "error_type"), DURATIONS_S)
         text = "From the start of a streamed call's attempt to its first content"
         name = "gen_ai_client_operation_time_to_first_chunk_seconds"
-        self._first = _Metric("histogram", name, text, CALL_LABELS, DURATIONS_S)
+        self._first = Metric("histogram", name, text, CALL_LABELS, DURATIONS_S)
         by_type = (*CALL_LABELS, "gen_ai_token_type")
-        self._tokens = _Metric("histogram", "gen_ai_client_token_usage", "Tokens of a call", by_type, TOKENS)
+        self._tokens = Metric("histogram", "gen_ai_client_token_usage", "Tokens of a call", by_type, TOKENS)
         text = "Waiting for the limits set here"
-        self._queue = _Metric("histogram", "fanout_call_queue_wait_seconds", text, CALL_LABELS, WAITS_S)
+        self._queue = Metric("histogram", "fanout_call_queue_wait_seconds", text, CALL_LABELS, WAITS_S)
         text = "A call's time in hooks, before and after it together"
-        self._hooks = _Metric("histogram", "fanout_call_hooks_seconds", text, CALL_LABELS, WAITS_S)
+        self._hooks = Metric("histogram", "fanout_call_hooks_seconds", text, CALL_LABELS, WAITS_S)
         text = "Further attempts, by what the one before failed with"
-        self._retries = _Metric("counter", "fanout_call_retries_total", text, (*CALL_LABELS, "error_type"))
-        self._cost = _Metric("counter", "fanout_call_cost_usd_total", "Known cost of answered calls", CALL_LABELS)
+        self._retries = Metric("counter", "fanout_call_retries_total", text, (*CALL_LABELS, "error_type"))
+        self._cost = Metric("counter", "fanout_call_cost_usd_total", "Known cost of answered calls", CALL_LABELS)
         by_route = ("http_request_method", "http_route", "http_response_status_code")
         name = "http_server_request_duration_seconds"
-        self._requests = _Metric("histogram", name, "HTTP requests served", by_route, DURATIONS_S)
+        self._requests = Metric("histogram", name, "HTTP requests served", by_route, DURATIONS_S)
         text = "A request's time beyond its slowest call"
-        self._overhead = _Metric("histogram", "fanout_request_overhead_seconds", text, ("http_route",), WAITS_S)
+        self._overhead = Metric("histogram", "fanout_request_overhead_seconds", text, ("http_route",), WAITS_S)
         # A registry of our own: the global one would mix in what other libraries register.
         self._process = CollectorRegistry()
         ProcessCollector(registry=self._process)
@@ -255,14 +128,14 @@ class Metrics:
         """Return all metrics as they are now, for another process."""
         return {"metrics": [metric.export() for metric in self._read_all()]}
 
-    def _read_all(self) -> list[_Metric]:
-        counted = [metric.snapshot() for metric in vars(self).values() if isinstance(metric, _Metric)]
+    def _read_all(self) -> list[Metric]:
+        counted = [metric.snapshot() for metric in vars(self).values() if isinstance(metric, Metric)]
         return counted + self._read_gauges()
 
-    def _render_text(self, metrics: Sequence[_Metric]) -> bytes:
+    def _render_text(self, metrics: Sequence[Metric]) -> bytes:
         return "".join(line for metric in metrics for line in metric.to_lines()).encode() + generate_latest(self._process)
 
-    def _read_gauges(self) -> list[_Metric]:
+    def _read_gauges(self) -> list[Metric]:
         states = list(self.limiters())
         called = {name for name, _ in states}
         states += [(name, IDLE) for name in self._accounts if name not in called]
@@ -275,14 +148,14 @@ class Metrics:
         circuits_help = "Models, or the whole account, that are not called because their calls keep failing"
         pause_help = "Time until the account may be called again, as it requested"
         return [
-            _gauge("fanout_calls_in_flight", "Calls upstream now", account, in_flight),
-            _gauge("fanout_calls_waiting", "Calls waiting for limits", ("account", "priority"), waiting),
-            _gauge("fanout_account_pause_seconds", pause_help, account, paused_s, "max"),
-            _gauge("fanout_account_open_circuits", circuits_help, account, open_circuits, "max"),
+            make_gauge("fanout_calls_in_flight", "Calls upstream now", account, in_flight),
+            make_gauge("fanout_calls_waiting", "Calls waiting for limits", ("account", "priority"), waiting),
+            make_gauge("fanout_account_pause_seconds", pause_help, account, paused_s, "max"),
+            make_gauge("fanout_account_open_circuits", circuits_help, account, open_circuits, "max"),
             *self._read_backlog(),
         ]
 
-    def _read_backlog(self) -> list[_Metric]:
+    def _read_backlog(self) -> list[Metric]:
         units: dict[Labels, float] = {}
         seconds: dict[Labels, float] = {}
         least_seconds: dict[Labels, float] = {}
@@ -295,8 +168,8 @@ class Metrics:
                 least_seconds[(name,)] = backlog.least_seconds
         account, seconds_help = ("account",), "Time for these at their recent rate, or without one at the account's limit"
         return [
-            _gauge("fanout_backlog_units", "Units that the jobs of all processes have left", account, units, "max"),
-            _gauge("fanout_backlog_seconds", seconds_help, account, seconds, "max"),
-            _gauge("fanout_backlog_least_seconds", "Time for these at the account's limit", account, least_seconds, "max"),
-            _gauge("fanout_workers", "Processes that take its jobs", account, workers, "max"),
+            make_gauge("fanout_backlog_units", "Units that the jobs of all processes have left", account, units, "max"),
+            make_gauge("fanout_backlog_seconds", seconds_help, account, seconds, "max"),
+            make_gauge("fanout_backlog_least_seconds", "Time for these at the account's limit", account, least_seconds, "max"),
+            make_gauge("fanout_workers", "Processes that take its jobs", account, workers, "max"),
         ]

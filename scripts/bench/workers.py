@@ -1,8 +1,8 @@
 """Several workers of one server: requests per second of two on two cores over one on one, and their memory.
 
 The load and the upstream take their part of the same two cores. So what is compared is what a core serves: requests per second
-of CPU time of all processes of the server, times the cores that it can use. How evenly the workers shared the work, and how many
-requests came through beside the load, stands below it.
+of CPU time of all processes of the server, times the cores that it can use. How evenly the workers shared the work, and how
+many requests came through beside the load, stands below it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -100,9 +101,9 @@ def measure_workers(bench: Bench) -> list[Row]:
         samples = bench.measure_in_turns({"one": measure(one), "two": measure(two)})
     cpu_us = extract(samples, lambda sample: sample.cpu_us)
     ratios = [COUNT * alone / together for alone, together in zip(*cpu_us.values(), strict=True)]
-    common = {"errors": sum_errors(samples), "lost_ratio": max_lost_ratio(samples)}
+    make = partial(Row, errors=sum_errors(samples), lost_ratio=max_lost_ratio(samples))
     return [
-        Row(
+        make(
             "requests per second of two workers on two cores, over one",
             "×",
             median(ratios),
@@ -110,14 +111,9 @@ def measure_workers(bench: Bench) -> list[Row]:
             aim=1.9,
             is_lower_bound=True,
             samples=cpu_us,
-            **common,
         ),
-        Row("share of the busier of two workers", "%", 100 * median(sample.shares[0] for sample in samples["two"]), **common),
-        Row(
-            "requests/s, one, with the load on the other core", "/s", median(sample.rate for sample in samples["one"]), **common
-        ),
-        Row(
-            "requests/s, two, with the load on the same cores", "/s", median(sample.rate for sample in samples["two"]), **common
-        ),
-        Row("memory of one worker's own", "MB", median(sample.own_mb for sample in samples["two"]), **common),
+        make("share of the busier of two workers", "%", 100 * median(sample.shares[0] for sample in samples["two"])),
+        make("requests/s, one, with the load on the other core", "/s", median(sample.rate for sample in samples["one"])),
+        make("requests/s, two, with the load on the same cores", "/s", median(sample.rate for sample in samples["two"])),
+        make("memory of one worker's own", "MB", median(sample.own_mb for sample in samples["two"])),
     ]

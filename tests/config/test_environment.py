@@ -34,6 +34,7 @@ def find_faults(**variables: str) -> list[str]:
         ("EMBEDDED_MODELS", "off", "off"),
         ("FETCH_IMAGES", "off", "off"),
         ("HTTP_CLIENT", "aiohttp", "aiohttp"),
+        ("WORK", "off", "off"),
         ("WORKERS", "4", 4),
         ("MAX_IN_FLIGHT", "1", 1),
         ("MAX_CONNECTIONS", "100", 100),

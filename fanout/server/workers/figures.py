@@ -12,7 +12,8 @@ from prometheus_client.registry import Collector
 from pydantic_core import from_json, to_json
 
 from fanout.core.threads import run_in_thread
-from fanout.observability.metrics import Exported, Metrics, merge, render_lines
+from fanout.observability.metrics import Metrics
+from fanout.observability.series import Exported, merge, render_lines
 from fanout.server.workers.seat import FIGURES, Seat
 
 

@@ -85,8 +85,9 @@ async def workers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Wor
     folder = tmp_path_factory.mktemp("workers")
     async with Upstream() as upstream, AsyncExitStack() as stack:
         config = write_providers_file(upstream.url, folder, api_key_env="UP_KEY", retries={"attempts": 1})
-        variables = {"FANOUT_WORKERS": "2", "FANOUT_STORE": str(folder / "store.db"), "FANOUT_API_KEYS": KEY, "UP_KEY": "k"}
-        serving = await stack.enter_async_context(start_server(config, **variables))
+        store = str(folder / "store.db")
+        start = start_server(config, FANOUT_WORKERS="2", FANOUT_STORE=store, FANOUT_API_KEYS=KEY, UP_KEY="k")
+        serving = await stack.enter_async_context(start)
         yield Workers(serving, config, upstream, await connect(serving, stack))
 
 
@@ -201,8 +202,9 @@ async def test_a_worker_that_is_killed_is_replaced_and_nobody_else_notices(worke
 async def test_sigterm_lets_the_requests_of_both_workers_finish(tmp_path: Path) -> None:
     async with Upstream() as upstream, AsyncExitStack() as stack:
         config = write_providers_file(upstream.url, tmp_path, api_key_env="UP_KEY")
-        variables = {"FANOUT_WORKERS": "2", "FANOUT_STORE": str(tmp_path / "store.db"), "UP_KEY": "k", "FANOUT_DRAIN_S": "0"}
-        serving = await stack.enter_async_context(start_server(config, **variables))
+        store = str(tmp_path / "store.db")
+        start = start_server(config, FANOUT_WORKERS="2", FANOUT_STORE=store, UP_KEY="k", FANOUT_DRAIN_S="0")
+        serving = await stack.enter_async_context(start)
         both = Workers(serving, config, upstream, await connect(serving, stack))
         running = [asyncio.create_task(both.complete(worker, "up/sleep-0.4")) for worker in (0, 1)]
         await upstream.wait_for_requests(2)
@@ -239,7 +241,7 @@ async def test_a_server_whose_workers_cannot_start_ends_with_their_error(tmp_pat
         ("4", {"FANOUT_MAX_HELD_BYTES": "100000000"}, "FANOUT_MAX_HELD_BYTES: is 100000000; 4 workers share it"),
     ],
 )
-async def test_what_cannot_be_is_refused_by_name(workers: str, variables: dict[str, str], sentence: str) -> None:
+async def test_what_cannot_be_is_refused_by_name(workers: str, variables: dict[str, Any], sentence: str) -> None:
     result = await run_fanout("serve", "--workers", workers, "--port", "0", **variables)
 
     assert result.code == 2
