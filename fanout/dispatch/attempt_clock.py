@@ -5,10 +5,17 @@ from __future__ import annotations
 import asyncio
 import math
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 MIN_INTERVAL_S = 0.01
 """Between two looks at all attempts, so that thousands with ends of their own cost no look each."""
+
+
+class Expiring(Protocol):
+    """Whatever has a limit."""
+
+    def expire(self) -> None:
+        """End it."""
 
 
 class AttemptClock:
@@ -17,7 +24,7 @@ class AttemptClock:
     __slots__ = ("_limits", "_next_at", "_timer")
 
     def __init__(self) -> None:
-        self._limits: dict[TimeLimit, float] = {}
+        self._limits: dict[Expiring, float] = {}
         """When each of them ends, on the loop's clock."""
         self._timer: asyncio.TimerHandle | None = None
         self._next_at = math.inf
@@ -26,14 +33,14 @@ class AttemptClock:
         """Return a context that is cancelled after so many seconds, and then raises `TimeoutError`."""
         return TimeLimit(self, seconds)
 
-    def add(self, limit: TimeLimit, ends_at: float) -> None:
-        """Watch a limit."""
+    def add(self, limit: Expiring, ends_at: float) -> None:
+        """Watch a limit, which ends then, on the loop's clock."""
         self._limits[limit] = ends_at
         # Attempts of one length end in the order of their start, so the timer is seldom set anew.
         if ends_at < self._next_at:
             self._set_timer(ends_at)
 
-    def remove(self, limit: TimeLimit) -> None:
+    def remove(self, limit: Expiring) -> None:
         """Watch a limit no more; the timer stays and finds what is left."""
         self._limits.pop(limit, None)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import aiohttp
 
@@ -14,14 +14,11 @@ from fanout.config.ca_file import make_ssl_context
 from fanout.config.settings import Settings
 from fanout.core.schema import (
     Call,
-    Completion,
     Failure,
     Observer,
     Outcome,
-    Retry,
 )
-from fanout.dispatch import no_tokens, retries
-from fanout.dispatch.call_planner import CallPlanner
+from fanout.dispatch.call_runner import CallRunner
 from fanout.dispatch.in_flight import (
     CANCELLED,
     DISCARDED,
@@ -32,13 +29,11 @@ from fanout.dispatch.in_flight import (
     Piece,
     Race,
     connect,
-    join_members,
 )
-from fanout.dispatch.retries import Result
-from fanout.dispatch.tracing import begin_span, open_tracing
+from fanout.dispatch.taskless import TasklessCalls
+from fanout.dispatch.tracing import open_tracing
 from fanout.limits.answer_memory import release_answer
 from fanout.limits.queue import Priority
-from fanout.observability.logs import log
 from fanout.providers.transport.connection_errors import PARSER_LIMITS
 from fanout.providers.transport.connector import UpstreamConnector
 from fanout.providers.transport.departures import WatchedRequest
@@ -46,10 +41,8 @@ from fanout.providers.transport.departures import WatchedRequest
 if TYPE_CHECKING:
     from fanout.observability.tracing import Tracing
 
-CRASHED = Failure("internal", "Fanout could not handle this provider's answer; its log has the details", code="internal_error")
 
-
-class Dispatcher(CallPlanner):
+class Dispatcher(CallRunner):
     """Maker of upstream calls. Open a dispatcher with `open_dispatcher` and keep it: it holds the connections and limits."""
 
     def __init__(
@@ -61,11 +54,8 @@ class Dispatcher(CallPlanner):
         is_serving: bool = False,
         tracing: Tracing | None = None,
     ) -> None:
-        super().__init__(settings, session, is_serving=is_serving)
-        self.tracing = tracing
-        self._observers, self._is_serving, self._is_stopping = tuple(observers), is_serving, False
-        # Strong references, unlike asyncio's. Removed by who awaits it: a callback would cost each call a turn of the loop.
-        self._running: dict[InFlightCall, asyncio.Task[Any]] = {}
+        super().__init__(settings, session, observers, is_serving=is_serving, tracing=tracing)
+        self._is_serving = is_serving
 
     async def attempt(self, call: Call, *, deadline_s: float, stream: bool = False) -> Outcome:
         """Make one attempt for a job, with batch priority: all interactive calls go first. The caller decides about retries.
@@ -77,15 +67,15 @@ class Dispatcher(CallPlanner):
         running = InFlightCall(call, time.monotonic() + deadline_s, upstreams, Priority.BATCH, DISCARDED if stream else None)
         task = asyncio.current_task()
         assert task
-        self._running[running] = task
+        self.running[running] = task
         try:
-            return await self._run_call(running, upstreams.attempt)
+            return await self.run_call(running, upstreams.attempt)
         except asyncio.CancelledError:
             if running.cancelled_as is CANCELLED or task.uncancel():
                 raise  # the task itself was cancelled, not only its call
-            return self._finish(running, running.cancelled_as)
+            return self.finish(running, running.cancelled_as)
         finally:
-            del self._running[running]
+            del self.running[running]
 
     async def run(self, calls: Sequence[Call], *, deadline_s: float, return_when: int | None = None) -> list[Outcome]:
         """Return every call's outcome, in the order of the calls; an upstream's failure is an outcome, never an exception.
@@ -99,9 +89,14 @@ class Dispatcher(CallPlanner):
         running = [InFlightCall(call, deadline, self.find_upstreams(call)) for call in calls]
         try:
             async with asyncio.TaskGroup() as group:
-                self._start(running, group.create_task, Race(calls, return_when))
+                taskless = TasklessCalls(self, group.create_task)
+                # A race cancels tasks, a fusion waits for some, and a span is that of a task's context.
+                may_start = return_when is None and self.tracing is None and not [call for call in calls if call.fusion]
+                if others := taskless.start(running) if may_start else running:
+                    self._start(others, group.create_task, Race(calls, return_when))
+                await taskless.join()
         finally:  # a task that is cancelled before its first step cannot finish its call itself
-            outcomes = [self._end(item) for item in running]
+            outcomes = [self.end(item) for item in running]
             self._release_answers(calls)
         return outcomes
 
@@ -148,7 +143,7 @@ class Dispatcher(CallPlanner):
     def cancel(self, matches: Callable[[Call], bool], failure: Failure, *, waiting_only: bool = False) -> list[Call]:
         """End the matching calls, which get `failure`, and return them; `waiting_only`: those that are not sent yet."""
         found = []
-        for running, task in list(self._running.items()):
+        for running, task in list(self.running.items()):
             # An attempt is counted before it is sent: a call that may cost money does not only wait.
             if not task.done() and not (waiting_only and running.attempts) and matches(running.call):
                 running.cancelled_as = failure
@@ -161,78 +156,9 @@ class Dispatcher(CallPlanner):
             release_answer(call)
 
     def _start(self, running: Sequence[InFlightCall], create_task: Callable[..., CallTask], race: Race) -> list[CallTask]:
-        tasks = [create_task(self._run_call(item, self._attempt_with_retries)) for item in running]
-        self._running.update(zip(running, tasks, strict=True))
-        return connect(running, tasks, race, self._end)
-
-    def _end(self, running: InFlightCall) -> Outcome:
-        self._running.pop(running, None)
-        return running.outcome or self._finish(running, running.cancelled_as)
-
-    async def _run_call(self, running: InFlightCall, attempt: Callable[[InFlightCall], Awaitable[Result]]) -> Outcome:
-        """Run one call to its end; observers are notified of its outcome, even if the call is cancelled."""
-        if self.tracing is not None:
-            begin_span(running, self.tracing, self.settings)
-        try:
-            result = self._answer_locally(running.call)
-            if result is None and running.members is not None:
-                await join_members(running, self._end)
-                result = self._answer_locally(running.call)
-            if result is None:
-                upstreams = running.upstreams
-                result = await (upstreams.run_hooks(running, attempt) if upstreams.has_hooks else attempt(running))
-            return self._finish(running, result)
-        except asyncio.CancelledError:
-            # A cancelled call may be billed nevertheless, so the observers that record usage must be notified.
-            self._finish(running, running.cancelled_as)
-            raise
-        except Exception:
-            log.exception("call.crashed", provider=running.call.target.provider, model=running.call.target.model)
-            return self._finish(running, CRASHED)
-
-    def _answer_locally(self, call: Call) -> Result | None:
-        """Return the answer to a call that need not or must not be sent; `None` if the call is to be sent."""
-        if call.refusal:
-            return call.refusal
-        if call.wants_no_tokens:
-            return no_tokens.build_answer(call)
-        return STOPPED if self._is_stopping else None
-
-    async def _attempt_with_retries(self, running: InFlightCall) -> Result:
-        """Make attempts while the failures are transient and no piece of an answer was delivered."""
-        call, upstreams = running.call, running.upstreams
-        result = await upstreams.attempt(running)
-        if isinstance(result, Failure) and running.may_retry(result):
-            return await retries.retry(
-                result,
-                lambda: upstreams.attempt(running),
-                row=upstreams.find_row(call).row.retries,
-                deadline=running.deadline,
-                may_retry=running.may_retry,
-                before_sleep=lambda failure, attempt, delay_s: self._notify(running, Retry(call, failure, attempt, delay_s)),
-            )
-        return result
-
-    def _finish(self, running: InFlightCall, result: Result) -> Outcome:
-        """Return a call's outcome and notify the observers; only the first outcome counts."""
-        # A cancelled call ends in its task and in whoever awaits it, but it must be billed once.
-        if running.outcome is None:
-            cost = None if isinstance(result, Failure) or running.attempts else no_tokens.COST
-            if isinstance(result, Completion) and running.attempts:
-                cost = running.upstreams.compute_cost(running.call, result.usage, result.model)
-            running.outcome = Outcome(running.call, running.add_partial_text(result), running.build_timing(result), cost)
-            self._notify(running, running.outcome)
-        return running.outcome
-
-    def _notify(self, running: InFlightCall, event: Outcome | Retry) -> None:
-        self.notify(event)
-        if running.span is not None:
-            running.span.observe(event)
-
-    def notify(self, event: Outcome | Retry) -> None:
-        """Notify the observers, also of a call that a provider's batch API answered."""
-        for observer in self._observers:
-            observer(event)
+        tasks = [create_task(self.run_call(item, self.attempt_with_retries)) for item in running]
+        self.running.update(zip(running, tasks, strict=True))
+        return connect(running, tasks, race, self.end)
 
 
 @asynccontextmanager

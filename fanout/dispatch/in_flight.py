@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
+from contextvars import Context
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -22,6 +23,7 @@ from fanout.dispatch.retries import Result
 from fanout.limits.queue import Priority
 
 if TYPE_CHECKING:
+    from fanout.dispatch.started_attempt import StartedAttempt
     from fanout.observability.call_span import CallSpan
 
 BUFFER_BYTES = 256 * 1024
@@ -43,6 +45,12 @@ class Configuration(Protocol):
 
     async def attempt(self, running: InFlightCall) -> Result:
         """Make one attempt."""
+
+    def start(self, running: InFlightCall, context: Context) -> StartedAttempt | None:
+        """Make an attempt without waiting for anything, if it can be made so."""
+
+    async def finish(self, started: StartedAttempt) -> Result:
+        """Return the result of such an attempt."""
 
     def find_row(self, call: Call) -> ProviderSettings:
         """Return the provider of a call."""

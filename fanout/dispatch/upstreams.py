@@ -4,41 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import Context, copy_context
 from functools import partial
-from typing import TYPE_CHECKING
 
 import aiohttp
 
-from fanout import providers
-from fanout.config.catalogue import Catalogue, Model
-from fanout.config.settings import ProviderSettings, Settings
+from fanout.config.settings import Settings
 from fanout.core.errors import ProviderError
 from fanout.core.query_size import measure_query
-from fanout.core.schema import Call, Completion, Failure, FittedParameters, Query, Target, Task
-from fanout.core.threads import run_in_thread
-from fanout.core.usage import Cost, Usage
-from fanout.dispatch import account_circuits, pricing
+from fanout.core.schema import Call, Completion, Failure, Query
+from fanout.dispatch import account_circuits
 from fanout.dispatch.attempt_clock import AttemptClock
 from fanout.dispatch.hooks import Attempt, Hooks, load_hooks
 from fanout.dispatch.in_flight import InFlightCall, relay
 from fanout.dispatch.no_tokens import PromptReader
+from fanout.dispatch.provider_table import ProviderTable
 from fanout.dispatch.retries import Result
+from fanout.dispatch.routes import Route
+from fanout.dispatch.started_attempt import StartedAttempt
 from fanout.limits.answer_memory import count_answer, is_counted
 from fanout.limits.limiter import Limiter
 from fanout.limits.queue import Permit
 from fanout.limits.registry import LimiterRegistry
 from fanout.limits.token_estimates import CallSize
-from fanout.providers import ADAPTERS, ClosedProvider, OnHeaders, PreparableProvider, Provider
-from fanout.providers.economy import open_economy_api
+from fanout.providers import OnHeaders
 from fanout.providers.mapping.rate_headers import parse_rate_headers
 from fanout.providers.mapping.redact import hide_secrets, spell_secrets
 from fanout.providers.transport.configured import list_secrets
 from fanout.providers.transport.connection_errors import NEVER_SENT
 from fanout.providers.transport.departures import ON_DEPARTURE
-
-if TYPE_CHECKING:
-    from fanout.providers.economy.api import EconomyApi
+from fanout.providers.transport.exchange import begin_exchange
 
 CHARACTERS_PER_TOKEN = 4  # of English text, roughly
 QUESTION_TOKENS = 8
@@ -46,10 +42,10 @@ QUESTION_TOKENS = 8
 TOO_LATE = Failure("timeout", "no complete answer before the request's deadline", code="deadline_exceeded")
 
 
-class Upstreams:
-    """One configuration: its catalogue, all its providers, and the attempts through them. A reload makes another.
+class Upstreams(ProviderTable):
+    """One configuration, and the attempts through its providers. A reload makes another.
 
-    Raises `ConfigError` if an adapter cannot be loaded.
+    Raises `ConfigError` if an adapter or a hook cannot be loaded.
     """
 
     def __init__(
@@ -61,99 +57,16 @@ class Upstreams:
         is_serving: bool = False,
         previous: Upstreams | None = None,
     ) -> None:
-        self.settings, self._limiters, self._clock = settings, limiters, AttemptClock()
-        self.catalogue = Catalogue(settings, is_serving=is_serving)
-        self._is_serving = is_serving
+        self._limiters, self._clock = limiters, AttemptClock()
         self._hooks: Hooks | None = load_hooks(settings.environment, previous._hooks if previous else None)
         self.has_hooks = self._hooks is not None
         keys = [key.secret for key in settings.environment.api_keys]
         self._secrets = (*spell_secrets(keys), *list_secrets(settings.providers.values()))
-        self._session = session
-        # Forty shipped providers wait for a key that few users have: each is made at its first call, by a caller's own key.
-        self._providers: dict[str, Provider] = {}
-        self._others: dict[tuple[str, Task], Provider] = {}
-        """Providers of what models do beside answering, made at their first call."""
-        self._economy_apis: dict[str, EconomyApi] = {}
-        self._loading_prices: asyncio.Task[None] | None = None
-        if previous:
-            self._take_over(previous)
-        for name, row in settings.providers.items():
-            # A module of the user's own at once, for it may have faults.
-            if name not in self._providers and (not row.lacks() or row.adapter not in ADAPTERS):
-                self._providers[name] = providers.create(row, session)
+        super().__init__(settings, session, is_serving=is_serving, previous=previous)
 
     def replace(self, settings: Settings) -> Upstreams:
         """Return another configuration over the same connections and limiters; providers whose rows are the same stay."""
         return Upstreams(settings, self._session, self._limiters, is_serving=self._is_serving, previous=self)
-
-    def _take_over(self, previous: Upstreams) -> None:
-        """Keep what is the same: else embedded models would be trained again, and tokens of clouds fetched."""
-        same = {name for name, row in self.settings.providers.items() if previous.settings.providers.get(name) == row}
-        self._providers = {name: provider for name, provider in previous._providers.items() if name in same}
-        self._others = {key: provider for key, provider in previous._others.items() if key[0] in same}
-        self._loading_prices = previous._loading_prices
-
-    def find_provider(self, target: Target, task: Task = "answer") -> Provider:
-        name = target.provider
-        assert name is not None, "a call without a provider has a refusal and is never sent"
-        row = self.settings.providers[name]
-        # One object where one adapter does it all: the embedded models are trained once.
-        if task == "answer" or providers.find_adapter(row.row, task) == providers.find_adapter(row.row, "answer"):
-            return self._find(name)
-        if (name, task) not in self._others:
-            self._others[name, task] = providers.create(row, self._session, task)
-        return self._others[name, task]
-
-    def _find(self, name: str) -> Provider:
-        provider = self._providers.get(name)
-        if provider is None:
-            provider = self._providers[name] = providers.create(self.settings.providers[name], self._session)
-        return provider
-
-    def knows(self, model: Model) -> bool:
-        """Return whether a provider has a model, as far as is known without a call."""
-        provider = self._find(model.provider)
-        return not isinstance(provider, ClosedProvider) or provider.knows(model.id)
-
-    def find_economy_api(self, name: str) -> EconomyApi | None:
-        """Return the batch API of a provider; `None` where its row names none."""
-        row = self.settings.providers.get(name)
-        if row is None or row.row.economy is None:
-            return None
-        if name not in self._economy_apis:
-            self._economy_apis[name] = open_economy_api(row, self._session, self._find(name))
-        return self._economy_apis[name]
-
-    def find_row(self, call: Call) -> ProviderSettings:
-        assert call.target.provider is not None
-        return self.settings.providers[call.target.provider]
-
-    def compute_cost(
-        self, call: Call, usage: Usage | None, answered: str | None = None, *, in_batch: bool = False
-    ) -> Cost | None:
-        """Return the cost of a call with that usage, by the model that answered; see `pricing.price_call`."""
-        found = self.catalogue.find(call.target.name)
-        own = found.row.price if found and found.row else None
-        return pricing.price_call(call.target, self.find_row(call).row, own, usage, answered, in_batch=in_batch)
-
-    async def prepare(self, calls: Iterable[Call] | None) -> None:
-        """Prepare providers; one that cannot be prepared fails in its calls, which report the reason."""
-        sent = {call.target.provider for call in calls if call.refusal is None} if calls is not None else set(self._providers)
-        names = [name for name in sent if name is not None]
-        work = [provider.prepare() for name in names if isinstance(provider := self._find(name), PreparableProvider)]
-        # A provider that cannot be prepared must not stop the others.
-        await asyncio.gather(*work, return_exceptions=True)
-
-    def load_prices(self) -> asyncio.Task[None]:
-        """Return the task that loads the prices in a thread, where 0.2 s hold up no call; a new one if the last has failed."""
-        task = self._loading_prices
-        if task is None or (task.done() and (task.cancelled() or task.exception())):
-            task = self._loading_prices = asyncio.create_task(run_in_thread("setup", pricing.load_prices))
-        return task
-
-    def fit(self, target: Target, query: Query) -> FittedParameters:
-        """Return the parameters of `query` as the target's provider accepts them."""
-        return self.find_provider(target, query.task).fit(target, query)
 
     async def run_hooks(self, running: InFlightCall, attempt: Attempt) -> Result:
         """Make a call between its hooks."""
@@ -161,12 +74,13 @@ class Upstreams:
 
     async def attempt(self, running: InFlightCall) -> Result:
         """Make one attempt as soon as the limits allow; record its wait, its time and its usage."""
+        if (started := self.start(running, copy_context())) is not None:
+            return await self._join(started)
         call = running.sent or running.call
-        limiter, model = self._find_limiter(call), call.target.model or ""
-        prices = self.load_prices() if self.find_row(call).row.prices != "" else None
+        limiter, route, model = self._find_limiter(call), self.find_route(call), call.target.model or ""
+        prices = self.load_prices() if route.needs_prices else None
         size = _measure_tokens(call.query) if limiter.counts_tokens else None
         queued_at = time.monotonic()
-        # Nearly every call starts here, without waiting: its time in the queue is that of this line.
         permit = limiter.try_acquire(model, size, queued_at)
         try:
             if permit is None:
@@ -182,51 +96,112 @@ class Upstreams:
             ON_DEPARTURE.set(partial(limiter.counted.count, permit))
         result: Result | None = None
         try:
-            result = self._hide_secrets(call, await self._send(running, partial(_record_headers, limiter, permit)))
+            result = self.hide_secrets(call, await self._send(running, route, partial(_record_headers, limiter, permit)))
         finally:
             # Also on cancellation: a place that is not released is lost until the process ends.
-            running.call_s = time.monotonic() - running.started_at
-            if limiter.circuits.failing or isinstance(result, Failure):  # else it ended as nearly every attempt
-                account_circuits.record_end(limiter, running, result)
-            _settle(limiter, permit, call, result)
+            self.end_attempt(running, limiter, permit, result)
         if prices and not prices.done():  # else its cost would load them on the event loop
             await asyncio.wait([prices])
         return result
+
+    def start(self, running: InFlightCall, context: Context) -> StartedAttempt | None:
+        """Make an attempt without waiting for anything, as nearly all are made; `None`: it must wait, or is not ordinary.
+
+        Args:
+            running: the call.
+            context: of the request, in which what comes is handled.
+        """
+        call = running.sent or running.call
+        route = self.find_route(call)
+        if route.http is None or running.inbox is not None or call.reads_prompt:
+            return None
+        if running.span is not None or (route.needs_prices and not self.has_prices):
+            return None
+        limiter = self._find_limiter(call)
+        exchange = None if limiter.has_queue else begin_exchange(route.http, call)
+        if exchange is None:
+            return None
+        size = _measure_tokens(call.query) if limiter.counts_tokens else None
+        now = time.monotonic()
+        permit = limiter.try_acquire(call.target.model or "", size, now) if now < running.deadline else None
+        if permit is None:
+            exchange.leave()
+            return None
+        running.started_at = now
+        running.attempts += 1
+        started = StartedAttempt(self, self._clock, running, route, limiter, permit, exchange)
+        started.send(context, partial(_record_headers, limiter, permit))
+        return started
+
+    async def _join(self, started: StartedAttempt) -> Result:
+        """Return the result of an attempt when it has ended."""
+        woken = asyncio.get_running_loop().create_future()
+        started.on_end = partial(_wake, woken)
+        try:
+            await woken
+        except asyncio.CancelledError:
+            started.end_now()
+            raise
+        return await self.finish(started)
+
+    async def finish(self, started: StartedAttempt) -> Result:
+        """Return the result of an attempt that has ended, or of which the rest takes a coroutine."""
+        if started.is_done:
+            if isinstance(started.ended, Completion | Failure):
+                return started.ended
+            raise started.ended or AssertionError("an attempt that was cancelled has no result")
+        running, (limiter, permit) = started.running, started.take_rest()
+        result: Result | None = None
+        try:
+            answer = await self._await_answer(running, started.route, started.exchange.read_rest)
+            result = self.hide_secrets(running.call, answer)
+        finally:
+            self.end_attempt(running, limiter, permit, result)
+        return result
+
+    def end_attempt(self, running: InFlightCall, limiter: Limiter, permit: Permit, result: Result | None) -> None:
+        """Count the end of an attempt, and give its permit back."""
+        running.call_s = time.monotonic() - running.started_at
+        if limiter.circuits.failing or isinstance(result, Failure):  # else it ended as nearly every attempt
+            account_circuits.record_end(limiter, running, result)
+        _settle(limiter, permit, running.sent or running.call, result)
 
     def is_unavailable(self, call: Call) -> bool:
         """Return whether an open circuit holds calls such as this one."""
         circuits = self._find_limiter(call).circuits.open
         return None in circuits or call.target.model in circuits
 
-    async def _send(self, running: InFlightCall, on_headers: OnHeaders) -> Result:
+    async def _send(self, running: InFlightCall, route: Route, on_headers: OnHeaders) -> Result:
         """Send a call upstream, within the time of one attempt and the request's deadline."""
         call = running.sent or running.call
-        provider = self.find_provider(call.target, call.query.task)
-        sender = PromptReader(provider) if call.reads_prompt else provider
-        attempt_s = self.find_row(call).row.timeout_s
-        remaining_s = running.deadline - running.started_at
-        if remaining_s <= 0:  # a call sent now would be charged for an answer that nobody can receive
+        sender = PromptReader(route.provider) if call.reads_prompt else route.provider
+        if running.deadline <= running.started_at:  # a call sent now would be charged for an answer that nobody can receive
             return TOO_LATE
         running.attempts += 1
+        if running.inbox is None:
+            return await self._await_answer(running, route, partial(sender.complete, call, on_headers))
+        is_held = self._hooks is not None and self._hooks.reads_answers
+        return await self._await_answer(
+            running, route, lambda: relay(running, sender.stream(call, on_headers), is_held=is_held)
+        )
+
+    async def _await_answer(self, running: InFlightCall, route: Route, answer: Callable[[], Awaitable[Completion]]) -> Result:
+        """Wait for an answer as long as one attempt may take."""
         # Covers sending and reading: an answer that arrives slowly must not outlast the deadline either.
-        limit = self._clock.limit(min(attempt_s, remaining_s))
+        ends_at = min(running.started_at + route.settings.row.timeout_s, running.deadline)
+        limit = self._clock.limit(ends_at - time.monotonic())
         try:
             with limit:
-                if running.inbox is None:
-                    answer = await sender.complete(call, on_headers)
-                else:
-                    is_held = self._hooks is not None and self._hooks.reads_answers
-                    answer = await relay(running, sender.stream(call, on_headers), is_held=is_held)
-                if not is_counted(call):
-                    await count_answer(call, answer)
-                return answer
+                completion = await answer()
+                if not is_counted(running.call):
+                    await count_answer(running.call, completion)
+                return completion
         except ProviderError as error:
             failure = error.failure
         except TimeoutError:
             if not limit.is_expired:
                 raise  # raised by the adapter itself, which is a bug of the adapter
-            sentence = f"no complete answer within the {attempt_s:g} s of one attempt"
-            failure = TOO_LATE if remaining_s <= attempt_s else Failure("timeout", sentence, code="attempt_timeout")
+            failure = self.name_timeout(running, route)
         except asyncio.CancelledError:
             # A CancelledError that nobody requested would end the call without an outcome.
             task = asyncio.current_task()
@@ -235,7 +210,14 @@ class Upstreams:
             raise RuntimeError("the adapter raised CancelledError although nobody had cancelled the call") from None
         return failure
 
-    def _hide_secrets(self, call: Call, result: Result) -> Result:
+    def name_timeout(self, running: InFlightCall, route: Route) -> Failure:
+        """Return the failure of an attempt that has taken all its time."""
+        attempt_s = route.settings.row.timeout_s
+        if running.deadline - running.started_at <= attempt_s:
+            return TOO_LATE
+        return Failure("timeout", f"no complete answer within the {attempt_s:g} s of one attempt", code="attempt_timeout")
+
+    def hide_secrets(self, call: Call, result: Result) -> Result:
         """Return a result without any secret of ours or of its caller, whatever its adapter let through."""
         secrets = self._secrets
         if call.credential:
@@ -246,6 +228,11 @@ class Upstreams:
         row = self.find_row(call)
         digest = call.credential.digest if call.credential else None
         return self._limiters.get(row.name, row.row.limits, call.target.limit_group, digest)
+
+
+def _wake(woken: asyncio.Future[None], _: object) -> None:
+    if not woken.done():
+        woken.set_result(None)
 
 
 def _measure_tokens(query: Query) -> CallSize:

@@ -179,6 +179,11 @@ class Limiter:
         return has_opened
 
     @property
+    def has_queue(self) -> bool:
+        """Calls are waiting."""
+        return self._waiting.total > 0
+
+    @property
     def is_idle(self) -> bool:
         """No call is in flight or waiting."""
         return not self.in_flight and not self._waiting.total

@@ -26,6 +26,7 @@ from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher
 from fanout.limits.shared_capacity import SharedCapacity
 from fanout.providers.transport import http, images
 from fanout.providers.transport.json_provider import InliningProvider
+from fanout.providers.transport.request import BODIES
 from fanout.providers.transport.resolver import DedicatedResolver
 from tests.support.builders.dispatcher import open_observed_dispatcher
 from tests.support.builders.settings import write_providers_file
@@ -59,11 +60,11 @@ async def open_seeing_dispatcher(folder: Path, **environ: str) -> AsyncGenerator
 @pytest.fixture(autouse=True)
 def nothing_is_held_in_the_end() -> Iterator[None]:
     gc.collect()
-    held, sent = images.HELD_BYTES.used, http.BODIES.used  # of other tests in this process whose calls are still referenced
+    held, sent = images.HELD_BYTES.used, BODIES.used  # of other tests in this process whose calls are still referenced
     yield
     gc.collect()
     assert images.HELD_BYTES.used <= held
-    assert http.BODIES.used <= sent
+    assert BODIES.used <= sent
 
 
 def plan(dispatcher: Dispatcher, models: Any, *urls: str, **sampling: Any) -> list[Call]:

@@ -20,26 +20,20 @@ from fanout.core.query_size import measure_query
 from fanout.core.schema import Call, Completion, Delta, FittedParameters, Query, Target
 from fanout.core.threads import run_in_thread
 from fanout.limits.answer_memory import HeldAnswer, open_answer
-from fanout.limits.shared_capacity import SharedCapacity
 from fanout.providers import OnHeaders
 from fanout.providers.mapping.answer_reader import AnswerReader
 from fanout.providers.mapping.redact import SecretGuard
 from fanout.providers.transport.configured import ConfiguredProvider, find_proxy
-from fanout.providers.transport.connection_errors import CONNECTION_ERRORS, ConnectionWatch, NamedErrors
+from fanout.providers.transport.connection_errors import CONNECTION_ERRORS, ConnectionWatch, NamedErrors, to_provider_error
 from fanout.providers.transport.own_client import MAX_BODY_BYTES, open_client
 from fanout.providers.transport.pieces import cut_delta
 from fanout.providers.transport.piecewise import PiecewisePayload
-from fanout.providers.transport.request import MAX_INLINE_ENCODE_CHARACTERS, HttpRequest
+from fanout.providers.transport.request import BODIES, MAX_INLINE_ENCODE_CHARACTERS, HttpRequest
 from fanout.providers.transport.response import Response, read_length
 from fanout.providers.transport.trace_context import TRACE_CONTEXT
 
 MAX_INLINE_PARSE_BYTES = 256 * 1024
 """A longer body takes over a millisecond to parse, so it is parsed in a thread."""
-BODIES = SharedCapacity(512 * 2**20)
-"""Characters of all requests that are on their way: one large request to hundreds of models must not take all memory.
-
-Calls that find no room wait within their attempt.
-"""
 MAX_BLANK_BYTES = 2**16
 """Of white space before an answer begins."""
 LINGER_S = 0.2
@@ -56,7 +50,12 @@ class HttpProvider(ConfiguredProvider, ABC):
         super().__init__(settings)
         self._session = session
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=settings.row.connect_timeout_s)
-        self._own_client = open_client(session, settings, self._timeout)
+        self.own_client = open_client(session, settings, self._timeout)
+        own = type(self)
+        self.is_plain = own.complete is HttpProvider.complete and own.write_request is HttpProvider.write_request
+        """A call is a request that is encoded without waiting for anything, and its answer."""
+        self.inlines_nothing = own.inline is HttpProvider.inline
+        """A request holds no image that must be fetched first."""
         self._shared_headers: CIMultiDict[str] | None = None
         """Headers of all requests but those with a caller's key, where a format has such."""
         self._named_errors = NamedErrors(self.name, settings.row.connect_timeout_s)
@@ -84,9 +83,20 @@ class HttpProvider(ConfiguredProvider, ABC):
     async def complete(self, call: Call, on_headers: OnHeaders | None = None) -> Completion:
         """See `Provider.complete`."""
         async with OpenRequest(self, call, stream=False) as (request, guard):
-            response = await self._post(request, on_headers)
-            with open_answer(call) as held:
-                return await self._decode(call, response, await self._read_body(response, held), guard)
+            return await self.read_answer(call, await self._post(request, on_headers), guard)
+
+    async def read_answer(self, call: Call, response: Response, guard: SecretGuard) -> Completion:
+        """Return the whole answer of a response; raises as `complete` does."""
+        with open_answer(call) as held:
+            return await self._decode(call, response, await self._read_body(response, held), guard)
+
+    def are_shared(self, headers: CIMultiDict[str]) -> bool:
+        """Return whether headers are those of all requests, so that a head that is made of them can be kept."""
+        return headers is self._shared_headers
+
+    def name_error(self, error: Exception) -> ProviderError:
+        """Return the failure that a connection error means."""
+        return to_provider_error(self.name, error, self.settings.row.connect_timeout_s)
 
     async def stream(self, call: Call, on_headers: OnHeaders | None = None) -> AsyncGenerator[Delta | Completion]:
         """See `Provider.stream`. Leaving early closes the upstream's connection."""
@@ -150,11 +160,10 @@ class HttpProvider(ConfiguredProvider, ABC):
 
     def _send(self, request: HttpRequest) -> Awaitable[Response]:
         body = request.body
-        if self._own_client is not None and isinstance(body, bytes) and len(body) <= MAX_BODY_BYTES:
-            is_shared = request.headers is self._shared_headers
-            prepared = self._own_client.prepare(request.url, request.headers, is_shared=is_shared)
+        if self.own_client is not None and isinstance(body, bytes) and len(body) <= MAX_BODY_BYTES:
+            prepared = self.own_client.prepare(request.url, request.headers, is_shared=self.are_shared(request.headers))
             if prepared is not None:
-                return self._own_client.post(prepared, body)
+                return self.own_client.post(prepared, body)
         # Redirects are not followed: the key would go to another host.
         return self._session.post(
             request.url,

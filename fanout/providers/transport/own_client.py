@@ -22,7 +22,7 @@ from yarl import URL
 from fanout.config.settings import ProviderSettings
 from fanout.providers.transport.configured import find_proxy
 from fanout.providers.transport.connection_errors import PARSER_LIMITS
-from fanout.providers.transport.connector import UpstreamConnector
+from fanout.providers.transport.connector import TakenConnection, UpstreamConnector
 from fanout.providers.transport.departures import report_departure
 
 TESTED_VERSIONS: tuple[str, ...] = ("3.14.",)
@@ -55,6 +55,8 @@ class PreparedRequest(aiohttp.ClientRequest):
 
     def write(self, protocol: ResponseHandler, body: bytes) -> None:
         """Send the request with its body, in one write."""
+        # A parser for each response, as in aiohttp: the last one may have failed.
+        protocol.set_response_params(read_until_eof=True, **PARSER_LIMITS)
         transport = protocol.transport
         if transport is None or transport.is_closing():
             raise aiohttp.ClientConnectionResetError("Cannot write to closing transport")
@@ -66,10 +68,12 @@ class OwnResponse:
 
     __slots__ = ("connection", "content", "headers", "status")
 
-    def __init__(self, message: aiohttp.http.RawResponseMessage, content: aiohttp.StreamReader, connection: Connection) -> None:
+    def __init__(
+        self, message: aiohttp.http.RawResponseMessage, content: aiohttp.StreamReader, connection: Connection | TakenConnection
+    ) -> None:
         self.status, self.headers = message.code, message.headers
         self.content = content
-        self.connection: Connection | None = connection
+        self.connection: Connection | TakenConnection | None = connection
         content.on_eof(self._release)
 
     def close(self) -> None:
@@ -128,15 +132,10 @@ class OwnClient:
 
     async def post(self, request: PreparedRequest, body: bytes) -> OwnResponse:
         """Send a request and return its response as soon as the head is there; raise what aiohttp's own client raises."""
-        try:
-            connection = await self._connector.connect(request, [], self._timeout)
-        except TimeoutError as error:
-            raise aiohttp.ConnectionTimeoutError(f"Connection timeout to host {request.url}") from error
+        connection = self.take_idle(request) or await self._connect(request)
         try:
             protocol = connection.protocol
             assert protocol is not None
-            # A parser for each response, as in aiohttp: the last one may have failed.
-            protocol.set_response_params(read_until_eof=True, **PARSER_LIMITS)
             try:
                 request.write(protocol, body)
             finally:
@@ -144,19 +143,39 @@ class OwnClient:
             return OwnResponse(*await _read_head(protocol), connection)
         except HttpProcessingError as error:
             connection.close()
-            raise aiohttp.ClientResponseError(
-                request.request_info, (), status=error.code, message=error.message, headers=error.headers
-            ) from error
+            raise name_bad_http(request, error) from error
         except BaseException:
             # Also on cancellation: the answer to a request that was given up must never meet the next one.
             connection.close()
             raise
 
+    def take_idle(self, request: PreparedRequest) -> TakenConnection | None:
+        """Take an idle connection for a request; `None`: there is none."""
+        return self._connector.take_idle(request.connection_key)
+
+    async def _connect(self, request: PreparedRequest) -> Connection:
+        try:
+            return await self._connector.connect(request, [], self._timeout)
+        except TimeoutError as error:
+            raise aiohttp.ConnectionTimeoutError(f"Connection timeout to host {request.url}") from error
+
+
+def name_bad_http(request: PreparedRequest, error: HttpProcessingError) -> aiohttp.ClientResponseError:
+    """Return what aiohttp's own client raises for a response that is not HTTP."""
+    return aiohttp.ClientResponseError(
+        request.request_info, (), status=error.code, message=error.message, headers=error.headers
+    )
+
+
+def is_early(message: aiohttp.http.RawResponseMessage) -> bool:
+    """Return whether a head stands before that of the answer."""
+    return 100 <= message.code < 200 and message.code != 101
+
 
 async def _read_head(protocol: ResponseHandler) -> tuple[aiohttp.http.RawResponseMessage, aiohttp.StreamReader]:
     for _ in range(MAX_EARLY_HEADS + 1):
         message, content = await protocol.read()
-        if not 100 <= message.code < 200 or message.code == 101:
+        if not is_early(message):
             return message, content
     raise HttpProcessingError(message="too many heads before the answer's own")
 

@@ -14,11 +14,17 @@ from fanout.core.json_text import JsonObject, dump, dump_in_steps, dump_text_in_
 from fanout.core.messages import TextPart
 from fanout.core.query_size import measure_query
 from fanout.core.schema import Call, Query, RequestScope
+from fanout.limits.shared_capacity import SharedCapacity
 
 MAX_INLINE_ENCODE_CHARACTERS = 128 * 1024
 """A longer query is encoded in a thread: so much takes up to half a millisecond."""
 
 
+BODIES = SharedCapacity(512 * 2**20)
+"""Characters of all requests that are on their way: one large request to hundreds of models must not take all memory.
+
+Calls that find no room wait within their attempt.
+"""
 WrittenBody = bytes | list[bytes]
 """The JSON of a request; a large one in pieces, which requests of the same prompt share."""
 

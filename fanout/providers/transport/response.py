@@ -9,6 +9,8 @@ import aiohttp
 from aiohttp import hdrs
 from aiohttp.connector import Connection
 
+from fanout.providers.transport.connector import TakenConnection
+
 
 class Response(Protocol):
     """The response to a request: aiohttp's, or an `OwnResponse`."""
@@ -26,7 +28,7 @@ class Response(Protocol):
         """The body, as it comes."""
 
     @property
-    def connection(self) -> Connection | None:
+    def connection(self) -> Connection | TakenConnection | None:
         """The connection, until the body has come to its end."""
 
     def close(self) -> None:

@@ -40,8 +40,8 @@ ROW_HEADERS = {"user-agent": "mine", "X-Team": "a b", "Host": "models.example", 
 
 
 def get_own_client(provider: HttpProvider) -> OwnClient:
-    assert provider._own_client is not None
-    return provider._own_client
+    assert provider.own_client is not None
+    return provider.own_client
 
 
 async def record_request(
@@ -133,11 +133,11 @@ async def test_only_tested_versions_of_aiohttp_are_used_by_their_inner_parts(
 ) -> None:
     """An update of aiohttp must not break a call."""
     async with open_session() as session:
-        assert build_openai(upstream.url, session=session)._own_client is not None
+        assert build_openai(upstream.url, session=session).own_client is not None
         for version in ("3.13.9", "3.15.0", "4.0.0a1"):
             monkeypatch.setattr(aiohttp, "__version__", version)
             provider = build_openai(upstream.url, session=session)
-            assert provider._own_client is None
+            assert provider.own_client is None
         assert (await provider.complete(build_call(provider, "say-one"))).choices[0].message.text == "one"
 
 
@@ -147,7 +147,7 @@ async def test_a_variable_leaves_all_requests_to_aiohttp(upstream: Upstream, tmp
         async with open_dispatcher(load_settings(path, {"FANOUT_HTTP_CLIENT": client})) as dispatcher:
             provider = dispatcher.upstreams._providers["up"]
             assert isinstance(provider, OpenAi)
-            assert (provider._own_client is not None) == (client == "own")
+            assert (provider.own_client is not None) == (client == "own")
 
 
 async def test_what_is_out_of_the_ordinary_is_left_to_aiohttp(upstream: Upstream) -> None:
@@ -162,7 +162,7 @@ async def test_what_is_out_of_the_ordinary_is_left_to_aiohttp(upstream: Upstream
             await provider.complete(build_call(provider, "ok", prompt="x" * length))
             assert len(client._prepared) == count
     async with aiohttp.ClientSession() as session:
-        assert build_openai(upstream.url, session=session)._own_client is None
+        assert build_openai(upstream.url, session=session).own_client is None
 
 
 async def test_heads_that_are_kept_are_few_and_hold_no_callers_key(upstream: Upstream) -> None:
