@@ -109,7 +109,8 @@ def _format_price(model: Model, catalogue: Catalogue, side: str) -> str:
     name = provider.name if provider.row.prices is None else provider.row.prices
     usage = Usage(PRICED_TOKENS, 0) if side == "input_tokens" else Usage(0, PRICED_TOKENS)
     # By the same function as a call's cost, so that the list cannot promise another price.
-    cost = pricing.compute_cost(usage, model.row.price if model.row else None, name, model.id)
+    price = model.row.price if model.row else None
+    cost = pricing.compute_cost(usage, pricing.read_price(price), name, model.id)
     return "" if cost is None else f"{cost.usd * 1e6 / PRICED_TOKENS:.4g}"
 
 

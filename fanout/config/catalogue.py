@@ -77,6 +77,10 @@ class Catalogue:
             name=name, provider=provider, id=upstream_id, kind=self._providers[provider].row.default_kind, row=None
         )
 
+    def has_called(self, name: str) -> bool:
+        """Return whether it is known to be a model's own name, and that of no set."""
+        return name in self._targets
+
     def make_target(self, model: Model, name: str, label: str) -> Target:
         """Return the target of a call to the model that `find` gives for a name."""
         known = self._targets.get(name)
@@ -107,7 +111,7 @@ class Catalogue:
 
     def lacks(self, model: Model, *, own_key: bool = False) -> tuple[str, ...]:
         """Return the variables that must be set before the model can be called; none when it is ready."""
-        return self.find_provider(model).lacks(own_key=own_key)
+        return self._providers[model.provider].lacks(own_key=own_key)
 
     def refuse_unknown(self, name: str) -> Failure:
         """Return the failure for an unknown name, with the names near it."""

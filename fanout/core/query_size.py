@@ -27,8 +27,8 @@ class QuerySize(NamedTuple):
 def measure_query(query: Query) -> QuerySize:
     """Return the size of a query, as it was planned with or counted now."""
     # Measured when planned: a thousand entries share one query, and each would walk its messages again.
-    if isinstance(query.size, QuerySize):
-        return query.size
+    if (size := query.size) is not None and type(size) is QuerySize:
+        return size
     if query.inputs is not None:
         return measure_inputs(query.inputs)
     prompt = query.prompt if query.prompt_tokens is None else query.prompt_tokens

@@ -127,6 +127,13 @@ class RequestScope:
         self.configuration = configuration
         """The Dispatcher's when the calls were planned, under which they also end; `None`: that of their start."""
 
+    def hold_whole(self, index: int, size: int) -> bool:
+        """Count a short answer that has come as a whole, if there is plenty of room; return whether it counts now."""
+        return True
+
+    def release_answer(self, index: int) -> None:
+        """Give back the memory of one call's answer, if it has any."""
+
 
 class QueueShare(NamedTuple):
     """The part of the places in a queue that all waiting calls of one owner may take."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import aiohttp
 
@@ -12,7 +12,7 @@ from fanout.config.settings import Settings
 from fanout.core.schema import Call, Completion, Failure, Observer, Outcome, Retry
 from fanout.dispatch import no_tokens, retries
 from fanout.dispatch.call_planner import CallPlanner
-from fanout.dispatch.in_flight import STOPPED, InFlightCall, join_members
+from fanout.dispatch.in_flight import STOPPED, Handle, InFlightCall, join_members
 from fanout.dispatch.retries import Result
 from fanout.dispatch.tracing import begin_span
 from fanout.observability.logs import log
@@ -21,16 +21,6 @@ if TYPE_CHECKING:
     from fanout.observability.tracing import Tracing
 
 CRASHED = Failure("internal", "Fanout could not handle this provider's answer; its log has the details", code="internal_error")
-
-
-class Handle(Protocol):
-    """A call's task, or what stands for one."""
-
-    def done(self) -> bool:
-        """Return whether it has ended."""
-
-    def cancel(self) -> object:
-        """End it soon."""
 
 
 class CallRunner(CallPlanner):
@@ -99,7 +89,9 @@ class CallRunner(CallPlanner):
                 row=upstreams.find_row(call).row.retries,
                 deadline=running.deadline,
                 may_retry=running.may_retry,
-                before_sleep=lambda failure, attempt, delay_s: self._notify(running, Retry(call, failure, attempt, delay_s)),
+                before_sleep=lambda failure, attempt, delay_s: self._notify_retry(
+                    running, Retry(call, failure, attempt, delay_s)
+                ),
             )
         return result
 
@@ -107,17 +99,24 @@ class CallRunner(CallPlanner):
         """Return a call's outcome and notify the observers; only the first outcome counts."""
         # A cancelled call ends in its task and in whoever awaits it, but it must be billed once.
         if running.outcome is None:
-            cost = None if isinstance(result, Failure) or running.attempts else no_tokens.COST
-            if isinstance(result, Completion) and running.attempts:
-                cost = running.upstreams.compute_cost(running.call, result.usage, result.model)
-            running.outcome = Outcome(running.call, running.add_partial_text(result), running.build_timing(result), cost)
-            self._notify(running, running.outcome)
+            cost = None
+            if isinstance(result, Completion):
+                cost = no_tokens.COST
+                if running.attempts:
+                    cost = running.upstreams.compute_cost(running.call, result.usage, result.model)
+            elif running.text:
+                result = running.add_partial_text(result)
+            running.outcome = Outcome(running.call, result, running.build_timing(result), cost)
+            for observer in self._observers:
+                observer(running.outcome)
+            if running.span is not None:
+                running.span.observe(running.outcome)
         return running.outcome
 
-    def _notify(self, running: InFlightCall, event: Outcome | Retry) -> None:
-        self.notify(event)
+    def _notify_retry(self, running: InFlightCall, retry: Retry) -> None:
+        self.notify(retry)
         if running.span is not None:
-            running.span.observe(event)
+            running.span.observe(retry)
 
     def notify(self, event: Outcome | Retry) -> None:
         """Notify the observers, also of a call that a provider's batch API answered."""

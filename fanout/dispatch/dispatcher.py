@@ -32,7 +32,6 @@ from fanout.dispatch.in_flight import (
 )
 from fanout.dispatch.taskless import TasklessCalls
 from fanout.dispatch.tracing import open_tracing
-from fanout.limits.answer_memory import release_answer
 from fanout.limits.queue import Priority
 from fanout.providers.transport.connection_errors import PARSER_LIMITS
 from fanout.providers.transport.connector import UpstreamConnector
@@ -85,8 +84,8 @@ class Dispatcher(CallRunner):
             deadline_s: from now; covers queueing, all retries and the answers.
             return_when: number of entries that must answer before the rest is cancelled; `None`: all.
         """
-        deadline = time.monotonic() + deadline_s
-        running = [InFlightCall(call, deadline, self.find_upstreams(call)) for call in calls]
+        now = time.monotonic()
+        running = [InFlightCall(call, now + deadline_s, self.find_upstreams(call), created_at=now) for call in calls]
         try:
             async with asyncio.TaskGroup() as group:
                 taskless = TasklessCalls(self, group.create_task)
@@ -153,7 +152,7 @@ class Dispatcher(CallRunner):
 
     def _release_answers(self, calls: Sequence[Call]) -> None:
         for call in () if self._is_serving else calls:  # a server's count until its caller has received them
-            release_answer(call)
+            call.scope.release_answer(call.index)
 
     def _start(self, running: Sequence[InFlightCall], create_task: Callable[..., CallTask], race: Race) -> list[CallTask]:
         tasks = [create_task(self.run_call(item, self.attempt_with_retries)) for item in running]

@@ -143,7 +143,7 @@ def expand_entries(written: Sequence[Entry], catalogue: Catalogue) -> tuple[Sequ
     expanded: list[Entry] = []
     is_plain = True
     for entry in written:  # nearly every request ends this loop with its entries as they are
-        if entry.fusion is None and not entry.model.startswith(PREFIX) and catalogue.find_set(entry.model) is None:
+        if entry.fusion is None and (catalogue.has_called(entry.model) or _is_plain(entry.model, catalogue)):
             expanded.append(entry)
         else:
             expanded += _expand_set(entry, catalogue)
@@ -182,6 +182,10 @@ def add_self_fusions(written: Sequence[Entry], catalogue: Catalogue) -> tuple[En
         own = [replace(entry, fusion=FusionEntry((member,) * len(of), template)) for member in of]
         added += [other for place, other in enumerate(own) if other not in (*fusions, *added, *own[:place])]
     return (*written, *added)
+
+
+def _is_plain(name: str, catalogue: Catalogue) -> bool:
+    return not name.startswith(PREFIX) and catalogue.find_set(name) is None
 
 
 def _expand_set(entry: Entry, catalogue: Catalogue) -> Iterator[Entry]:

@@ -9,7 +9,7 @@ from contextlib import aclosing, suppress
 from contextvars import Context
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ProviderError
@@ -23,7 +23,6 @@ from fanout.dispatch.retries import Result
 from fanout.limits.queue import Priority
 
 if TYPE_CHECKING:
-    from fanout.dispatch.started_attempt import StartedAttempt
     from fanout.observability.call_span import CallSpan
 
 BUFFER_BYTES = 256 * 1024
@@ -31,8 +30,36 @@ BUFFER_BYTES = 256 * 1024
 CANCELLED = Failure("cancelled", "cancelled: enough other answers had come, or the caller left", code="cancelled")
 STOPPED = Failure("cancelled", "cancelled: the server is stopping", code="server_stopping")
 
+Ended = Completion | Failure | Exception | None
+"""What an attempt came to: a result, or the bug of an adapter; `None`: nothing yet, or it was cancelled."""
 Piece = Delta | Outcome
 CallTask = asyncio.Task[Outcome]
+
+
+class Handle(Protocol):
+    """A call's task, or what stands for one."""
+
+    def done(self) -> bool:
+        """Return whether it has ended."""
+
+    def cancel(self) -> object:
+        """End it soon."""
+
+
+class Started(Handle, Protocol):
+    """An attempt without a coroutine: see `StartedAttempt`."""
+
+    running: InFlightCall
+    ended: Ended
+    is_done: bool
+    has_rest: bool
+    on_end: Callable[[Any], None] | None
+
+    def end_now(self) -> None:
+        """End it."""
+
+    async def finish(self) -> Result:
+        """Return its result."""
 
 
 class Configuration(Protocol):
@@ -46,11 +73,8 @@ class Configuration(Protocol):
     async def attempt(self, running: InFlightCall) -> Result:
         """Make one attempt."""
 
-    def start(self, running: InFlightCall, context: Context) -> StartedAttempt | None:
+    def start(self, running: InFlightCall, context: Context) -> Started | None:
         """Make an attempt without waiting for anything, if it can be made so."""
-
-    async def finish(self, started: StartedAttempt) -> Result:
-        """Return the result of such an attempt."""
 
     def find_row(self, call: Call) -> ProviderSettings:
         """Return the provider of a call."""
@@ -98,11 +122,9 @@ class InFlightCall:
         """Return whether another attempt may follow, which is never the case after a delivered piece."""
         return not self.has_delivered and retries.is_transient(failure)
 
-    def add_partial_text(self, result: Result) -> Result:
-        """Return a failure with the text that was delivered before it; any other result unchanged."""
-        if isinstance(result, Failure) and result.partial is None and self.text:
-            return replace(result, partial="".join(self.text))
-        return result
+    def add_partial_text(self, failure: Failure) -> Failure:
+        """Return a failure with the text that was delivered before it."""
+        return failure if failure.partial is not None else replace(failure, partial="".join(self.text))
 
     def build_timing(self, result: Result) -> Timing:
         """Return the call's times, up to now."""

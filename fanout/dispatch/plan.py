@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import field, replace
 from datetime import date
 
@@ -57,6 +57,11 @@ class Request:
     account_id: str | None = None
     """The account that the usage is counted for."""
 
+    @property
+    def has_ids(self) -> bool:
+        """Tell if a prompt is given as the ids of its tokens."""
+        return tuple in map(type, self.prompts)
+
 
 def plan(
     request: Request,
@@ -84,12 +89,13 @@ def plan(
         for position, entry in enumerate(expanded)
         if only is None or position in only
     ]
-    if any(entry.samples < 1 for _, entry in entries):
+    samples = [entry.samples for _, entry in entries]
+    if samples and min(samples) < 1:
         raise RequestError([Fault("n", "is at least 1")])
     if has_fusions and request.native_n:
         request = replace(request, native_n=False)  # a fusion's samples need calls of their own to wait for
     prompts: tuple[Prompt | None, ...] = request.prompts or (None,)
-    count = len(prompts) * sum(entry.samples for _, entry in entries)
+    count = len(prompts) * sum(samples)
     # Checked before any call is built, so that a huge `n` costs no memory.
     if count > max_calls:
         allowed = f"at most {max_calls} are allowed for a request or a row (FANOUT_MAX_CALLS)"
@@ -124,6 +130,15 @@ class _ResolvedEntry:
     ignored: tuple[str, ...] = ()
     """Parameters that a fusion's own call is not sent."""
 
+    def is_asked_like(self, other: _ResolvedEntry) -> bool:
+        """Return whether both get the same query. By identity: to compare values would cost more than building it."""
+        return (
+            self.target.kind == other.target.kind
+            and self.sampling is other.sampling
+            and self.passthrough is other.passthrough
+            and self.earlier is other.earlier
+        )
+
     @classmethod
     def from_entry(cls, entry: Entry, catalogue: Catalogue, request: Request, today: date) -> _ResolvedEntry:
         model = catalogue.find(entry.model)
@@ -135,16 +150,20 @@ class _ResolvedEntry:
         sampling = sampling if sampling.n is None else replace(sampling, n=None)
         if entry.copy and sampling.seed is not None:
             sampling = replace(sampling, seed=_wrap_seed(sampling.seed + entry.copy * samples))
-        defaults = request.defaults - {name for name, value in entry.overrides.items() if value is not None}
+        defaults = request.defaults
+        if defaults and entry.overrides:
+            defaults -= {name for name, value in entry.overrides.items() if value is not None}
         passthrough = {**request.passthrough, **entry.passthrough} if entry.passthrough else request.passthrough
-        credential = request.credentials.get(model.provider) if model else None
+        credential = request.credentials.get(model.provider) if model and request.credentials else None
         earlier = request.earlier if entry.earlier is None else entry.earlier
         label, refusal = entry.label or entry.model, None
         if model is None:
             target, refusal = Target(label, entry.model, None, None), catalogue.refuse_unknown(entry.model)
         else:
             target = catalogue.make_target(model, entry.model, label)
-            refusal = catalogue.refuse_after_shutdown(model, today) or _find_refusal(model, catalogue, request, earlier)
+            if model.row and model.row.deprecated_on:
+                refusal = catalogue.refuse_after_shutdown(model, today)
+            refusal = refusal or _find_refusal(model, catalogue, request, earlier)
         if entry.fusion is None:
             resolved = cls(target, sampling, defaults, passthrough, earlier, samples, refusal, credential)
             return replace(resolved, is_member=True) if entry.is_member else resolved
@@ -162,9 +181,17 @@ class _QueryBuilder:
     def __init__(self, request: Request, prompt: Prompt | None) -> None:
         self._request, self._prompt = request, prompt
         self._built: dict[tuple[bool, int, int, int], Query] = {}
+        self._last: tuple[_ResolvedEntry, Query] | None = None
 
     def build(self, entry: _ResolvedEntry) -> Query:
         """Return an entry's query: a chat model gets the prompt as one user message, any other model as plain text."""
+        if (last := self._last) and entry.is_asked_like(last[0]):  # nearly always, if not the first
+            return last[1]
+        query = self._build(entry)
+        self._last = entry, query
+        return query
+
+    def _build(self, entry: _ResolvedEntry) -> Query:
         request = self._request
         if request.inputs is not None:
             size = measure_inputs(request.inputs)
@@ -209,8 +236,9 @@ def _find_refusal(model: Model, catalogue: Catalogue, request: Request, earlier:
     if earlier and model.kind == "text":
         sentence = f"`{model.name}` completes text and takes no `messages`; send the whole text as `prompt`"
         return Failure("unsupported", sentence, code="unsupported_endpoint", param="messages")
-    takes_tokens = model.kind != "chat" and catalogue.find_provider(model).adapter in TOKEN_ID_ADAPTERS
-    if not takes_tokens and any(isinstance(prompt, tuple) for prompt in request.prompts):
+    if not request.has_ids:
+        return None
+    if model.kind == "chat" or catalogue.find_provider(model).adapter not in TOKEN_ID_ADAPTERS:
         sentence = f"`{model.name}` takes no token ids, which depend on the tokenizer; send the prompt as text"
         return Failure("unsupported", sentence, code="unsupported_prompt", param="prompt")
     return None
@@ -220,7 +248,7 @@ def _refuse_fusion(request: Request) -> Failure | None:
     if request.task != "answer":
         sentence = "a fusion makes a text, and has neither embeddings nor tokens of its own"
         return Failure("unsupported", sentence, code="unsupported_endpoint", param="model")
-    if any(isinstance(prompt, tuple) for prompt in request.prompts):
+    if request.has_ids:
         sentence = "a fusion is made of texts, and takes no token ids; send the prompt as text"
         return Failure("unsupported", sentence, code="unsupported_prompt", param="prompt")
     return None
@@ -239,14 +267,20 @@ def _find_task_refusal(provider: ProviderSettings, task: Task) -> Failure | None
 
 def _plan_samples(
     entry: _ResolvedEntry, queries: _QueryBuilder, fit: ParameterFitter, request: Request
-) -> Iterator[tuple[Query, FittedParameters, int]]:
-    """Yield one entry's calls for one prompt: query, fitted parameters, number of the sample."""
+) -> Iterable[tuple[Query, FittedParameters, int]]:
+    """Return one entry's calls for one prompt: query, fitted parameters, number of the sample."""
     query = queries.build(entry)
     if entry.refusal:
-        for sample in range(entry.samples):
-            yield query, FittedParameters(), sample
-        return
-    if request.native_n and entry.samples > 1:
+        return [(query, FittedParameters(), sample) for sample in range(entry.samples)]
+    if entry.samples == 1:
+        return ((query, fit(entry.target, query), 0),)
+    return _plan_many(entry, query, fit, request)
+
+
+def _plan_many(
+    entry: _ResolvedEntry, query: Query, fit: ParameterFitter, request: Request
+) -> Iterator[tuple[Query, FittedParameters, int]]:
+    if request.native_n:
         together = replace(query, sampling=replace(query.sampling, n=entry.samples))
         fitted = fit(entry.target, together)
         # Ignored or clamped, `n` would give fewer answers than requested: then it is calls after all.

@@ -65,10 +65,15 @@ class TokenPrices:
         if whole is None or output is None or (usage.priced_apart and not _is_text(usage.priced_apart)):
             return None
         # Cached tokens are part of the input. Bounded, so that inconsistent reports never give a negative cost.
+        per_input, per_output = self.input, self.output
+        per_input = per_input.find(whole) if isinstance(per_input, SteppedPrice) else per_input
+        per_output = per_output.find(whole) if isinstance(per_output, SteppedPrice) else per_output
+        cost = output * per_output
+        if not usage.cached_input_tokens and not usage.cache_write_tokens:
+            return (cost + whole * per_input) / 1e6
         cached = min(usage.cached_input_tokens or 0, whole)
         written = min(usage.cache_write_tokens or 0, whole - cached)
-        per_input = _find_price(self.input, whole)
-        cost = (whole - cached - written) * per_input + output * _find_price(self.output, whole)
+        cost += (whole - cached - written) * per_input
         cost += cached * (per_input if self.cached is None else _find_price(self.cached, whole))
         cost += written * (per_input if self.cache_write is None else _find_price(self.cache_write, whole))
         return cost / 1e6
@@ -128,8 +133,15 @@ def load_prices() -> None:
     get_snapshot()
 
 
+def read_price(row: PriceRow | None) -> TokenPrices | None:
+    """Return the price that `providers.json` has for a model; `None` where it has none."""
+    if row is None:
+        return None
+    return TokenPrices(row.input_usd_per_mtok, row.output_usd_per_mtok, row.cached_usd_per_mtok, row.cache_write_usd_per_mtok)
+
+
 def compute_cost(
-    usage: Usage | None, own: PriceRow | None, provider: str, model: str, answered: str | None = None
+    usage: Usage | None, own: TokenPrices | None, provider: str, model: str, answered: str | None = None
 ) -> Cost | None:
     """Return the cost of a call; `None` where the usage is unknown, or the price of anything that was used.
 
@@ -145,12 +157,11 @@ def compute_cost(
     # The provider's own figure is what it bills, discounts included.
     if usage.reported_cost_usd is not None:
         return Cost(usage.reported_cost_usd, REPORTED)
-    billed = _to_billed_usage(usage)
+    billed = _to_billed_usage(usage) if usage.billed else usage
     if billed is None:
         return None
     if own:
-        rates = (own.input_usd_per_mtok, own.output_usd_per_mtok, own.cached_usd_per_mtok, own.cache_write_usd_per_mtok)
-        usd, source = TokenPrices(*rates).price(billed), "providers.json"
+        usd, source = own.price(billed), "providers.json"
     else:
         found = _find_price_of_answer(provider, model, answered, usage.service_tier)
         usd, source = (found.price(billed), f"{SOURCE}: {found.model.id}") if found else (None, SOURCE)
@@ -158,7 +169,7 @@ def compute_cost(
 
 
 def price_call(
-    target: Target, row: ProviderRow, own: PriceRow | None, usage: Usage | None, answered: str | None, *, in_batch: bool
+    target: Target, row: ProviderRow, own: TokenPrices | None, usage: Usage | None, answered: str | None, *, in_batch: bool
 ) -> Cost | None:
     """Return the cost of a call with that usage; `in_batch`: through the batch API of its provider, if that has one."""
     provider = row.prices if row.prices is not None else target.provider or ""
@@ -168,7 +179,7 @@ def price_call(
 
 
 def compute_batch_cost(
-    usage: Usage | None, own: PriceRow | None, provider: str, model: str, answered: str | None, ratio: float
+    usage: Usage | None, own: TokenPrices | None, provider: str, model: str, answered: str | None, ratio: float
 ) -> Cost | None:
     """Return the cost of a call in a provider's batch, a part of its ordinary price. Arguments as for `compute_cost`."""
     # The ordinary price: few are published for batches, and those are the same part of it.
@@ -180,9 +191,7 @@ def compute_batch_cost(
 
 def _to_billed_usage(usage: Usage) -> Usage | None:
     """Return what the provider bills, where that is not what its model saw (Cohere); `None` for units without a price."""
-    if not usage.billed:
-        return usage
-    billed = dict(usage.billed)
+    billed = dict(usage.billed or {})
     given, generated = billed.pop("input_tokens", None), billed.pop("output_tokens", None)
     if any(billed.values()):
         return None

@@ -46,6 +46,8 @@ class ProviderTable:
         """Providers of what models do beside answering, made at their first call."""
         self._economy_apis: dict[str, EconomyApi] = {}
         self._loading_prices: asyncio.Task[None] | None = None
+        self.has_prices = False
+        """The published prices are known to have been loaded."""
         if previous:
             self._take_over(previous)
         for name, row in settings.providers.items():
@@ -129,19 +131,15 @@ class ProviderTable:
         # A provider that cannot be prepared must not stop the others.
         await asyncio.gather(*work, return_exceptions=True)
 
-    @property
-    def has_prices(self) -> bool:
-        """Tell if the published prices have been loaded."""
-        task = self._loading_prices
-        return task is not None and task.done() and not task.cancelled() and task.exception() is None
-
     def load_prices(self) -> asyncio.Task[None]:
         """Return the task that loads the prices in a thread, where 0.2 s hold up no call; a new one if the last has failed."""
         task = self._loading_prices
         if task is None or (task.done() and (task.cancelled() or task.exception())):
             task = self._loading_prices = asyncio.create_task(run_in_thread("setup", pricing.load_prices))
+        self.has_prices = task.done()
         return task
 
     def fit(self, target: Target, query: Query) -> FittedParameters:
         """Return the parameters of `query` as the target's provider accepts them."""
-        return self.find_provider(target, query.task).fit(target, query)
+        route = self._routes.get((target.provider, target.name, query.task)) or self._add_route(target, query.task)
+        return route.provider.fit(target, query)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fanout.config.providers_file import PriceRow
 from fanout.config.settings import ProviderSettings
+from fanout.dispatch.pricing import TokenPrices, read_price
 from fanout.providers import Provider
 from fanout.providers.transport.http import HttpProvider
 
@@ -23,7 +24,7 @@ class Route:
     http: HttpProvider | None
     """The provider, if its calls may be exchanges."""
     settings: ProviderSettings
-    price: PriceRow | None
+    price: TokenPrices | None
     """The entry's own."""
     needs_prices: bool
     """Answers are priced by the published prices, which must be loaded."""
@@ -32,4 +33,4 @@ class Route:
     def make(cls, provider: Provider, settings: ProviderSettings, price: PriceRow | None) -> Route:
         """Return the route to a provider."""
         http = provider if isinstance(provider, HttpProvider) else None
-        return cls(provider, http, settings, price, settings.row.prices != "")
+        return cls(provider, http, settings, read_price(price), settings.row.prices != "")

@@ -9,16 +9,13 @@ from typing import Protocol
 
 from fanout.core.schema import Call, Completion, Failure
 from fanout.dispatch.attempt_clock import AttemptClock
-from fanout.dispatch.in_flight import InFlightCall
+from fanout.dispatch.in_flight import Ended, InFlightCall
 from fanout.dispatch.retries import Result
 from fanout.dispatch.routes import Route
 from fanout.limits.limiter import Limiter
 from fanout.limits.queue import Permit
 from fanout.providers import OnHeaders
 from fanout.providers.transport.exchange import Exchange
-
-Ended = Completion | Failure | Exception | None
-"""What an attempt came to: a result, or the bug of an adapter; `None`: nothing yet, or it was cancelled."""
 
 
 class Attempts(Protocol):
@@ -32,6 +29,9 @@ class Attempts(Protocol):
 
     def name_timeout(self, running: InFlightCall, route: Route) -> Failure:
         """Return the failure of an attempt that has taken all its time."""
+
+    async def read_rest(self, started: StartedAttempt) -> Result:
+        """Return the result of an attempt of which the rest takes a coroutine."""
 
 
 class StartedAttempt:
@@ -75,7 +75,7 @@ class StartedAttempt:
         """Send the request, and have the attempt ended in time."""
         running, self._context = self.running, context
         self._clock.add(self, min(running.started_at + self.route.settings.row.timeout_s, running.deadline))
-        self.exchange.send(context, on_headers, self._receive)
+        self.exchange.send(context, on_headers, self._end, self._leave_rest)
         self._limiter.counted.count(self._permit)  # it has left, be it in part
 
     def done(self) -> bool:
@@ -97,33 +97,36 @@ class StartedAttempt:
         self.exchange.cancel()
         self._context.run(self._end, self._attempts.name_timeout(self.running, self.route))
 
+    async def finish(self) -> Result:
+        """Return the result of an attempt that has ended, or of which the rest takes a coroutine."""
+        if not self.is_done:
+            return await self._attempts.read_rest(self)
+        if isinstance(self.ended, Completion | Failure):
+            return self.ended
+        raise self.ended or AssertionError("an attempt that was cancelled has no result")
+
     def take_rest(self) -> tuple[Limiter, Permit]:
         """Return what a coroutine needs that ends the attempt instead."""
         self.is_done = True
         self._clock.remove(self)
         return self._limiter, self._permit
 
-    def _receive(self, ended: Ended) -> None:
-        if ended is None:
-            self.has_rest = True
-            self._notify()
-        else:
-            self._end(ended)
+    def _leave_rest(self) -> None:
+        self.has_rest = True
+        if self.on_end is not None:
+            self.on_end(self)
 
     def _end(self, ended: Ended) -> None:
         self.is_done = True
         self._clock.remove(self)
         try:
-            result = ended if isinstance(ended, Completion | Failure) else None
-            if result is not None:
-                ended = result = self._attempts.hide_secrets(self.running.call, result)
+            result = None
+            if isinstance(ended, Completion | Failure):
+                ended = result = self._attempts.hide_secrets(self.running.call, ended)
             self._attempts.end_attempt(self.running, self._limiter, self._permit, result)
         except Exception as error:  # a bug must leave nobody waiting
             ended = error
         self.ended = ended
-        self._notify()
-
-    def _notify(self) -> None:
         if (on_end := self.on_end) is not None:
-            self.on_end = None if self.is_done else on_end  # it may expire before its rest is taken
+            self.on_end = None
             on_end(self)

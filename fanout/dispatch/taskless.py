@@ -9,9 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fanout.core.schema import Failure
-from fanout.dispatch.in_flight import CallTask, InFlightCall
+from fanout.dispatch.in_flight import CallTask, InFlightCall, Started
 from fanout.dispatch.retries import Result
-from fanout.dispatch.started_attempt import StartedAttempt
 
 if TYPE_CHECKING:
     from fanout.dispatch.call_runner import CallRunner
@@ -33,7 +32,7 @@ class TasklessCalls:
     def __init__(self, runner: CallRunner, create_task: Callable[..., CallTask]) -> None:
         self._runner, self._create_task = runner, create_task
         self._context = copy_context()
-        self._attempts: list[StartedAttempt] = []
+        self._attempts: list[Started] = []
         self._open = 0
         """Calls that have not ended."""
         self._woken: asyncio.Future[None] | None = None
@@ -76,7 +75,7 @@ class TasklessCalls:
         runner.running[running] = started
         return True
 
-    def _take(self, started: StartedAttempt) -> None:
+    def _take(self, started: Started) -> None:
         """Take what an attempt has come to."""
         running, ended = started.running, started.ended
         if started.has_rest or (isinstance(ended, Failure) and running.may_retry(ended)):
@@ -90,7 +89,9 @@ class TasklessCalls:
             self._runner.crash(running, ended)
         else:
             self._finish(running, running.cancelled_as if ended is None else ended)
-        self._count_end()
+        self._open -= 1
+        if not self._open:
+            self._wake()
 
     def _finish(self, running: InFlightCall, result: Result) -> None:
         try:
@@ -98,11 +99,15 @@ class TasklessCalls:
         except Exception as error:  # a bug in the bookkeeping
             self._runner.crash(running, error)
 
-    async def _go_on(self, started: StartedAttempt, running: InFlightCall) -> Result:
+    async def _go_on(self, started: Started, running: InFlightCall) -> Result:
         """Return the result of a call whose first attempt has ended, or has a rest."""
-        return await self._runner.retry(await running.upstreams.finish(started), running)
+        return await self._runner.retry(await started.finish(), running)
 
-    def _count_end(self, _: object = None) -> None:
+    def _count_end(self, _: object) -> None:
         self._open -= 1
-        if not self._open and self._woken is not None and not self._woken.done():
+        if not self._open:
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._woken is not None and not self._woken.done():
             self._woken.set_result(None)

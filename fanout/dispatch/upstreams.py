@@ -113,7 +113,7 @@ class Upstreams(ProviderTable):
         """
         call = running.sent or running.call
         route = self.find_route(call)
-        if route.http is None or running.inbox is not None or call.reads_prompt:
+        if route.http is None or running.inbox is not None or (call.query.sampling.max_tokens == 0 and call.reads_prompt):
             return None
         if running.span is not None or (route.needs_prices and not self.has_prices):
             return None
@@ -142,14 +142,10 @@ class Upstreams(ProviderTable):
         except asyncio.CancelledError:
             started.end_now()
             raise
-        return await self.finish(started)
+        return await started.finish()
 
-    async def finish(self, started: StartedAttempt) -> Result:
-        """Return the result of an attempt that has ended, or of which the rest takes a coroutine."""
-        if started.is_done:
-            if isinstance(started.ended, Completion | Failure):
-                return started.ended
-            raise started.ended or AssertionError("an attempt that was cancelled has no result")
+    async def read_rest(self, started: StartedAttempt) -> Result:
+        """Return the result of an attempt of which the rest takes a coroutine."""
         running, (limiter, permit) = started.running, started.take_rest()
         result: Result | None = None
         try:
@@ -225,7 +221,7 @@ class Upstreams(ProviderTable):
         return hide_secrets(result, secrets)
 
     def _find_limiter(self, call: Call) -> Limiter:
-        row = self.find_row(call)
+        row = self.settings.providers[call.target.provider or ""]
         digest = call.credential.digest if call.credential else None
         return self._limiters.get(row.name, row.row.limits, call.target.limit_group, digest)
 
@@ -237,7 +233,9 @@ def _wake(woken: asyncio.Future[None], _: object) -> None:
 
 def _measure_tokens(query: Query) -> CallSize:
     sampling = query.sampling
-    max_tokens = sampling.max_tokens and sampling.max_tokens * sampling.generated_answers
+    max_tokens = sampling.max_tokens
+    if max_tokens and (sampling.n or sampling.best_of):
+        max_tokens *= sampling.generated_answers
     guess = QUESTION_TOKENS + -(-measure_query(query).text // CHARACTERS_PER_TOKEN)
     return CallSize(guess, max_tokens if query.inputs is None else 0)
 
@@ -250,11 +248,10 @@ def _record_headers(limiter: Limiter, permit: Permit, headers: Mapping[str, str]
 
 def _settle(limiter: Limiter, permit: Permit, call: Call, result: Result | None) -> None:
     """Give the permit back with the real usage, and pause what the upstream wants paused."""
-    usage = result.usage if isinstance(result, Completion) else None
-    if usage:
+    if isinstance(result, Completion) and (usage := result.usage):
         limiter.release(permit, usage.input_tokens, usage.output_tokens)
-    else:
-        limiter.release(permit, was_sent=not (isinstance(result, Failure) and result.code in NEVER_SENT))
+        return
+    limiter.release(permit, was_sent=not (isinstance(result, Failure) and result.code in NEVER_SENT))
     # Other calls would be refused as well, and many providers count a refused call against the limit.
     if isinstance(result, Failure) and result.kind == "rate_limit" and result.retry_after_s:
         model = None if result.account_wide else call.target.model

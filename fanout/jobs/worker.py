@@ -30,7 +30,6 @@ from fanout.jobs.scheduler import UnitScheduler
 from fanout.jobs.settlement import MAX_QUEUED_S, USELESS_KINDS, UnitSettlement
 from fanout.jobs.stored_outcome import StoredOutcome
 from fanout.jobs.unit_journal import UnitJournal
-from fanout.limits.answer_memory import release_answer
 from fanout.observability.logs import log
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.records import JobState
@@ -176,7 +175,7 @@ class JobWorker:
         finally:
             # Also when the journal fails: money that stays set aside would stop the job long before its limit.
             self._in_flight.discard(id(unit.call))
-            release_answer(unit.call)
+            unit.call.scope.release_answer(unit.call.index)
             self._settlement.settle(reserved_usd, outcome, unit.call)
         await self._reconsider()
 

@@ -71,7 +71,6 @@ class AnswerScope(RequestScope):
         return answer
 
     def hold_whole(self, index: int, size: int) -> bool:
-        """Count a short answer that has come as a whole, if there is plenty of room; return whether it counts now."""
         if index in self._answers or index in self._wholes:
             self.release_answer(index)
         if size > BEGINNING_BYTES or not self._memory.beginnings.take_whole(size):
@@ -84,7 +83,6 @@ class AnswerScope(RequestScope):
         return index in self._wholes or index in self._answers
 
     def release_answer(self, index: int) -> None:
-        """Give back the memory of one call's answer, if it has any."""
         if index in self._wholes:
             self._memory.beginnings.give_back(self._wholes.pop(index))
         elif answer := self._answers.pop(index, None):
@@ -176,12 +174,6 @@ def open_answer(call: Call) -> HeldAnswer:
     return scope.open_answer(call.index) if isinstance(scope, AnswerScope) else HeldAnswer(UNBOUNDED, 0)
 
 
-def hold_whole(call: Call, size: int) -> bool:
-    """Count the answer to a call, which has come as a whole; `False`: it is not short, or there may be no room."""
-    scope = call.scope
-    return scope.hold_whole(call.index, size) if isinstance(scope, AnswerScope) else size <= BEGINNING_BYTES
-
-
 def is_counted(call: Call) -> bool:
     """Return whether the answer to a call has been counted while it came, or its call has no scope to count in."""
     return not isinstance(call.scope, AnswerScope) or call.scope.holds(call.index)
@@ -198,12 +190,6 @@ async def count_answer(call: Call, completion: Completion) -> None:
         with call.scope.open_answer(call.index) as held:
             await held.grow(size)
             held.end(size)
-
-
-def release_answer(call: Call) -> None:
-    """Give back the memory of a call's answer before its request is over."""
-    if isinstance(call.scope, AnswerScope):
-        call.scope.release_answer(call.index)
 
 
 def _round_up(size: int, step: int) -> int:

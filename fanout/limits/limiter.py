@@ -96,8 +96,7 @@ class Limiter:
 
     def configure(self, limits: LimitsRow) -> None:
         """Set other limits; calls in flight and what was counted count on."""
-        self.limits = limits
-        self.concurrency = limits.concurrency or math.inf
+        self.limits, self.concurrency = limits, limits.concurrency or math.inf
         self.counts_tokens = self.counts_tokens or limits.tokens_per_minute is not None
         self.counted.configure(limits)
         self._estimates.set_limit(limits.tokens_per_minute)
@@ -154,8 +153,7 @@ class Limiter:
         self.counted.end(permit, used, was_sent=was_sent)
         # The cap first, because other accounts may have waited for it longer than this account.
         self._cap.release()
-        if self._waiting.total:
-            self._waiting.pump()
+        self._waiting.pump()
 
     def record_headers(self, permit: Permit, rate: RateLimitStatus) -> None:
         """Record the remaining quota from the headers of this attempt's answer."""
@@ -224,8 +222,7 @@ class Limiter:
     def compute_start_wait_s(self, now: float) -> float:
         """Return the wait until any call could start; infinite while all places are taken."""
         # `has_room` keeps the pump, so that the end of another account's call wakes this one.
-        cap = self._cap
-        if self.in_flight >= self.concurrency or (cap.used >= cap.limit and not cap.has_room(self._waiting.pump)):
+        if self.in_flight >= self.concurrency or not self._cap.has_room(self._waiting.pump):
             return math.inf
         wait = self._compute_held_s(None, now) if self._pauses.ends or self.circuits.open else 0.0
         return max(wait, self.counted.compute_start_wait_s(now)) if self.counted.starts else wait

@@ -48,7 +48,8 @@ class LearnedAmount:
         self._calls += 1
         weight = 1 / (self._calls if self._calls < RECENT_CALLS else RECENT_CALLS)
         if self._calls > 1:
-            self._deviation += weight * (abs(amount - guess * self._amount / self._guess) - self._deviation)
+            beside = amount - guess * self._amount / self._guess
+            self._deviation += weight * ((beside if beside > 0 else -beside) - self._deviation)
         self._amount += weight * (amount - self._amount)
         self._guess += weight * (guess - self._guess)
 

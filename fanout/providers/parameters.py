@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from fanout.config.providers_file import ParametersRow
 from fanout.core.json_text import JsonObject
+from fanout.core.sampling import Sampling
 from fanout.core.schema import FittedParameters, Query
 
 
@@ -59,7 +60,7 @@ RESERVED = frozenset({"model", "messages", "prompt", "stream"})
 """Passthrough must not change the model, the prompt, or the form of the answer."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class AcceptedParameters:
     """A format's table with the changes of one host."""
 
@@ -68,6 +69,8 @@ class AcceptedParameters:
     """Names of the other fields that the host accepts; `None`: all."""
     dropped: frozenset[str]
     renamed: Mapping[str, str]
+    last: tuple[Sampling, frozenset[str], FittedParameters] | None = None
+    """Parameters fitted last: the models of a request follow each other, and most have the same."""
 
 
 def accept(table: Table, overrides: ParametersRow, passthrough: frozenset[str] | None = frozenset()) -> AcceptedParameters:
@@ -100,6 +103,18 @@ def fit(query: Query, accepted: AcceptedParameters) -> FittedParameters:
 
     A default of the endpoint's contract (`query.defaults`) is dropped or clamped silently: the caller did not choose it.
     """
+    sampling = query.sampling
+    if (last := accepted.last) and last[0] is sampling and last[1] is query.defaults and not query.passthrough:
+        return last[2]
+    fitted = _fit(query, accepted)
+    # Texts and lists, which callers size, are not kept; and without tokens the prompt counts, too.
+    is_small = sampling.stop is None and sampling.logit_bias is None and sampling.suffix is None
+    if is_small and not query.passthrough and sampling.max_tokens != 0:
+        accepted.last = sampling, query.defaults, fitted
+    return fitted
+
+
+def _fit(query: Query, accepted: AcceptedParameters) -> FittedParameters:
     sent: JsonObject = {}
     ignored: list[str] = []
     adjusted: dict[str, tuple[object, object]] = {}

@@ -16,7 +16,6 @@ from aiohttp import web
 
 from fanout.core.schema import Call, Completion, Failure, Outcome
 from fanout.core.threads import run_in_thread
-from fanout.limits.answer_memory import release_answer
 from fanout.rendering.errors import render_all_failed
 from fanout.rendering.history import CLIENT_LEFT
 from fanout.server import event_stream
@@ -240,7 +239,7 @@ async def _run(
         if admission := request.get(ADMISSION):
             admission.close()
         for call in live.calls:
-            release_answer(call)
+            call.scope.release_answer(call.index)
         live.end()
 
 

@@ -18,7 +18,7 @@ from fanout.core.usage import Cost, Usage
 from fanout.dispatch import pricing
 from tests.support.timing import timed
 
-OWN = PriceRow(input_usd_per_mtok=2, output_usd_per_mtok=10)
+OWN = pricing.read_price(PriceRow(input_usd_per_mtok=2, output_usd_per_mtok=10))
 USAGES = {
     "plain": Usage(1_000, 500),
     "none": Usage(0, 0),
@@ -50,7 +50,7 @@ MODELS = [
 
 
 def compute_usd(
-    usage: Usage | None, own: PriceRow | None = None, provider: str = "openai", model: str = "gpt-4o"
+    usage: Usage | None, own: pricing.TokenPrices | None = None, provider: str = "openai", model: str = "gpt-4o"
 ) -> float | None:
     cost = pricing.compute_cost(usage, own, provider, model)
     return cost.usd if cost else None
@@ -88,7 +88,7 @@ def test_a_reported_cost_beats_a_configured_price_and_that_beats_the_published_o
 
 def test_a_reported_zero_is_zero_and_so_is_a_price_of_zero() -> None:
     assert compute_usd(Usage(reported_cost_usd=0.0)) == 0
-    assert compute_usd(Usage(10, 10), PriceRow(input_usd_per_mtok=0, output_usd_per_mtok=0)) == 0
+    assert compute_usd(Usage(10, 10), pricing.read_price(PriceRow(input_usd_per_mtok=0, output_usd_per_mtok=0))) == 0
     assert compute_usd(Usage(0, 0)) == 0
 
 
@@ -137,7 +137,7 @@ def test_cached_input_and_cache_writes_have_their_own_prices(
     own = PriceRow(
         input_usd_per_mtok=2, output_usd_per_mtok=10, cached_usd_per_mtok=cached_price, cache_write_usd_per_mtok=write_price
     )
-    assert compute_usd(usage, own) == pytest.approx(expected / 1000, abs=1e-12)
+    assert compute_usd(usage, pricing.read_price(own)) == pytest.approx(expected / 1000, abs=1e-12)
 
 
 @pytest.mark.parametrize("usage", USAGES.values(), ids=USAGES.keys())
@@ -210,7 +210,8 @@ def test_the_prices_are_loaded_once() -> None:
 def test_billed_tokens_are_priced_where_they_differ_from_the_models() -> None:
     """Cohere's recorded answer: 496 input tokens, 1 of them billed."""
     usage = Usage(input_tokens=496, output_tokens=11, billed={"input_tokens": 1, "output_tokens": 9})
-    cost = pricing.compute_cost(usage, PriceRow(input_usd_per_mtok=100, output_usd_per_mtok=1000), "", "m")
+    own = pricing.read_price(PriceRow(input_usd_per_mtok=100, output_usd_per_mtok=1000))
+    cost = pricing.compute_cost(usage, own, "", "m")
     assert cost
     assert cost.usd == pytest.approx((1 * 100 + 9 * 1000) / 1e6)
 

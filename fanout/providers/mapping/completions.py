@@ -9,7 +9,7 @@ from fanout.core.json_text import JsonObject, dump
 from fanout.core.schema import Choice, Completion, FinishReason
 from fanout.core.usage import Usage
 from fanout.providers.mapping.failures import Origin
-from fanout.providers.mapping.json_fields import as_count, as_name, as_text
+from fanout.providers.mapping.json_fields import MAX_COUNT, as_count, as_name, as_text
 from fanout.providers.mapping.priced_content import add_priced_content
 from fanout.providers.mapping.reported_costs import read_cost_usd
 from fanout.providers.mapping.tool_calls import NO_ARGUMENTS
@@ -96,7 +96,10 @@ def build_usage(
     if reasoning and output_tokens is not None and reasoning > output_tokens:
         output_tokens += reasoning
     # Sums of two counts may exceed what a count may be.
-    input_tokens, output_tokens = as_count(input_tokens), as_count(output_tokens)
+    if input_tokens is not None and input_tokens > MAX_COUNT:
+        input_tokens = None
+    if output_tokens is not None and output_tokens > MAX_COUNT:
+        output_tokens = None
     if cached is not None:
         cached = _keep_part(cached, input_tokens)
     if written is not None:

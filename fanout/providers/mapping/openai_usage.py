@@ -46,8 +46,9 @@ def parse_usage(raw: object, service_tier: object = None) -> Usage | None:
     if not PLAIN.issuperset(raw):
         heard, spoken = _find_details(raw, INPUT_DETAILS), _find_details(raw, OUTPUT_DETAILS)
         # Most answers have no other field, and are spared the search for a dozen names (2026-11-27).
-        if USUAL.issuperset(raw) and USUAL_INPUT.issuperset(heard) and USUAL_OUTPUT.issuperset(spoken):
-            cached, reasoning = as_count(heard.get("cached_tokens")), as_count(spoken.get("reasoning_tokens"))
+        if USUAL.issuperset(raw) and USUAL_INPUT.issuperset(heard) and (not spoken or USUAL_OUTPUT.issuperset(spoken)):
+            cached = as_count(heard.get("cached_tokens"))
+            reasoning = as_count(spoken.get("reasoning_tokens")) if spoken else None
         else:
             cached, written = find_count((raw, heard), CACHED), find_count((raw, heard), WRITTEN)
             reasoning = find_count((raw, spoken), REASONING)

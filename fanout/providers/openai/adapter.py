@@ -64,8 +64,8 @@ class OpenAi(JsonProvider):
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
         """Encode a call; a long prompt is written once for all the models that get it."""
         fields: JsonObject = {**call.fitted.sent, "model": call.target.model}
-        options = fields.pop("stream_options", None)
         fields["stream"] = stream  # some gateways stream unless it is false
+        options = fields.pop("stream_options") if "stream_options" in fields else None
         # Without it a stream reports no tokens; hosts that refuse it drop it in their row.
         if stream and self._reports_usage:
             fields["stream_options"] = {**as_object(options), "include_usage": True}
@@ -85,6 +85,7 @@ class PromptCache:
 
     def __init__(self) -> None:
         self._last: tuple[Query, list[bytes]] | None = None
+        self._short: tuple[Query, tuple[str, object]] | None = None
         self._lock = Lock()
 
     def write_body(self, fields: JsonObject, call: Call) -> WrittenBody:
@@ -92,7 +93,10 @@ class PromptCache:
         query = call.query
         size = measure_query(query).whole
         if size < LONG_PROMPT_CHARACTERS:
-            name, value = convert_prompt(query)
+            short = self._short
+            if short is None or short[0] is not query:
+                self._short = short = (query, convert_prompt(query))
+            name, value = short[1]
             fields[name] = value
             return dump(fields)
         if size <= MAX_INLINE_ENCODE_CHARACTERS:

@@ -127,16 +127,16 @@ class UpstreamConnector(TurnTakingConnector):
             if not idle:
                 del self._conns[key]
             is_fresh = time.monotonic() - idle_since <= KEEPALIVE_S
-            if is_fresh and protocol.is_connected() and not protocol.should_close and isinstance(protocol, UpstreamProtocol):
+            if is_fresh and protocol.is_connected() and not protocol.should_close:
                 self._acquired.add(protocol)
-                return TakenConnection(self, key, protocol)
-            self._release(key, protocol, should_close=True)
+                return TakenConnection(self, key, cast("UpstreamProtocol", protocol))
+            protocol.close()
         return None
 
     def give_back(self, key: ConnectionKey, protocol: UpstreamProtocol, *, should_close: bool = False) -> None:
         """Take back what `take_idle` has given."""
         protocol.receiver = None
-        if should_close or self._cleanup_handle is None or protocol.should_close or not protocol.is_connected():
+        if should_close or self._cleanup_handle is None or protocol.should_close or protocol.transport is None:
             self._release(key, protocol, should_close=should_close)
             return
         self._acquired.discard(protocol)

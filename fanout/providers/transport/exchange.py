@@ -18,7 +18,7 @@ from aiohttp.http import HttpProcessingError, RawResponseMessage
 from fanout.core.errors import ProviderError
 from fanout.core.query_size import measure_query
 from fanout.core.schema import Call, Completion, Failure
-from fanout.limits.answer_memory import hold_whole, release_answer
+from fanout.limits.answer_memory import BEGINNING_BYTES
 from fanout.providers import OnHeaders
 from fanout.providers.mapping.redact import SecretGuard
 from fanout.providers.transport.connector import TakenConnection
@@ -36,8 +36,8 @@ from fanout.providers.transport.response import read_length
 if TYPE_CHECKING:
     from fanout.providers.transport.http import HttpProvider
 
-OnEnd = Callable[[Completion | Failure | Exception | None], None]
-"""Gets the result of an exchange, or what no adapter may raise; `None`: the rest takes a task, see `Exchange.read_rest`."""
+OnEnd = Callable[[Completion | Failure | Exception], None]
+"""Gets the result of an exchange, or what no adapter may raise."""
 
 
 class Exchange:
@@ -52,6 +52,7 @@ class Exchange:
         "_guard",
         "_on_end",
         "_on_headers",
+        "_on_rest",
         "_provider",
         "_request",
         "_response",
@@ -78,9 +79,16 @@ class Exchange:
         BODIES.give_back(self._size)
         self._connection.release()
 
-    def send(self, context: Context, on_headers: OnHeaders, on_end: OnEnd) -> None:
-        """Send the request. What comes of it is read, and passed on, in `context`."""
-        self._context, self._on_headers, self._on_end = context, on_headers, on_end
+    def send(self, context: Context, on_headers: OnHeaders, on_end: OnEnd, on_rest: Callable[[], None]) -> None:
+        """Send the request.
+
+        Args:
+            context: in which all that comes of it is read and passed on.
+            on_headers: see `Provider.complete`.
+            on_end: called once, unless the exchange is cancelled.
+            on_rest: called instead if the rest takes a coroutine: see `read_rest`.
+        """
+        self._context, self._on_headers, self._on_end, self._on_rest = context, on_headers, on_end, on_rest
         protocol = self._connection.protocol
         assert protocol is not None
         protocol.receiver = self
@@ -89,15 +97,20 @@ class Exchange:
         except Exception as error:  # passed on later, for the caller expects nothing before it has been sent
             asyncio.get_running_loop().call_soon(self.fail, error)
 
+    def _forget_caller(self) -> None:
+        # Who refers to the exchange: such cycles would keep every answer until the collector comes.
+        del self._on_end, self._on_rest, self._on_headers
+
     def cancel(self) -> None:
         """End the exchange, and its connection; nothing is passed on."""
+        self._forget_caller()
         BODIES.give_back(self._size)
         self._connection.close()
-        release_answer(self._call)
+        self._call.scope.release_answer(self._call.index)
 
     def receive(self, message: RawResponseMessage, content: aiohttp.StreamReader) -> None:
         """See `Receiver.receive`."""
-        if is_early(message):
+        if message.code < 200 and is_early(message):
             self._early += 1
             if self._early > MAX_EARLY_HEADS:
                 self.fail(HttpProcessingError(message="too many heads before the answer's own"))
@@ -127,7 +140,7 @@ class Exchange:
         if not is_short:
             if self._connection.protocol is not None:
                 self._connection.protocol.receiver = None
-            self._on_end(None)
+            self._on_rest()
         elif response.content.is_eof():  # nearly every body has come with its head
             self._read_body()
         else:
@@ -139,7 +152,7 @@ class Exchange:
         length = read_length(response)
         if length is None or length > self._provider.settings.max_answer_bytes or hdrs.CONTENT_ENCODING in response.headers:
             return False
-        return hold_whole(self._call, length)
+        return length <= BEGINNING_BYTES and self._call.scope.hold_whole(self._call.index, length)
 
     def _read_late_body(self) -> None:
         self._context.run(self._read_body)
@@ -148,8 +161,7 @@ class Exchange:
         response = self._response
         assert response is not None
         try:
-            body = response.content.read_nowait()
-            answer = self._provider.decode(self._call, response.status, response.headers, body)
+            answer = self._provider.decode(self._call, response.status, response.headers, response.read_whole())
             result: Completion | Exception = self._guard.hide(answer)
         except Exception as error:
             result = error
@@ -157,14 +169,20 @@ class Exchange:
 
     def _end(self, result: Completion | Exception) -> None:
         BODIES.give_back(self._size)
-        self._connection.close()  # unless it was given back with the end of the body
-        if isinstance(result, Exception):
-            release_answer(self._call)
-            try:
-                self._guard.check(result)
-            except ProviderError as hidden:
-                result = hidden
-        self._on_end(result.failure if isinstance(result, ProviderError) else result)
+        if self._connection.protocol is not None:  # else it was given back with the end of the body
+            self._connection.close()
+        on_end = self._on_end
+        self._forget_caller()
+        on_end(self._hide(result) if isinstance(result, Exception) else result)
+
+    def _hide(self, error: Exception) -> Failure | Exception:
+        """Return the failure that an error is, without a secret; any other error as it is."""
+        self._call.scope.release_answer(self._call.index)
+        try:
+            self._guard.check(error)
+        except ProviderError as hidden:
+            error = hidden
+        return error.failure if isinstance(error, ProviderError) else error
 
     async def read_rest(self) -> Completion:
         """Return the answer whose head has come, and which is long, of unknown length or compressed.
@@ -174,6 +192,7 @@ class Exchange:
         """
         response = self._response
         assert response is not None
+        self._forget_caller()
         try:
             return await self._provider.read_answer(self._call, response, self._guard)
         except BaseException as error:
@@ -197,7 +216,7 @@ def begin_exchange(provider: HttpProvider, call: Call) -> Exchange | None:
     body = request.body
     if not isinstance(body, bytes) or len(body) > MAX_BODY_BYTES:
         return None
-    prepared = client.prepare(request.url, request.headers, is_shared=provider.are_shared(request.headers))
+    prepared = client.prepare(request.url, request.headers, is_shared=provider.shares_headers(request.headers))
     connection = client.take_idle(prepared) if prepared else None
     if prepared is None or connection is None:
         return None

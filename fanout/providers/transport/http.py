@@ -90,8 +90,8 @@ class HttpProvider(ConfiguredProvider, ABC):
         with open_answer(call) as held:
             return await self._decode(call, response, await self._read_body(response, held), guard)
 
-    def are_shared(self, headers: CIMultiDict[str]) -> bool:
-        """Return whether headers are those of all requests, so that a head that is made of them can be kept."""
+    def shares_headers(self, headers: CIMultiDict[str]) -> bool:
+        """Return whether headers are those of all requests, so that a head made of them can be kept."""
         return headers is self._shared_headers
 
     def name_error(self, error: Exception) -> ProviderError:
@@ -129,7 +129,7 @@ class HttpProvider(ConfiguredProvider, ABC):
                 for delta in await _read(reader, guard, reader.flush):
                     yield delta
                 if broken is None:
-                    await self._linger(response)
+                    await _linger(response)
                 close = partial(self._close, reader, response, broken, guard)
                 held.end(reader.memory_bytes)
                 yield await run_in_thread("calls", close) if reader.memory_bytes > MAX_INLINE_PARSE_BYTES else close()
@@ -161,7 +161,7 @@ class HttpProvider(ConfiguredProvider, ABC):
     def _send(self, request: HttpRequest) -> Awaitable[Response]:
         body = request.body
         if self.own_client is not None and isinstance(body, bytes) and len(body) <= MAX_BODY_BYTES:
-            prepared = self.own_client.prepare(request.url, request.headers, is_shared=self.are_shared(request.headers))
+            prepared = self.own_client.prepare(request.url, request.headers, is_shared=self.shares_headers(request.headers))
             if prepared is not None:
                 return self.own_client.post(prepared, body)
         # Redirects are not followed: the key would go to another host.
@@ -231,16 +231,6 @@ class HttpProvider(ConfiguredProvider, ABC):
 
         return await run_in_thread("calls", decode) if len(body) > MAX_INLINE_PARSE_BYTES else decode()
 
-    async def _linger(self, response: Response) -> None:
-        """Wait for the end of a body whose answer is complete, so that the connection can be used again."""
-        if response.content.at_eof():
-            return
-        try:
-            async with asyncio.timeout(LINGER_S):
-                await response.content.readany()
-        except CONNECTION_ERRORS:
-            return  # the answer is whole all the same
-
     def _close(self, reader: AnswerReader, response: Response, broken: Exception | None, guard: SecretGuard) -> Completion:
         """Return the answer of a stream; of a broken one, too, if its finish reason had arrived."""
         # A body that only the end of its connection ends may be cut anywhere.
@@ -279,6 +269,17 @@ class OpenRequest:
         BODIES.give_back(self._size)
         if error is not None:
             self._guard.check(error)
+
+
+async def _linger(response: Response) -> None:
+    """Wait for the end of a body whose answer is complete, so that the connection can be used again."""
+    if response.content.at_eof():
+        return
+    try:
+        async with asyncio.timeout(LINGER_S):
+            await response.content.readany()
+    except CONNECTION_ERRORS:
+        return  # the answer is whole all the same
 
 
 async def _read(reader: AnswerReader, guard: SecretGuard, step: Callable[..., list[Delta]], *data: bytes) -> list[Delta]:

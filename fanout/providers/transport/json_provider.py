@@ -88,7 +88,7 @@ class JsonProvider(HttpProvider):
 
     def build_headers(self, call: Call) -> CIMultiDict[str]:
         """Return the headers of a call, the caller's own key among them if there is one."""
-        key = self.read_caller_key(call)
+        key = None if call.credential is None else self.read_caller_key(call)
         if key is None:
             # Not copied: it is the same for each of thousands of calls, and nothing changes it.
             return self._headers

@@ -43,7 +43,7 @@ class PreparedRequest(aiohttp.ClientRequest):
     def __init__(self, session: aiohttp.ClientSession, url: URL, headers: CIMultiDict[str]) -> None:
         loop = asyncio.get_running_loop()
         super().__init__(hdrs.METH_POST, url, headers=headers, loop=loop, session=session)
-        self._key = super().connection_key
+        self.key = super().connection_key
         del self.headers[hdrs.CONTENT_LENGTH]  # that of no body
         head = _serialize_headers(f"{self.method} {url.raw_path_qs} HTTP/1.1", self.headers)
         self._head = head.removesuffix(b"\r\n")
@@ -51,7 +51,7 @@ class PreparedRequest(aiohttp.ClientRequest):
     @property
     def connection_key(self) -> ConnectionKey:
         """The key of the connections that this request may use, of which the base makes a new one for each call."""
-        return self._key
+        return self.key
 
     def write(self, protocol: ResponseHandler, body: bytes) -> None:
         """Send the request with its body, in one write."""
@@ -75,6 +75,11 @@ class OwnResponse:
         self.content = content
         self.connection: Connection | TakenConnection | None = connection
         content.on_eof(self._release)
+
+    def read_whole(self) -> bytes:
+        """Return the body, of which all has come."""
+        pieces = self.content._buffer
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def close(self) -> None:
         """Close the connection, unless the body has come to its end."""
@@ -109,6 +114,8 @@ class OwnClient:
     ) -> None:
         self._session, self._connector, self._settings, self._timeout = session, connector, settings, timeout
         self._prepared: dict[URL, PreparedRequest] = {}
+        self._last: tuple[URL, PreparedRequest] | None = None
+        """Of those: most providers have one address for all models."""
 
     def prepare(self, url: URL, headers: CIMultiDict[str], *, is_shared: bool) -> PreparedRequest | None:
         """Return a request that may be sent as it is; `None` for one that is out of the ordinary.
@@ -118,8 +125,12 @@ class OwnClient:
             headers: all but the length.
             is_shared: all requests to this address have these headers, so the head is kept.
         """
-        if is_shared and (found := self._prepared.get(url)):
-            return found
+        if is_shared:
+            if (last := self._last) and last[0] is url:
+                return last[1]
+            if found := self._prepared.get(url):
+                self._last = url, found
+                return found
         is_plain = url.scheme in self._connector.allowed_protocol_schema_set and UNUSUAL_HEADERS.isdisjoint(headers)
         if not is_plain or find_proxy(self._settings, url) is not None:
             return None
@@ -151,7 +162,7 @@ class OwnClient:
 
     def take_idle(self, request: PreparedRequest) -> TakenConnection | None:
         """Take an idle connection for a request; `None`: there is none."""
-        return self._connector.take_idle(request.connection_key)
+        return self._connector.take_idle(request.key)
 
     async def _connect(self, request: PreparedRequest) -> Connection:
         try:
