@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 
 from fanout.core.errors import FanoutError, LeaseLostError, StoreClosedError, StoreError
 from fanout.jobs.answer_scorer import AnswerScorer, AnswerScorerFactory
+from fanout.jobs.chunk_claims import ChunkClaims
+from fanout.jobs.claims import Claim, WholeJob, is_shared
 from fanout.jobs.job import Fingerprint, Job, build_state_error, find_job, read_counts
 from fanout.jobs.key_gate import OpenKeyGate
 from fanout.jobs.planner import JobPlanner
@@ -58,24 +60,36 @@ class JobExecutor:
             RequestError: there is no such job, it has ended, or the configuration of its models has changed.
             LeaseLostError: another process runs the job.
         """
+        job = await self.work(job_id, on_start)
+        if job is None and not wait:
+            raise LeaseLostError
+        if job is None or (job.state in OPEN_STATES and is_shared(self._store, job) and not self.is_leaving):
+            return await self._wait_for_other(await find_job(self._store, job_id), on_start)
+        return job
+
+    async def work(self, job_id: str, on_start: OnStart | None = None) -> Job | None:
+        """Run what this process can take of a job; `None`: other processes run all of it. Raises like `run`."""
         job = await find_job(self._store, job_id)
         if job.state in ENDED_STATES or job.state == "loading":
             raise build_state_error(f"job `{job_id}` is {job.state}")
         fingerprint = self._planner.require_unchanged_models(job)
         # Before the job is taken, so that unusable scorers do not change its state.
         scorer = await self._open_scorer(job) if self._open_scorer and job.spec.scorers else None
-        if job.number not in self._taken:
-            self._taken.add(job.number)
-            try:
-                # A process of this machine is known to be dead, so its lease need not expire first.
-                epoch = await self._store.leases.acquire(job.number, self._owner, dead_owners=job.dead_owners)
-                if epoch is not None:
-                    return await self._run(job, epoch, fingerprint, scorer, on_start)
-            finally:
-                self._taken.discard(job.number)
-        if wait:
-            return await self._wait_for_other(job, on_start)
-        raise LeaseLostError
+        if job.number in self._taken:
+            return None
+        self._taken.add(job.number)
+        try:
+            claim = await self._claim(job)
+            return await self._run(job, claim, fingerprint, scorer, on_start) if claim else None
+        finally:
+            self._taken.discard(job.number)
+
+    async def _claim(self, job: Job) -> Claim | None:
+        if is_shared(self._store, job):
+            return ChunkClaims(self._store, job, self._owner)
+        # A process of this machine is known to be dead, so its lease need not expire first.
+        epoch = await self._store.leases.acquire(job.number, self._owner, dead_owners=job.dead_owners)
+        return None if epoch is None else WholeJob(self._store, job, epoch)
 
     def leave(self) -> None:
         """Stop sending; leave each job to the next process once its calls in flight have ended."""
@@ -83,23 +97,23 @@ class JobExecutor:
         for worker in self.workers.values():
             worker.stop("queued", None)
 
+    def poke(self, number: int, dead_owners: Iterable[str] = ()) -> None:
+        """Have a job that runs here look at its chunks at once."""
+        if (worker := self.workers.get(number)) and isinstance(worker.claim, ChunkClaims):
+            worker.claim.poke(dead_owners)
+
     async def _run(
-        self, job: Job, epoch: int, fingerprint: Fingerprint, scorer: AnswerScorer | None, on_start: OnStart | None
-    ) -> Job:
-        """Run a job whose lease this process has, with the current limit groups, which are in the fingerprint."""
-        change: JobChange = {"state": "running", "reason": None, "started": job.started or time.time()}
-        if not await self._store.update(job.number, change, states=("queued", "running"), epoch=epoch):
-            job = await find_job(self._store, job.id)
-            if job.state == "cancelling":  # cancelled between reading the job and taking it
-                return await self._finish(job, epoch, "cancelled", "it was cancelled")
-            await self._store.update(job.number, {"owner": None}, epoch=epoch)
-            raise build_state_error(f"job `{job.id}` is {job.state}")
+        self, job: Job, claim: Claim, fingerprint: Fingerprint, scorer: AnswerScorer | None, on_start: OnStart | None
+    ) -> Job | None:
+        """Run what was taken of a job, with the current limit groups, which are in the fingerprint."""
+        if not await claim.start():
+            return await self._leave(job, claim)
         # Read again, because only the lease stops other processes from changing the job.
         job = replace(await find_job(self._store, job.id), fingerprint=fingerprint)
         builder = self._planner.make_builder(job.spec, job.account_id)
         (counts,) = await read_counts(self._store, [job])
         gate = await self._open_gate(job.spec.key_id) if self._open_gate and job.spec.key_id else None
-        worker = JobWorker(self._store, self._planner.dispatcher, job, epoch, builder, counts, scorer, gate)
+        worker = JobWorker(self._store, self._planner.dispatcher, job, claim, builder, counts, scorer, gate)
         self.workers[job.number] = worker
         if self.is_leaving:  # `leave` was called while the job was being taken, when there was no worker to stop yet
             worker.stop("queued", None)
@@ -108,43 +122,58 @@ class JobExecutor:
                 on_start(worker)
             log.info("job.started", job=job.id, units=job.units, remaining=worker.progress.remaining)
             state, reason = await worker.run()
+        except BaseException:
+            await claim.abandon()
+            raise
         finally:
             del self.workers[job.number]
-        return await self._finish(job, epoch, state, reason)
+        return await self._finish(job, claim, state, reason)
+
+    async def _leave(self, job: Job, claim: Claim) -> Job | None:
+        """Leave a job of which there is nothing to run: it was cancelled meanwhile, or others run what is left."""
+        if claim.is_shared:
+            left = await self._finish(job, claim, "queued", None)
+            return left if left.state in ENDED_STATES else None
+        job = await find_job(self._store, job.id)
+        if job.state == "cancelling":  # cancelled between reading the job and taking it
+            return await self._finish(job, claim, "cancelled", "it was cancelled")
+        await self._store.update(job.number, {"owner": None}, epoch=claim.get_fence(0).epoch)
+        raise build_state_error(f"job `{job.id}` is {job.state}")
 
     async def _wait_for_other(self, job: Job, on_start: OnStart | None) -> Job:
         """Return a job at its end, even if another process runs it."""
-        log.info("job.waited", job=job.id, owner=job.owner)
+        log.info("job.waited", job=job.id, owner=", ".join(job.owners))
         while not job.is_free:
             await asyncio.sleep(WATCH_INTERVAL_S)
             job = await find_job(self._store, job.id)
         return job if job.state in ENDED_STATES else await self.run(job.id, on_start, wait=True)
 
-    async def _finish(self, job: Job, epoch: int, state: JobState, reason: str | None) -> Job:
+    async def _finish(self, job: Job, claim: Claim, state: JobState, reason: str | None) -> Job:
         """Write the end of a run; retry while the database cannot be written."""
         for _ in range(MAX_FINAL_WRITES):
             try:
-                return await self._write_end(job, epoch, state, reason)
+                return await self._write_end(job, claim, state, reason)
             except StoreClosedError:
                 raise
             except StoreError:
                 await asyncio.sleep(FINAL_WRITE_INTERVAL_S)
-        return await self._write_end(job, epoch, state, reason)
+        return await self._write_end(job, claim, state, reason)
 
-    async def _write_end(self, job: Job, epoch: int, state: JobState, reason: str | None) -> Job:
-        ended = time.time() if state in ENDED_STATES else None
-        # The owner is cleared in the same write: a job must not look free and running at the same time.
-        change: JobChange = {"state": state, "reason": reason, "ended": ended, "owner": None, "rate": None}
-        states: Sequence[JobState] = ("queued", "running") if state == "queued" else ()
-        if not await self._store.update(job.number, change, states=states, epoch=epoch):
-            # The job was cancelled meanwhile: queued again, it would run on in the next process.
-            change |= {"state": "cancelled", "reason": "it was cancelled", "ended": time.time()}
-            await self._store.update(job.number, change, states=("cancelling",), epoch=epoch)
-        log.info("job.ended", job=job.id, state=state, reason=reason)
-        ended_job = await find_job(self._store, job.id)
+    async def _write_end(self, job: Job, claim: Claim, state: JobState, reason: str | None) -> Job:
+        has_ended = await claim.finish(state, reason)
+        left = await find_job(self._store, job.id)
+        if not has_ended:
+            log.info("job.left", job=job.id, state=left.state)
+            return left
+        log.info(
+            "job.ended",
+            job=job.id,
+            state=left.state if claim.is_shared else state,
+            reason=left.reason if claim.is_shared else reason,
+        )
         if self.on_end:
-            await self.on_end(ended_job)
-        return ended_job
+            await self.on_end(left)
+        return left
 
 
 class JobSupervisor:
@@ -163,6 +192,12 @@ class JobSupervisor:
 
     async def run(self) -> None:
         """Run jobs until cancelled; then leave them to the next process."""
+        chunks = self._store.chunks
+        listener = chunks.open_listener(self._hear) if chunks.are_used else nullcontext()
+        async with listener:
+            await self._search_on()
+
+    async def _search_on(self) -> None:
         try:
             while True:
                 self._wake.clear()  # before the search, so that a notification during it leads to another search
@@ -196,7 +231,7 @@ class JobSupervisor:
         """Run one job; a failure stops the job and is recorded as its reason. Its log lines name its account."""
         logs.account.set(job.account_id or None)
         try:
-            await self._executor.run(job.id)
+            await self._executor.work(job.id)
         except LeaseLostError:
             log.warning("job.lease_lost", job=job.id)
         except FanoutError as error:
@@ -210,13 +245,24 @@ class JobSupervisor:
         if self._executor.is_leaving:
             return
         await self.discard_abandoned_jobs()
-        for row in reversed(await self._store.list_jobs(limit=MAX_LISTED_JOBS, states=OPEN_STATES)):  # the oldest first
-            job = Job.from_row(row)
+        rows = reversed(await self._store.list_jobs(limit=MAX_LISTED_JOBS, states=OPEN_STATES))  # the oldest first
+        found = [job for job in map(Job.from_row, rows) if job.spec.unattended and self.may_take(job)]
+        shared = [job.number for job in found if is_shared(self._store, job) and not job.is_free]
+        dead_owners = {owner for job in found for owner in job.dead_owners}
+        claimable = await self._store.chunks.list_claimable(shared, dead_owners) if shared else ()
+        for number in claimable:
+            self._executor.poke(number, dead_owners)
+        for job in found:
             is_known = job.number in self._tasks or len(self._tasks) >= MAX_RUNNING_JOBS
-            if job.is_free and job.spec.unattended and not is_known and self.may_take(job):
+            if (job.is_free or job.number in claimable) and not is_known:
                 task = asyncio.create_task(self.run_job(job), name=f"job {job.id}")
                 self._tasks[job.number] = task
                 task.add_done_callback(partial(self._forget, job.number))
+
+    def _hear(self, announced: str) -> None:
+        """Look at a job about which another process, or this one, has announced something."""
+        self._executor.poke(int(announced))
+        self._wake.set()
 
     def _forget(self, number: int, _: asyncio.Task[None]) -> None:
         self._tasks.pop(number, None)
@@ -224,6 +270,11 @@ class JobSupervisor:
 
     async def _stop(self, job: Job, reason: str) -> None:
         """Stop a job, unless another process has taken it."""
+        if is_shared(self._store, job):
+            with suppress(StoreError):
+                await self._store.chunks.request_end(job.number, "stopped", reason)
+                await self._store.chunks.close(job.number, [self._owner])
+            return
         stopped: JobChange = {"state": "stopped", "reason": reason, "ended": time.time(), "owner": None, "rate": None}
         with suppress(StoreError):
             await self._store.update(job.number, stopped, states=("queued", "running"), dead_owners=[self._owner])

@@ -83,8 +83,12 @@ class FusionGate:
                 ready.append((fusion, waiting.queue))
         return ready
 
-    def drop_closed(self) -> list[ModelQueue]:
-        """Forget the fusions that will not be sent because a queue has closed; return the queues that waited for them."""
+    def holds(self, place: Place) -> bool:
+        """Return whether a fusion waits or is to be sent."""
+        return place in self._waiting or place in self._released
+
+    def drop_closed(self) -> list[Place]:
+        """Forget the fusions that will not be sent because a queue has closed, and return them."""
         self._released = {place: queue for place, queue in self._released.items() if not queue.closed_because}
         hopeless = [
             (place, waiting.queue)
@@ -94,4 +98,4 @@ class FusionGate:
         for place, queue in hopeless:
             del self._waiting[place]
             queue.waiting -= 1
-        return [queue for _, queue in hopeless]
+        return [place for place, _ in hopeless]

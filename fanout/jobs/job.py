@@ -14,7 +14,7 @@ from fanout.core.usage import WorkTotals, sum_known
 from fanout.dispatch.plan import Request
 from fanout.jobs.process_identity import is_gone
 from fanout.store.jobs.job_store import JobStore
-from fanout.store.jobs.records import RUNNING_STATES, FailurePolicy, JobRow, JobState
+from fanout.store.jobs.records import RUNNING_STATES, FailurePolicy, JobRow, JobState, WorkerLoad
 from fanout.store.usage import ANSWERED
 
 JobKind = Literal["rows", "requests"]
@@ -148,15 +148,16 @@ class Job:
     ended: float | None
     rate: float | None
     """Units a second, recently."""
-    owner: str | None
-    is_alive: bool
-    """The job has an owner whose lease has not expired."""
     forked_from: str | None
+    owners: Sequence[str] = ()
+    """The processes that run it, by leases that have not run out."""
 
     @classmethod
     def from_row(cls, row: JobRow) -> Job:
         """Return the job that a row of the store holds."""
-        values = {name: value for name, value in row._asdict().items() if name not in ("lease_until", "epoch")}
+        left_out = ("owner", "lease_until", "epoch", "final_state")
+        values = {name: value for name, value in row._asdict().items() if name not in left_out}
+        values["owners"] = [owner for owner in (row.owners or "").split("\n") if owner]
         values["spec"] = _SPEC_JSON.validate_json(row.spec)
         values["fingerprint"] = FINGERPRINT_JSON.validate_json(row.fingerprint)
         return cls(**values)
@@ -168,14 +169,14 @@ class Job:
 
     @property
     def dead_owners(self) -> Sequence[str]:
-        """Owner whose process is known to have ended, so that its lease need not expire first."""
-        return [self.owner] if self.owner and is_gone(self.owner) else []
+        """Owners whose processes are known to have ended, so that their leases need not run out first."""
+        return [owner for owner in self.owners if is_gone(owner)]
 
     @property
     def is_free(self) -> bool:
         """No process runs the job."""
         # A killed process of this machine is seen at once; only one of another machine must let its lease run out.
-        return not self.is_alive or bool(self.dead_owners)
+        return all(map(is_gone, self.owners))
 
     @property
     def as_left(self) -> Job:
@@ -235,11 +236,13 @@ class Progress:
     job: Job
     counts: Counts
     running: int = 0
-    """Calls in flight; 0 where another process runs it."""
+    """Calls in flight; 0 where another process runs it alone."""
     waiting: int = 0
     """Units that wait for their retry."""
     rates: Mapping[str, float] = field(default_factory=dict)
     """By model."""
+    workers: Sequence[WorkerLoad] = ()
+    """What each process does, where several may share it."""
 
     @property
     def ended(self) -> int:
@@ -281,3 +284,12 @@ class Progress:
         """Expected cost of the rest, at the mean of the answers so far; `None` where no cost is known."""
         known = sum(totals.calls - totals.cost_unknown for group, totals in self.counts.items() if group.result == ANSWERED)
         return self.cost_usd / known * self.remaining if self.cost_usd is not None and known else None
+
+
+def sum_loads(progress: Progress, loads: Sequence[WorkerLoad]) -> Progress:
+    """Return the progress of a job with what each process does for it, and the sums of that."""
+    if not loads:
+        return progress
+    rate = sum_known(load.rate for load in loads)
+    running, waiting = sum(load.running for load in loads), sum(load.waiting for load in loads)
+    return replace(progress, job=replace(progress.job, rate=rate), running=running, waiting=waiting, workers=loads)

@@ -13,6 +13,7 @@ from typing import NoReturn, Unpack
 from fanout.core.threads import run_in_thread
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.jobs.answer_scorer import AnswerScorerFactory
+from fanout.jobs.claims import is_shared
 from fanout.jobs.estimate import JobEstimate
 from fanout.jobs.executor import JobExecutor, JobSupervisor, OnStart
 from fanout.jobs.input_formats.rows import BadRow, InputRow
@@ -27,12 +28,13 @@ from fanout.jobs.job import (
     build_state_error,
     find_job,
     read_counts,
+    sum_loads,
 )
 from fanout.jobs.key_gate import OpenKeyGate
 from fanout.jobs.planner import JobPlanner
 from fanout.jobs.process_identity import identify_process
 from fanout.store.jobs.job_store import JobStore
-from fanout.store.jobs.records import ENDED_STATES, RUNNING_STATES, JobChange, JobRow, JobState
+from fanout.store.jobs.records import ENDED_STATES, OPEN_STATES, RUNNING_STATES, JobChange, JobRow, JobState
 
 
 class JobManager:
@@ -123,13 +125,21 @@ class JobManager:
         return progress
 
     async def read_progress_of(self, jobs: Sequence[Job]) -> list[Progress]:
-        """Return the progress of each job, all with one query."""
-        # A worker counts units that the journal has not written yet.
-        workers = {job.number: worker for job in jobs if (worker := self.executor.workers.get(job.number))}
+        """Return the progress of each job, all with one query; of those that several processes share, with another one."""
+        # A worker counts units that the journal has not written yet; but of a shared job only its own.
+        workers = {
+            job.number: worker
+            for job in jobs
+            if (worker := self.executor.workers.get(job.number)) and not worker.claim.is_shared
+        }
         others = [job for job in jobs if job.number not in workers]
         counts = iter(await read_counts(self._store, others) if others else ())
+        shared = [job.number for job in others if job.owners and is_shared(self._store, job)]
+        loads = await self._store.chunks.read_loads(shared) if shared else {}
         return [
-            replace(workers[job.number].progress, job=job) if job.number in workers else Progress(job.as_left, next(counts))
+            replace(workers[job.number].progress, job=job)
+            if job.number in workers
+            else sum_loads(Progress(job.as_left, next(counts)), loads.get(job.number, ()))
             for job in jobs
         ]
 
@@ -160,7 +170,8 @@ class JobManager:
         if job.state == "loading":  # the reader of its input stops at its next write
             await self._store.discard(job.number)
             return Progress(replace(job, state="cancelled", reason="it was cancelled", ended=time.time()), {})
-        if job.is_free:  # no process would see `cancelling`, so the job is ended here
+        shared = is_shared(self._store, job) and job.state in OPEN_STATES
+        if job.is_free and not shared:  # no process would see `cancelling`, so the job is ended here
             change: JobChange = {"state": "cancelled", "reason": "it was cancelled", "ended": time.time()}
             await self._store.update(job.number, change, states=("queued", "running", "cancelling", "stopped"))
         else:
@@ -168,6 +179,8 @@ class JobManager:
             await self._store.update(job.number, {"state": "cancelling"}, states=("queued", "running"))
             if worker := self.executor.workers.get(job.number):
                 worker.stop("cancelled", "it was cancelled")
+            if shared:  # of those that share it, the last one ends it; where there is none, this does
+                await self._store.chunks.close(job.number, job.dead_owners)
         return await self.read_progress(job_id)
 
     async def resume(self, job_id: str, *, fork: bool = False, **changes: Unpack[SpecChange]) -> Job:
@@ -207,9 +220,8 @@ class JobManager:
         return await self.find_job(job_id)
 
     async def _queue(self, job: Job, spec: JobSpec) -> None:
-        queued: JobChange = {"state": "queued", "reason": None, "ended": None, "owner": None, "spec": spec.to_json()}
         # Only from the state read above: of two callers that resume the job at the same time, one gets an error.
-        if not await self._store.update(job.number, queued, states=(job.state,), dead_owners=job.dead_owners):
+        if not await self._store.queue(job.number, spec.to_json(), states=(job.state,), dead_owners=job.dead_owners):
             await self._refuse_changed_models(job)
         self.supervisor.notify()
 

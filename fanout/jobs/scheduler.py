@@ -9,6 +9,7 @@ from fanout.core.schema import Call
 from fanout.core.threads import run_in_thread
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.dispatch.fusing import MemberAnswer, fuse
+from fanout.jobs.claims import Claim
 from fanout.jobs.fusion_gate import FusionGate
 from fanout.jobs.job import Job, RequestBuilder
 from fanout.jobs.model_queues import ModelQueue
@@ -36,6 +37,7 @@ class UnitScheduler:
         dispatcher: Dispatcher,
         builder: RequestBuilder,
         settlement: UnitSettlement,
+        claim: Claim,
         *,
         read_chunk: ReadChunk,
         read_items: ReadItems,
@@ -43,7 +45,7 @@ class UnitScheduler:
         run_unit: RunUnit,
         run_in_batches: RunInBatches,
     ) -> None:
-        self._job, self._dispatcher, self._settlement = job, dispatcher, settlement
+        self._job, self._dispatcher, self._settlement, self._claim = job, dispatcher, settlement, claim
         self._planner = UnitPlanner(job, dispatcher, builder)
         self._run_unit, self._run_in_batches = run_unit, run_in_batches
         self.is_stopped = False
@@ -81,6 +83,11 @@ class UnitScheduler:
         reasons = [queue.closed_because for queue in self._queues.values() if queue.closed_because]
         return "; ".join(dict.fromkeys(reasons)) or None
 
+    @property
+    def takes_nothing(self) -> bool:
+        """No model takes any more calls."""
+        return all(queue.closed_because for queue in self._queues.values())
+
     def start(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         """Return a task for each queue, which ends when the queue is done or closed."""
         queues = list(self._queues.values())
@@ -116,7 +123,8 @@ class UnitScheduler:
                     return
                 await queue.wait_for_change()
         if queue.closed_because:
-            self._gate.drop_closed()
+            fusions = {*self._gate.drop_closed()}
+            self._claim.drop_units(lambda place, of: bool(of.closed_because) or place in fusions, self.closed_because)
             self.continue_to_limit()
         if queue.closed_because and self._feed.limit:
             # The others would wait for ever for items that this model no longer answers.
@@ -222,6 +230,11 @@ class UnitScheduler:
             queue = self._find_queue(fusion.call)
             if self._gate.hold(fusion, queue, open_units):
                 queue.put_first(fusion)
+        if entries is None:
+            held = {fusion.unit[1:]: self._find_queue(fusion.call) for fusion in fusions if self._gate.holds(fusion.unit[1:])}
+            sent = {place: queue for place, queue in (open_units | held).items() if not queue.closed_because}
+            is_whole = len(sent) == len(open_units) + len(fusions)
+            self._claim.add_units(item.item, sent, None if is_whole else self.closed_because)
 
     def _find_queue(self, call: Call) -> ModelQueue:
         # A unit whose model has no queue goes into the first queue, so that it is not lost.

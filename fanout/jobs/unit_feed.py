@@ -16,8 +16,8 @@ MAX_BUFFERED_UNITS = 4_096
 MAX_BUFFERED_BYTES = 64 * 2**20
 """Bytes of the rows of buffered units; an empty queue always gets one unit, even above this limit."""
 
-ReadChunk = Callable[[int, int], Awaitable[InputChunk]]
-"""Reads the items after a number, up to a count."""
+ReadChunk = Callable[[int, int], Awaitable[InputChunk | None]]
+"""Reads the items after a place, up to a count; `None`: there are none for now."""
 ReadItems = Callable[[Sequence[int], Sequence[int] | None], Awaitable[InputChunk]]
 """Reads items by number, with their recorded results; limited to the given entries, if any."""
 PlanItem = Callable[[InputItem, InputChunk, Sequence[int] | None], Iterable[tuple[ModelQueue, PendingUnit]]]
@@ -71,18 +71,18 @@ class UnitFeed:
                     await self._read_backlog(queue)
                 elif self._is_at_end:
                     queue.exhausted = True
-                elif not self.is_full() and (left := self._count_allowed_units()) > 0:
-                    await self._read_on(left)
-                else:
+                elif self.is_full() or (left := self._count_allowed_units()) <= 0 or not await self._read_on(left):
                     queue.is_ahead = True
                     return
 
     def _count_allowed_units(self) -> int:
         return self._max_rows if self.limit is None else self.limit() - self._after - 1
 
-    async def _read_on(self, most: int) -> None:
-        """Read and plan the next rows for all queues."""
+    async def _read_on(self, most: int) -> bool:
+        """Read and plan the next rows for all queues; return whether there may be more now."""
         chunk = await self._read_chunk(self._after, min(self._chunk_rows, most))
+        if chunk is None:
+            return False
         self._is_at_end = not chunk.items
         self._chunk_rows = min(2 * self._chunk_rows, self._max_rows)
         for item in chunk.items:
@@ -96,6 +96,7 @@ class UnitFeed:
                 elif not queue.closed_because:  # the units of a closed queue stay open for a later run
                     queue.backlog.append(item.item)
             self._after += 1
+        return True
 
     async def _read_backlog(self, queue: ModelQueue) -> None:
         """Read again the next rows that a queue had no room for, and plan the units of this queue."""

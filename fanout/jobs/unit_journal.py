@@ -16,6 +16,7 @@ from fanout.core.units import to_ms
 from fanout.core.usage import WorkTotals, plausible_usage, plausible_usd
 from fanout.dispatch.fusing import MemberAnswer
 from fanout.jobs.answer_scorer import AnswerScorer
+from fanout.jobs.claims import Claim
 from fanout.jobs.job import Job, ResultGroup
 from fanout.jobs.pending_unit import PendingUnit
 from fanout.jobs.stored_outcome import StoredOutcome, failure_to_json
@@ -41,13 +42,13 @@ class UnitJournal:
         self,
         store: JobStore,
         job: Job,
-        epoch: int,
+        claim: Claim,
         counts: Mapping[ResultGroup, WorkTotals],
         scorer: AnswerScorer | None = None,
     ) -> None:
         self._store, self._job, self._scorer = store, job, scorer
-        self._epoch = epoch
-        """Shown with every entry: the store refuses those of a process that has lost the job to another one."""
+        self._claim = claim
+        """Its leases are shown with every entry: the store refuses those of a process that has lost them to another one."""
         self.counts = dict(counts)
         self._throughput: dict[str, Throughput] = {}
         self.holder: str | None = None
@@ -61,16 +62,30 @@ class UnitJournal:
         now = time.monotonic()
         return {model: throughput.at(now) for model, throughput in self._throughput.items()}
 
-    async def read_chunk(self, after: int, limit: int) -> InputChunk:
-        """Return the items behind place `after` of the job's order, and what has been done of them."""
+    async def read_chunk(self, after: int, limit: int) -> InputChunk | None:
+        """Return the next items in the job's order, and what has been done of them; none at the end, `None`: none for now.
+
+        Args:
+            after: the place of the last one that was read.
+            limit: most of them.
+        """
+        while True:
+            places = await self._claim.take_places(after, limit)
+            if not places:
+                return None if places is None else InputChunk([], frozenset(), {}, {})
+            chunk = await self._read_places(places)
+            if self._claim.note_read(places, chunk.items) or chunk.items:
+                return chunk
+
+    async def _read_places(self, places: range) -> InputChunk:
         if self._scorer and self._scorer.watch:
-            numbers = list(self._scorer.watch.order[after + 1 : after + 1 + limit])
+            numbers = list(self._scorer.watch.order[places.start : places.stop])
             return await self.read_items(numbers, None) if numbers else InputChunk([], frozenset(), {}, {})
-        return await self._wait_for_store(lambda: self._store.inputs.read_chunk(self._job.number, after, limit))
+        return await self.wait_for_store(lambda: self._store.inputs.read_chunk(self._job.number, places.start - 1, len(places)))
 
     async def read_items(self, numbers: Sequence[int], entries: Sequence[int] | None) -> InputChunk:
         """Return the items of these numbers, and what has been done of them for some entries or for all."""
-        chunk = await self._wait_for_store(lambda: self._store.inputs.read_items(self._job.number, numbers, entries))
+        chunk = await self.wait_for_store(lambda: self._store.inputs.read_items(self._job.number, numbers, entries))
         # The store reads the lowest numbers that fit together: of another order, only what follows without a gap is used.
         by_number = {item.item: item for item in chunk.items}
         found = [by_number[number] for number in takewhile(by_number.__contains__, numbers)]
@@ -80,14 +95,16 @@ class UnitJournal:
 
     async def record_start(self, unit: PendingUnit) -> None:
         """Record an attempt before it is sent, because it may be charged even if this process dies."""
+        chunk, epoch = self._claim.get_fence(unit.unit.item)
         money = self._change_money(unit.reserved_usd)
-        await self._put(AttemptStarted(unit.unit, unit.attempt, self._epoch, time.time(), money=money))
+        await self._put(AttemptStarted(unit.unit, unit.attempt, epoch, time.time(), chunk=chunk, money=money))
 
     async def record_failure(self, unit: PendingUnit, failure: Failure) -> None:
         """Record a failed attempt of a unit that stays open."""
-        event = (unit.unit, unit.attempt, self._epoch, time.time())
+        chunk, epoch = self._claim.get_fence(unit.unit.item)
+        event = (unit.unit, unit.attempt, epoch, time.time())
         money = self._change_money(-unit.reserved_usd)
-        await self._put(AttemptFailed(*event, failure.kind, failure_to_json(failure), money=money))
+        await self._put(AttemptFailed(*event, failure.kind, failure_to_json(failure), chunk=chunk, money=money))
 
     async def record_end(
         self, unit: PendingUnit, outcome: StoredOutcome, *, attempt: int, cached_from: str | None = None
@@ -102,8 +119,10 @@ class UnitJournal:
         else:
             totals.add_failure()
         kind = failure.kind if failure else ANSWERED
+        chunk, epoch = self._claim.get_fence(unit.unit.item)
         ended = UnitEnded(
-            *(unit.unit, attempt, self._epoch, time.time(), outcome.label, kind, outcome.to_json(), totals),
+            *(unit.unit, attempt, epoch, time.time(), outcome.label, kind, outcome.to_json(), totals),
+            chunk=chunk,
             # A unit that was refused or reused had no attempt of its own, so there is none to write a failure for.
             failure=failure_to_json(failure) if failure and attempt >= unit.attempt else None,
             text=text,
@@ -135,7 +154,7 @@ class UnitJournal:
     async def read_members(self, unit: PendingUnit, entries: Sequence[int]) -> Sequence[MemberAnswer]:
         """Return the ends of the members of a fusion, in the order of the entries."""
         place = unit.unit
-        records = await self._wait_for_store(
+        records = await self.wait_for_store(
             lambda: self._store.results.read_records(place.job, place.item, entries, place.repeat)
         )
         stored = [(entry, StoredOutcome.from_json(records[entry])) for entry in entries]
@@ -143,7 +162,7 @@ class UnitJournal:
 
     async def find_cached_answer(self, key: bytes) -> tuple[StoredOutcome, str] | None:
         """Return an earlier answer to the same request, and the job that it came from."""
-        found = await self._wait_for_store(lambda: self._store.results.find_cached_answer(key))
+        found = await self.wait_for_store(lambda: self._store.results.find_cached_answer(key))
         return (StoredOutcome.from_json(found.record), found.cached_from or found.job) if found else None
 
     async def _put(self, entry: JournalEntry) -> None:
@@ -156,9 +175,9 @@ class UnitJournal:
             await self._note_store_error(error)
             # The first try may have been committed although it failed here, and nothing must be counted twice.
             again = replace(entry, again=True)
-            await self._wait_for_store(lambda: self._store.journal.put(again))
+            await self.wait_for_store(lambda: self._store.journal.put(again))
 
-    async def _wait_for_store(self, transaction: Callable[[], Awaitable[Found]]) -> Found:
+    async def wait_for_store(self, transaction: Callable[[], Awaitable[Found]]) -> Found:
         """Return the result of a transaction, retried while the database cannot be used, for `PATIENCE_S`."""
         began = time.monotonic()
         while True:

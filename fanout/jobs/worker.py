@@ -19,6 +19,8 @@ from fanout.dispatch import retries
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.jobs.answer_scorer import AnswerScorer
 from fanout.jobs.budget import Budget
+from fanout.jobs.chunk_claims import ChunkClaims
+from fanout.jobs.claims import Claim
 from fanout.jobs.copies import list_copies
 from fanout.jobs.economy.run import EconomyRun
 from fanout.jobs.economy.runner import run_in_batches
@@ -31,8 +33,9 @@ from fanout.jobs.settlement import MAX_QUEUED_S, USELESS_KINDS, UnitSettlement
 from fanout.jobs.stored_outcome import StoredOutcome
 from fanout.jobs.unit_journal import UnitJournal
 from fanout.observability.logs import log
+from fanout.store.jobs.chunks import describe_unsent
 from fanout.store.jobs.job_store import JobStore
-from fanout.store.jobs.records import JobState
+from fanout.store.jobs.records import ENDED_STATES, JobState
 
 RUN_RENEWAL_INTERVAL_S = 3.0
 """Time between renewals of a job's lease, each of which also looks for a cancellation."""
@@ -42,22 +45,22 @@ WITHDRAWN = Failure("cancelled", "not sent: the job was stopped", code="job_stop
 
 
 class JobWorker:
-    """One run of a job by the process that has its lease."""
+    """One run of a job, or of its part that this process has taken."""
 
     def __init__(
         self,
         store: JobStore,
         dispatcher: Dispatcher,
         job: Job,
-        epoch: int,
+        claim: Claim,
         builder: RequestBuilder,
         counts: Mapping[ResultGroup, WorkTotals],
         scorer: AnswerScorer | None = None,
         gate: KeyGate | None = None,
     ) -> None:
         self.job = job
-        self._store, self._dispatcher, self._epoch = store, dispatcher, epoch
-        self._journal = UnitJournal(store, job, epoch, counts, scorer)
+        self._store, self._dispatcher, self.claim = store, dispatcher, claim
+        self._journal = UnitJournal(store, job, claim, counts, scorer)
         self._watch = scorer.watch if scorer else None
         self._looking = asyncio.Lock()
         spent = sum_known(totals.cost_usd for totals in counts.values()) or 0.0
@@ -70,13 +73,15 @@ class JobWorker:
             reconsider=self._reconsider,
         )
         self._scheduler = UnitScheduler(
-            *(job, dispatcher, builder, self._settlement),
+            *(job, dispatcher, builder, self._settlement, claim),
             read_chunk=self._journal.read_chunk,
             read_items=self._journal.read_items,
             read_members=self._journal.read_members,
             run_unit=self._run_unit,
             run_in_batches=self._run_in_batches,
         )
+        if isinstance(claim, ChunkClaims):
+            claim.on_change, claim.wait_for_store = self._scheduler.continue_to_limit, self._journal.wait_for_store
         if watch := self._watch:
             self._scheduler.set_limit(lambda: watch.limit)
             for entry in list_copies(job.fingerprint):
@@ -99,10 +104,12 @@ class JobWorker:
     def stop(self, state: JobState, reason: str | None) -> None:
         """Stop sending units; calls in flight are awaited.
 
+        With `queued`, only this process leaves the job. With any other state all that share it do, and the last one ends it.
         The first reason is kept, but a cancellation replaces `queued`, which would leave the job to another process.
         """
         if self._final_state is None or (state == "cancelled" and self._final_state[0] == "queued"):
             self._final_state = (state, reason)
+            self.claim.stop(state, reason)
         # Calls that only wait for limits have cost nothing; waiting for them could take minutes.
         self._dispatcher.cancel(lambda call: id(call) in self._in_flight, WITHDRAWN, waiting_only=True)
         self._scheduler.stop()
@@ -133,13 +140,12 @@ class JobWorker:
                 timer.cancel()
         if self._final_state:
             return self._final_state
+        if self.claim.is_shared and not self._scheduler.takes_nothing:
+            return "queued", None  # whoever ends the last chunk ends the job
         if reason := self._scheduler.closed_because:
             return "stopped", reason
         if left := self.progress.remaining:
-            return (
-                "stopped",
-                f"{left} units were not sent: the configured models now produce fewer calls than when the job was created",
-            )
+            return "stopped", describe_unsent(left)
         return "done", None
 
     async def _reconsider(self) -> None:
@@ -160,7 +166,7 @@ class JobWorker:
         assert api is not None, "a queue goes in batches only where its provider has some"
         await run_in_batches(
             EconomyRun(
-                *(self.job, self._epoch, queue, self._dispatcher, api, self._store.economy_batches),
+                *(self.job, self.claim.get_fence(0).epoch, queue, self._dispatcher, api, self._store.economy_batches),
                 *(self._journal, self._scheduler, self._settlement),
                 should_cancel=lambda: self._final_state is not None and self._final_state[0] in ("cancelled", "expired"),
             )
@@ -168,6 +174,9 @@ class JobWorker:
 
     async def _run_unit(self, queue: ModelQueue, unit: PendingUnit, reserved_usd: float) -> None:
         outcome: Outcome | None = None
+        if not self.claim.begin(unit.unit):  # given back, while it was chosen
+            self._settlement.settle(reserved_usd, None, unit.call)
+            return
         self._in_flight.add(id(unit.call))
         try:
             if not (unit.cache_key and await self._settlement.reuse_answer(unit, unit.cache_key)):
@@ -177,6 +186,8 @@ class JobWorker:
             self._in_flight.discard(id(unit.call))
             unit.call.scope.release_answer(unit.call.index)
             self._settlement.settle(reserved_usd, outcome, unit.call)
+            self.claim.leave(unit.unit)
+        await self.claim.end(unit)
         await self._reconsider()
 
     async def _attempt(self, queue: ModelQueue, unit: PendingUnit) -> Outcome | None:
@@ -224,18 +235,20 @@ class JobWorker:
             await self._journal.record_end(unit, StoredOutcome.from_outcome(outcome), attempt=unit.attempt)
 
     async def _keep_lease(self) -> None:
-        """Renew the lease; stop if another process has cancelled the job."""
+        """Renew the leases; stop if another process has cancelled the job, or wants it to end."""
         while True:
             try:
-                state = await self._store.leases.renew(self.job.number, self._epoch, self.progress.rate)
+                standing = await self.claim.renew(self.progress.rate, self._scheduler.delayed)
             except StoreError as error:  # the lease outlasts several renewals; the journal decides when to give up
                 log.warning("job.renew_failed", job=self.job.id, reason=str(error))
             else:
-                if state is None:  # another process sends these units now: each further call would be charged twice
+                if standing is None:  # another process sends these units now: each further call would be charged twice
                     raise LeaseLostError
-                if state in ("cancelling", "cancelled"):
+                if standing.state in ("cancelling", "cancelled"):
                     self.stop("cancelled", "it was cancelled")
-            await asyncio.sleep(RUN_RENEWAL_INTERVAL_S)
+                elif standing.state in ENDED_STATES and self.claim.is_shared:
+                    self.stop(standing.state, standing.reason)
+            await self.claim.wait(RUN_RENEWAL_INTERVAL_S)
 
 
 def _count_and_delay_s(

@@ -103,6 +103,8 @@ jobs = Table(
     Column("lease_until", Double),
     Column("epoch", BigInteger, nullable=False),
     Column("forked_from", StorableText),
+    # The state in which all processes that share it are to leave it, with `reason`; NULL: they go on.
+    Column("final_state", StorableText),
 )
 """Batch jobs."""
 

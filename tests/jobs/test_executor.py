@@ -68,7 +68,7 @@ async def test_a_bug_stops_the_job_and_releases_its_lease(upstream: Upstream, tm
         await kept.manager.supervisor.run_job(job)
         job = await kept.manager.find_job(job.id)
 
-    assert (job.state, job.owner) == ("stopped", None)
+    assert (job.state, job.owners) == ("stopped", [])
     assert any("job.crashed" in line for line in log_lines)
 
 

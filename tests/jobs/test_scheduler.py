@@ -12,6 +12,7 @@ import pytest
 
 from fanout.dispatch.plan import Request
 from fanout.jobs import model_queues
+from fanout.jobs.claims import WholeJob
 from fanout.jobs.job import RequestBuilder
 from fanout.jobs.row_request import RowRequestBuilder
 from fanout.jobs.worker import JobWorker
@@ -66,7 +67,7 @@ async def test_planning_lets_other_tasks_run_between_rows(upstream: Upstream, tm
         builder = CountingBuilder(RowRequestBuilder(job.spec, ""))
         epoch = await kept.jobs.leases.acquire(job.number, "me") or 0
         counts = (await kept.manager.read_progress(job.id)).counts
-        worker = JobWorker(kept.jobs, kept.dispatcher, job, epoch, builder, counts)
+        worker = JobWorker(kept.jobs, kept.dispatcher, job, WholeJob(kept.jobs, job, epoch), builder, counts)
         others = asyncio.create_task(builder.run_beside())
         assert await worker.run() == ("done", None)
         others.cancel()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fanout.jobs import unit_feed
+from fanout.jobs.claims import WholeJob
 from fanout.jobs.item_runs import ItemRuns
 from fanout.jobs.job import Job
 from fanout.jobs.model_queues import ModelQueue
@@ -26,7 +27,7 @@ async def make_worker(kept: OpenJobs, job: Job) -> tuple[JobWorker, CountingBuil
     builder = CountingBuilder(RowRequestBuilder(job.spec, ""))
     epoch = await kept.jobs.leases.acquire(job.number, "me") or 0
     counts = (await kept.manager.read_progress(job.id)).counts
-    return JobWorker(kept.jobs, kept.dispatcher, job, epoch, builder, counts), builder
+    return JobWorker(kept.jobs, kept.dispatcher, job, WholeJob(kept.jobs, job, epoch), builder, counts), builder
 
 
 def list_prompts(upstream: Upstream, model: str) -> list[str]:

@@ -40,8 +40,8 @@ def test_the_fields_of_a_row_are_the_columns_of_its_table_in_their_order(row: ty
     assert row._fields == tuple(table.c.keys())
 
 
-def test_a_job_row_has_the_columns_of_its_table_and_then_whether_its_owner_is_alive() -> None:
-    assert JobRow._fields == (*tables.jobs.c.keys(), "is_alive")
+def test_a_job_row_has_the_columns_of_its_table_and_then_the_processes_that_run_it() -> None:
+    assert JobRow._fields == (*tables.jobs.c.keys(), "owners")
 
 
 def test_a_process_row_has_the_columns_of_its_table_and_then_the_time_at_which_it_was_read() -> None:

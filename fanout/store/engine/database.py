@@ -28,7 +28,7 @@ from fanout.store.engine.file_writer import FileWriter
 from fanout.store.engine.location import MEMORY, find_file, name_database, parse_location, to_config_error
 
 if TYPE_CHECKING:  # see `connections.py`
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 ROWS_AT_ONCE = 64
 """Rows that are taken before other requests get a turn."""
@@ -129,13 +129,18 @@ class Database(DialectStatements):
             async with self.write_transaction() as connection:
                 yield connection
             return
-        engine = create_engine(self._url, 1, MIGRATION_TIMEOUT_S)
-        event.listen(engine.sync_engine, "connect", self._watch_connection)
+        engine = self.make_engine(MIGRATION_TIMEOUT_S)
         try:
             async with self._within_lifetime(), engine.begin() as connection, _abandon_on_timeout(connection):
                 yield connection
         finally:
             await engine.dispose()
+
+    def make_engine(self, statement_timeout_s: float | None = None) -> AsyncEngine:
+        """Return an engine of one connection to PostgreSQL beside the others, to be disposed of after use."""
+        engine = create_engine(self._url, 1, statement_timeout_s)
+        event.listen(engine.sync_engine, "connect", self._watch_connection)
+        return engine
 
     async def fetch_all(self, query: Query) -> Sequence[Any]:
         """Return all rows of a query, in a transaction of its own."""

@@ -21,6 +21,11 @@ class DialectStatements:
     sql_dialect: Dialect
     """That compiles statements for its driver."""
 
+    @property
+    def has_chunks(self) -> bool:
+        """Processes share jobs: a SQLite file has one writer, and one process runs a job of its own faster."""
+        return self.dialect == "postgresql"
+
     def insert(self, table: Table) -> Insert:
         """Return an insert that can say what becomes of a row whose key exists."""
         return import_module(f"sqlalchemy.dialects.{self.dialect}").insert(table)  # type: ignore[no-any-return]

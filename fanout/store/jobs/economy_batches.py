@@ -56,7 +56,7 @@ class EconomyBatches:
         values = {**batch._asdict(), "units": to_json(batch.units).decode()}
 
         def write(connection: Connection) -> bool:
-            if lock_epochs(connection, {batch.job}).get(batch.job) != epoch:
+            if lock_epochs(connection, [(batch.job, None)]).get((batch.job, None)) != epoch:
                 return False
             connection.execute(economy_batches.insert().values(values))
             return True

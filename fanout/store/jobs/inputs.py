@@ -87,7 +87,7 @@ class Inputs:
 
 
 async def _require_epoch(connection: AsyncConnection, number: int, epoch: int) -> None:
-    if (await connection.run_sync(lock_epochs, [number])).get(number) != epoch:
+    if (await connection.run_sync(lock_epochs, [(number, None)])).get((number, None)) != epoch:
         raise LeaseLostError
 
 

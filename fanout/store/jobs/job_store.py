@@ -5,9 +5,10 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import case, func, select, update
+from sqlalchemy import ColumnElement, case, func, select, update
 
 from fanout.store.engine.database import Database, Query, run_to_end
+from fanout.store.jobs.chunks import Chunks, announce, discard_chunks
 from fanout.store.jobs.economy_batches import EconomyBatches
 from fanout.store.jobs.inputs import Inputs
 from fanout.store.jobs.item_pages import ItemPages
@@ -17,10 +18,13 @@ from fanout.store.jobs.money import JobMoney
 from fanout.store.jobs.records import ENDED_STATES, JobChange, JobRow, JobState, NewJobRow
 from fanout.store.jobs.results import Results
 from fanout.store.jobs.scores import Scores
+from fanout.store.jobs.sharing_tables import job_chunks
 from fanout.store.tables import items, jobs
 from fanout.store.votes import Votes
 
 MAX_FIRST_EPOCH = 2**31
+ANNOUNCED_STATES: tuple[JobState, ...] = ("queued", "cancelling")
+"""Other processes have to know at once."""
 
 
 class JobStore:
@@ -30,6 +34,7 @@ class JobStore:
         self._database = database
         self.inputs = Inputs(database)
         self.leases = Leases(database)
+        self.chunks = Chunks(database)
         self.journal = Journal(database)
         self.money = JobMoney(database)
         self.scores = Scores(database)
@@ -41,7 +46,7 @@ class JobStore:
     @property
     def is_shared(self) -> bool:
         """Processes of several machines may use the database, and run one job together."""
-        return self._database.dialect == "postgresql"
+        return self.chunks.are_used
 
     async def create(self, job: NewJobRow, owner: str) -> tuple[int, int]:
         """Add a job that is `loading` and belongs to a process; return its number and its epoch."""
@@ -124,7 +129,31 @@ class JobStore:
             statement = statement.where(jobs.c.state.in_(states))
         if epoch is not None:
             statement = statement.where(jobs.c.epoch == epoch)
-        return await self._database.execute(statement) == 1
+        told = [announce(number)] if self.chunks.are_used and change.get("state") in ANNOUNCED_STATES else []
+        return await self._database.execute(*told, statement) == 1
+
+    @run_to_end
+    async def queue(self, number: int, spec: str, *, states: Sequence[JobState], dead_owners: Iterable[str]) -> bool:
+        """Queue a job again that is in one of some states and free, with its specification; return whether it was."""
+        change = {"state": "queued", "reason": None, "ended": None, "owner": None, "spec": spec, "final_state": None}
+        statement = update(jobs).where(jobs.c.number == number, jobs.c.state.in_(states), is_free(self._database, dead_owners))
+        async with self._database.write_transaction() as connection:
+            if not (await connection.execute(statement.values(**change))).rowcount:
+                return False
+            if self.chunks.are_used:
+                await connection.run_sync(discard_chunks, number)
+                await connection.execute(announce(number))
+        return True
 
     def _select(self) -> Query:
-        return select(jobs, is_alive(self._database).label("is_alive"))
+        return select(jobs, self._list_owners().label("owners"))
+
+    def _list_owners(self) -> ColumnElement[str | None]:
+        owner = case((is_alive(self._database), jobs.c.owner))
+        if not self.chunks.are_used:
+            return owner
+        of_chunks = select(func.string_agg(job_chunks.c.owner.distinct(), "\n"))
+        of_chunks = of_chunks.where(
+            job_chunks.c.job == jobs.c.number, job_chunks.c.ended.is_(None), is_alive(self._database, job_chunks)
+        )
+        return func.concat_ws("\n", owner, of_chunks.scalar_subquery())

@@ -1,7 +1,8 @@
 """The journal of running jobs: every attempt before it is sent, every failure, and how each unit ended.
 
 A unit has exactly one row, written when it ends. An attempt that neither failed nor ended its unit was cut off, and may have
-been paid for. Entries go through group commit, and count only for the process that has the job's lease.
+been paid for. Entries go through group commit, and count only for the process that has the lease of
+their job or chunk.
 """
 
 from __future__ import annotations
@@ -37,10 +38,16 @@ class JournalEntry:
     attempt: int
     epoch: int
     at: float
+    chunk: int | None = field(default=None, kw_only=True)
+    """The chunk whose lease it is; `None`: the job's."""
     money: MoneyChange | None = field(default=None, kw_only=True)
     """Where several processes share the job's money."""
     again: bool = field(default=False, kw_only=True)
     """It may have been written before: the database failed without saying whether it had committed."""
+
+    @property
+    def lease(self) -> tuple[int, int | None]:
+        return self.unit.job, self.chunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,16 +112,16 @@ class Journal:
         return self._commit.put(entry)
 
     def _write(self, connection: Connection, entries: Sequence[JournalEntry]) -> Sequence[StoreError | None]:
-        # Only for jobs whose lease the writer still has: another process may have sent the same units again meanwhile.
-        epochs = lock_epochs(connection, {entry.unit.job for entry in entries})
-        own = [entry for entry in entries if epochs.get(entry.unit.job) == entry.epoch]
+        # Only by leases that the writer still has: another process may have sent the same units again meanwhile.
+        epochs = lock_epochs(connection, sorted({entry.lease for entry in entries}, key=str))
+        own = [entry for entry in entries if epochs.get(entry.lease) == entry.epoch]
         # What is written a second time must not be counted a second time.
         new = [entry for entry in own if not (entry.again and _is_written(connection, entry))]
         unpaid = apply_changes(connection, _sum_changes(new))
         paid = [entry for entry in new if _find_purse(entry) not in unpaid]
         self._insert_attempts(connection, paid)
         self._insert_ends(connection, [entry for entry in paid if isinstance(entry, UnitEnded)])
-        lost = [epochs.get(entry.unit.job) != entry.epoch or _find_purse(entry) in unpaid for entry in entries]
+        lost = [epochs.get(entry.lease) != entry.epoch or _find_purse(entry) in unpaid for entry in entries]
         return [LeaseLostError() if is_lost else None for is_lost in lost]
 
     def _insert_attempts(self, connection: Connection, entries: Sequence[JournalEntry]) -> None:

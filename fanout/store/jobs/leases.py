@@ -1,17 +1,18 @@
-"""Leases: a job belongs to one process at a time, for as long as that process says that it is alive.
+"""Leases: a job, or a chunk of one, belongs to one process at a time, for as long as that process says that it is alive.
 
-Every lease has a number, the job's epoch. Whoever writes for a job shows the epoch of their lease, so that a process that has
-lost its lease without noticing can no longer write (a fencing token).
+Every lease has a number, the epoch. Whoever writes for a job shows the epoch of their lease, so that a process that has lost
+its lease without noticing can no longer write (a fencing token).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from sqlalchemy import ColumnElement, Connection, bindparam, select, update
+from sqlalchemy import ColumnElement, Connection, Table, bindparam, exists, select, update
 
 from fanout.store.engine.database import Database
 from fanout.store.jobs.records import JobState
+from fanout.store.jobs.sharing_tables import job_chunks
 from fanout.store.tables import jobs
 
 LEASE_S = 15.0
@@ -20,6 +21,12 @@ SELECT_EPOCH = (
     select(jobs.c.epoch)
     .where(jobs.c.number == bindparam("number"))
     .with_for_update(read=True)  # nobody takes the job before the records are written; SQLite has only one writer anyway
+)
+SELECT_CHUNK_EPOCHS = (
+    select(job_chunks.c.chunk, job_chunks.c.epoch)
+    .where(job_chunks.c.job == bindparam("job"), job_chunks.c.chunk.in_(bindparam("chunks", expanding=True)))
+    .order_by(job_chunks.c.chunk)
+    .with_for_update(read=True)
 )
 
 
@@ -58,15 +65,25 @@ class Leases:
 
 
 def is_free(database: Database, dead_owners: Iterable[str]) -> ColumnElement[bool]:
-    """Return the condition that a job has no owner, or one that is dead or whose lease has run out."""
-    return ~is_alive(database) | jobs.c.owner.in_([*dead_owners])
+    """Return the condition that nobody has a job or chunks of it, but processes that are dead or whose lease has run out."""
+    dead = [*dead_owners]
+    is_ownerless = ~is_alive(database) | jobs.c.owner.in_(dead)
+    return is_ownerless & ~has_live_chunks(database, jobs.c.number, dead) if database.has_chunks else is_ownerless
 
 
-def is_alive(database: Database) -> ColumnElement[bool]:
-    """Return the condition that a job has an owner whose lease has not run out."""
+def has_live_chunks(database: Database, number: ColumnElement[int] | int, dead_owners: Iterable[str]) -> ColumnElement[bool]:
+    """Return the condition that a process has chunks of a job."""
+    chunks = job_chunks.c
+    return exists().where(
+        chunks.job == number, chunks.ended.is_(None), is_alive(database, job_chunks), chunks.owner.not_in([*dead_owners])
+    )
+
+
+def is_alive(database: Database, table: Table = jobs) -> ColumnElement[bool]:
+    """Return the condition that a job or a chunk has an owner whose lease has not run out."""
     # One that ends much later than any lease can was taken before the clock was set back, or before the machine was started.
     now = database.lease_clock()
-    return jobs.c.owner.is_not(None) & jobs.c.lease_until.between(now, now + 2 * LEASE_S)
+    return table.c.owner.is_not(None) & table.c.lease_until.between(now, now + 2 * LEASE_S)
 
 
 def end_of_lease(database: Database) -> ColumnElement[float]:
@@ -74,8 +91,18 @@ def end_of_lease(database: Database) -> ColumnElement[float]:
     return database.lease_clock() + LEASE_S
 
 
-def lock_epochs(connection: Connection, numbers: Iterable[int]) -> Mapping[int, int]:
-    """Return the epochs of jobs, which do not change before the transaction ends."""
-    # One by one, for nearly always it is one; sorted, so that two processes never wait for each other's.
-    found = {number: connection.scalar(SELECT_EPOCH, {"number": number}) for number in sorted(numbers)}
-    return {number: epoch for number, epoch in found.items() if epoch is not None}
+def lock_epochs(connection: Connection, leases: Iterable[tuple[int, int | None]]) -> Mapping[tuple[int, int | None], int]:
+    """Return the epochs of jobs (with `None`) and chunks, which do not change before the transaction ends."""
+    found: dict[tuple[int, int | None], int] = {}
+    chunks: dict[int, list[int]] = {}
+    for number, chunk in leases:
+        if chunk is None:
+            # One by one, for nearly always it is one.
+            if (epoch := connection.scalar(SELECT_EPOCH, {"number": number})) is not None:
+                found[number, None] = epoch
+        else:
+            chunks.setdefault(number, []).append(chunk)
+    for number in sorted(chunks):
+        for chunk, epoch in connection.execute(SELECT_CHUNK_EPOCHS, {"job": number, "chunks": chunks[number]}):
+            found[number, chunk] = epoch
+    return found

@@ -38,7 +38,7 @@ class NewJobRow(NamedTuple):
 
 
 class JobRow(NamedTuple):
-    """A job: the columns of its table, in their order, and whether it has an owner whose lease has not run out."""
+    """A job: the columns of its table, in their order, and the processes that run it."""
 
     number: int
     id: str
@@ -57,7 +57,57 @@ class JobRow(NamedTuple):
     lease_until: float | None
     epoch: int
     forked_from: str | None
-    is_alive: bool
+    final_state: JobState | None
+    owners: str | None
+    """The processes whose leases of it, or of chunks of it, have not run out, a line each."""
+
+
+class Chunk(NamedTuple):
+    """A chunk of a job that a process has taken."""
+
+    number: int
+    """Within the job, from 0."""
+    first: int
+    """The place of its first item in the job's order."""
+    size: int
+    """Number of its items."""
+    epoch: int
+
+
+class ChunkLoad(NamedTuple):
+    """State of a chunk that a process has, as it writes it."""
+
+    number: int
+    epoch: int
+    running: int
+    waiting: int
+    rate: float | None
+
+
+class Standing(NamedTuple):
+    """The state of a job when a lease was renewed."""
+
+    state: JobState
+    reason: str | None = None
+
+
+class WorkerLoad(NamedTuple):
+    """Part of one process in a job that several share."""
+
+    owner: str
+    chunks: int
+    running: int
+    """Calls in flight."""
+    waiting: int
+    """Units that wait for their retry."""
+    rate: float | None
+
+
+class Fence(NamedTuple):
+    """The lease by which a unit is written: of its chunk, or where there is none, of its job."""
+
+    chunk: int | None
+    epoch: int
 
 
 class JobChange(TypedDict, total=False):

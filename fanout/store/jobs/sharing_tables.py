@@ -2,10 +2,35 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Double, PrimaryKeyConstraint, Table
+from sqlalchemy import BigInteger, Column, Double, Index, PrimaryKeyConstraint, Table
+from sqlalchemy.sql.expression import text
 
 from fanout.store.engine.text_columns import StorableText
-from fanout.store.tables import metadata
+from fanout.store.tables import PARTIAL_INDEXES, metadata
+
+job_chunks = Table(
+    "job_chunks",
+    metadata,
+    Column("job", BigInteger, nullable=False),
+    Column("chunk", BigInteger, nullable=False),  # from 0
+    # Of its items, by their places in the order in which the job runs.
+    Column("first", BigInteger, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    # The process that runs it, until when, and the number of its lease, which every writer must show.
+    Column("owner", StorableText),
+    Column("lease_until", Double),
+    Column("epoch", BigInteger, nullable=False),
+    Column("running", BigInteger, nullable=False),  # calls in flight, when the lease was last renewed
+    Column("waiting", BigInteger, nullable=False),  # units that wait for their retry
+    Column("rate", Double),  # its share of its owner's units a second
+    Column("ended", Double),
+    Column("reason", StorableText),  # why units of it were left open
+    PrimaryKeyConstraint("job", "chunk", name="job_chunks_key"),
+    Index("job_chunks_open", "job", "chunk"),
+    sqlite_with_rowid=False,
+)
+"""The parts of jobs that several processes share, from the first run of a job to its end."""
+PARTIAL_INDEXES["job_chunks_open"] = text("ended IS NULL")
 
 job_money = Table(
     "job_money",

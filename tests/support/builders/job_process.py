@@ -9,6 +9,7 @@ import signal
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from fanout.jobs import executor
 from fanout.jobs.job import Job
 from fanout.observability import logs
 from tests.support.builders.jobs import open_jobs
@@ -30,6 +31,28 @@ async def _run_job(url: str, folder: Path, job: str, store: str | None) -> None:
 
 def start_process(url: str, folder: Path, job: Job, store: str | None = None) -> BaseProcess:
     process = PROCESSES.Process(target=run_job, args=(url, str(folder), job.id, store))
+    process.start()
+    return process
+
+
+def run_waiting_jobs(url: str, folder: str, store: str) -> None:
+    """Run a store's waiting jobs in a process of its own until SIGTERM."""
+    logs.configure("error", "json")
+    executor.POLL_INTERVAL_S = 0.2
+    asyncio.run(_run_waiting_jobs(url, Path(folder), store))
+
+
+async def _run_waiting_jobs(url: str, folder: Path, store: str) -> None:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    own = folder / str(os.getpid())  # for several of them write their providers' file at once
+    own.mkdir()
+    async with open_jobs(url, own, store=store, run_waiting=True):
+        await stop.wait()
+
+
+def start_worker(url: str, folder: Path, store: str) -> BaseProcess:
+    process = PROCESSES.Process(target=run_waiting_jobs, args=(url, str(folder), store))
     process.start()
     return process
 

@@ -66,6 +66,7 @@ async def open_jobs(
     store: str | None = None,
     owner: str | None = None,
     environ: Mapping[str, str] | None = None,
+    run_waiting: bool = False,
     **row: Any,
 ) -> AsyncGenerator[OpenJobs]:
     """Open jobs in `folder/jobs.db` or in `store`; `row` is the provider's, its waits last 20 ms at most."""
@@ -75,5 +76,5 @@ async def open_jobs(
         assert opened
         jobs = JobStore(opened.database)
         open_scorer = make_scorer_factory(jobs, allow_functions=True)
-        async with open_job_manager(jobs, dispatcher, owner=owner, open_scorer=open_scorer) as manager:
+        async with open_job_manager(jobs, dispatcher, run_waiting=run_waiting, owner=owner, open_scorer=open_scorer) as manager:
             yield OpenJobs(manager, jobs, dispatcher, opened)

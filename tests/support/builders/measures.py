@@ -47,8 +47,6 @@ def build_measures(
         started=1_795_000_000.0,
         ended=1_795_000_060.0,
         rate=None,
-        owner=None,
-        is_alive=False,
         forked_from=None,
     )
     return JobMeasures(job, models, [scorer], clusters, "topic" if clusters else None)
