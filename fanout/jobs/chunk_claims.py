@@ -126,16 +126,18 @@ class ChunkClaims:
             self._unread.popleft()
         return False
 
-    def add_units(self, item: int, units: Mapping[Place, ModelQueue], closed_because: str | None) -> None:
+    def add_units(self, item: int, units: Mapping[Place, ModelQueue], closed_because: str | None, left_out: int) -> None:
         held = self._by_item[item]
-        held.open |= units
+        sent = {place: queue for place, queue in units.items() if not queue.closed_because}
+        held.open |= sent
         held.planned += 1
-        if closed_because:
+        if closed_because and (left_out or len(sent) < len(units)):
             held.left_open[closed_because] = None
 
-    def drop_units(self, is_hopeless: Callable[[Place, ModelQueue], bool], closed_because: str | None) -> None:
+    def drop_units(self, fusions: Sequence[Place], closed_because: str | None) -> None:
+        dropped = {*fusions}
         for held in self._held.values():
-            hopeless = [place for place, queue in held.open.items() if is_hopeless(place, queue)]
+            hopeless = [place for place, queue in held.open.items() if queue.closed_because or place in dropped]
             for place in hopeless:
                 del held.open[place]
             if hopeless and closed_because:

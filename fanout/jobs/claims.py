@@ -15,7 +15,7 @@ from fanout.jobs.job import Job
 from fanout.jobs.model_queues import ModelQueue
 from fanout.jobs.pending_unit import PendingUnit
 from fanout.store.jobs.job_store import JobStore
-from fanout.store.jobs.records import ENDED_STATES, Fence, InputItem, JobChange, JobState, Place, Standing, Unit
+from fanout.store.jobs.records import CANCELLED, ENDED_STATES, Fence, InputItem, JobChange, JobState, Place, Standing, Unit
 
 WaitForStore = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
 """Repeats a transaction while the database cannot be used."""
@@ -53,12 +53,12 @@ class Claim(Protocol):
         """Count the items that were read at some places; return whether they are the last ones."""
         ...
 
-    def add_units(self, item: int, units: Mapping[Place, ModelQueue], closed_because: str | None) -> None:
-        """Note the units of an item that are to be sent, and why others of it are not."""
+    def add_units(self, item: int, units: Mapping[Place, ModelQueue], closed_because: str | None, left_out: int) -> None:
+        """Note the open units of an item, the number of others that are left out, and why some queues are closed."""
         ...
 
-    def drop_units(self, is_hopeless: Callable[[Place, ModelQueue], bool], closed_because: str | None) -> None:
-        """Forget the units that will not be sent, and why."""
+    def drop_units(self, fusions: Sequence[Place], closed_because: str | None) -> None:
+        """Forget the units of queues that are closed, and the fusions that need one of them."""
         ...
 
     def get_fence(self, item: int) -> Fence:
@@ -117,10 +117,10 @@ class WholeJob:
     def note_read(self, places: range, items: Sequence[InputItem]) -> bool:
         return not items
 
-    def add_units(self, item: int, units: Mapping[Place, ModelQueue], closed_because: str | None) -> None:
+    def add_units(self, item: int, units: Mapping[Place, ModelQueue], closed_because: str | None, left_out: int) -> None:
         pass
 
-    def drop_units(self, is_hopeless: Callable[[Place, ModelQueue], bool], closed_because: str | None) -> None:
+    def drop_units(self, fusions: Sequence[Place], closed_because: str | None) -> None:
         pass
 
     def get_fence(self, item: int) -> Fence:
@@ -137,7 +137,7 @@ class WholeJob:
 
     async def renew(self, rate: float | None, waiting: int) -> Standing | None:
         state = await self._store.leases.renew(self._job.number, self._epoch, rate)
-        return Standing(state) if state else None
+        return None if state is None else CANCELLED if state in ("cancelling", "cancelled") else Standing("running")
 
     async def wait(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -153,7 +153,7 @@ class WholeJob:
         states: Sequence[JobState] = ("queued", "running") if state == "queued" else ()
         if not await self._store.update(number, change, states=states, epoch=epoch):
             # The job was cancelled meanwhile: queued again, it would run on in the next process.
-            change |= {"state": "cancelled", "reason": "it was cancelled", "ended": time.time()}
+            change |= {**CANCELLED._asdict(), "ended": time.time()}  # type: ignore[typeddict-item]
             await self._store.update(number, change, states=("cancelling",), epoch=epoch)
         return True
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from fanout.core.schema import Call
 from fanout.core.threads import run_in_thread
 from fanout.dispatch.dispatcher import Dispatcher
-from fanout.dispatch.fusing import MemberAnswer, fuse
+from fanout.dispatch.fusing import fuse
 from fanout.jobs.claims import Claim
 from fanout.jobs.fusion_gate import FusionGate
 from fanout.jobs.job import Job, RequestBuilder
@@ -16,12 +16,11 @@ from fanout.jobs.model_queues import ModelQueue
 from fanout.jobs.pending_unit import PendingUnit
 from fanout.jobs.queue_setup import make_queues
 from fanout.jobs.settlement import UnitSettlement
-from fanout.jobs.unit_feed import ReadChunk, ReadItems, UnitFeed
+from fanout.jobs.unit_feed import UnitFeed
+from fanout.jobs.unit_journal import UnitJournal
 from fanout.jobs.unit_planner import UnitPlanner
 from fanout.store.jobs.records import InputChunk, InputItem, Place
 
-ReadMembers = Callable[[PendingUnit, Sequence[int]], Awaitable[Sequence[MemberAnswer]]]
-"""Reads the ended members of a fusion, by their entries."""
 RunInBatches = Callable[[ModelQueue], Awaitable[None]]
 """Runs the units of a queue through its provider's batch API."""
 RunUnit = Callable[[ModelQueue, PendingUnit, float], Awaitable[None]]
@@ -38,16 +37,14 @@ class UnitScheduler:
         builder: RequestBuilder,
         settlement: UnitSettlement,
         claim: Claim,
+        journal: UnitJournal,
         *,
-        read_chunk: ReadChunk,
-        read_items: ReadItems,
-        read_members: ReadMembers,
         run_unit: RunUnit,
         run_in_batches: RunInBatches,
     ) -> None:
         self._job, self._dispatcher, self._settlement, self._claim = job, dispatcher, settlement, claim
         self._planner = UnitPlanner(job, dispatcher, builder)
-        self._run_unit, self._run_in_batches = run_unit, run_in_batches
+        self._journal, self._run_unit, self._run_in_batches = journal, run_unit, run_in_batches
         self.is_stopped = False
         self.running = 0
         """Calls in flight."""
@@ -55,8 +52,7 @@ class UnitScheduler:
         self._queues = make_queues(job, dispatcher.settings, self._gate)
         self._held: set[ModelQueue] = set()
         """Queues with a unit that waits for money."""
-        self._feed = UnitFeed(job, list(self._queues.values()), read_chunk, read_items, self._plan_item)
-        self._read_items, self._read_members = read_items, read_members
+        self._feed = UnitFeed(job, list(self._queues.values()), journal.read_chunk, journal.read_items, self._plan_item)
         self._feed.is_full = lambda: self._gate.is_full
 
     def set_limit(self, limit: Callable[[], int]) -> None:
@@ -66,7 +62,7 @@ class UnitScheduler:
     def continue_to_limit(self) -> None:
         for queue in self._queues.values():
             queue.is_ahead = False
-        self._wake(self._queues.values())
+        _wake(self._queues.values())
 
     def drop_entry(self, entry: int) -> None:
         """Send nothing more of an entry, unless it is a member of a fusion that goes on."""
@@ -80,8 +76,7 @@ class UnitScheduler:
     @property
     def closed_because(self) -> str | None:
         """Why some models or accounts take no more calls."""
-        reasons = [queue.closed_because for queue in self._queues.values() if queue.closed_because]
-        return "; ".join(dict.fromkeys(reasons)) or None
+        return "; ".join(dict.fromkeys(filter(None, (queue.closed_because for queue in self._queues.values())))) or None
 
     @property
     def takes_nothing(self) -> bool:
@@ -106,12 +101,7 @@ class UnitScheduler:
         self._feed.close()
         for queue in self._queues.values():
             queue.changed_for_batches.set()
-        self._wake(self._queues.values())
-
-    def _wake(self, queues: Iterable[ModelQueue]) -> None:
-        """Make queues check again whether they may send."""
-        for queue in queues:
-            queue.changed.set()
+        _wake(self._queues.values())
 
     async def _drive(self, queue: ModelQueue) -> None:
         async with asyncio.TaskGroup() as group:
@@ -123,8 +113,7 @@ class UnitScheduler:
                     return
                 await queue.wait_for_change()
         if queue.closed_because:
-            fusions = {*self._gate.drop_closed()}
-            self._claim.drop_units(lambda place, of: bool(of.closed_because) or place in fusions, self.closed_because)
+            self._claim.drop_units(self._gate.drop_closed(), self.closed_because)
             self.continue_to_limit()
         if queue.closed_because and self._feed.limit:
             # The others would wait for ever for items that this model no longer answers.
@@ -157,7 +146,7 @@ class UnitScheduler:
             self.running -= 1
             queue.account.slots.release()  # which wakes the next queue of the account
             # Only those that may continue: to wake hundreds of queues would cost more than the call itself.
-            self._wake(self._queues.values() if queue.closed_because else (queue, *self._held))
+            _wake(self._queues.values() if queue.closed_because else (queue, *self._held))
 
     async def release_fusions(self, ended: PendingUnit) -> None:
         """Put the fusions for which this unit was the last member into their queues, if it has ended."""
@@ -165,7 +154,7 @@ class UnitScheduler:
             return
         was_full = self._gate.is_full
         for (number, entry, repeat), queue in self._gate.record_end(ended.unit):
-            chunk = await self._read_items([number], [entry])
+            chunk = await self._journal.read_items([number], [entry])
             for unit in (unit for item in chunk.items for unit in self._planner.plan_item(item, chunk, [entry])):
                 if unit.unit.repeat == repeat:
                     queue.put_first(unit)
@@ -185,7 +174,7 @@ class UnitScheduler:
             return None
         if unit.call.fusion and not unit.call.fusion.members:
             # Not when it was planned: what waits in a queue holds its question alone.
-            unit.call = await fuse(unit.call, await self._read_members(unit, unit.call.fusion.of))
+            unit.call = await fuse(unit.call, await self._journal.read_members(unit, unit.call.fusion.of))
             unit.cache_key = await run_in_thread("calls", self._planner.make_cache_key, unit.call)
         reserved = self._settlement.reserve(queue, unit)
         if reserved is not None:
@@ -208,7 +197,7 @@ class UnitScheduler:
 
     def plan_units(self, queue: ModelQueue, places: Sequence[Place]) -> Awaitable[dict[Place, PendingUnit]]:
         """Return those of some units that have not ended, planned anew."""
-        return self._planner.plan_places(places, queue.entries, self._read_items)
+        return self._planner.plan_places(places, queue.entries, self._journal.read_items)
 
     async def _take(self, queue: ModelQueue) -> PendingUnit | None:
         return queue.take_waiting() or (await self._feed.take(queue) if queue.takes_new else None)
@@ -232,11 +221,15 @@ class UnitScheduler:
                 queue.put_first(fusion)
         if entries is None:
             held = {fusion.unit[1:]: self._find_queue(fusion.call) for fusion in fusions if self._gate.holds(fusion.unit[1:])}
-            sent = {place: queue for place, queue in (open_units | held).items() if not queue.closed_because}
-            is_whole = len(sent) == len(open_units) + len(fusions)
-            self._claim.add_units(item.item, sent, None if is_whole else self.closed_because)
+            self._claim.add_units(item.item, open_units | held, self.closed_because, len(fusions) - len(held))
 
     def _find_queue(self, call: Call) -> ModelQueue:
         # A unit whose model has no queue goes into the first queue, so that it is not lost.
         target = (call.target.provider, call.target.limit_group, call.target.model)
         return self._queues.get(target) or next(iter(self._queues.values()))
+
+
+def _wake(queues: Iterable[ModelQueue]) -> None:
+    """Make queues check again whether they may send."""
+    for queue in queues:
+        queue.changed.set()

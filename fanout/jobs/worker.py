@@ -73,10 +73,7 @@ class JobWorker:
             reconsider=self._reconsider,
         )
         self._scheduler = UnitScheduler(
-            *(job, dispatcher, builder, self._settlement, claim),
-            read_chunk=self._journal.read_chunk,
-            read_items=self._journal.read_items,
-            read_members=self._journal.read_members,
+            *(job, dispatcher, builder, self._settlement, claim, self._journal),
             run_unit=self._run_unit,
             run_in_batches=self._run_in_batches,
         )
@@ -244,10 +241,8 @@ class JobWorker:
             else:
                 if standing is None:  # another process sends these units now: each further call would be charged twice
                     raise LeaseLostError
-                if standing.state in ("cancelling", "cancelled"):
-                    self.stop("cancelled", "it was cancelled")
-                elif standing.state in ENDED_STATES and self.claim.is_shared:
-                    self.stop(standing.state, standing.reason)
+                if standing.state in ENDED_STATES:
+                    self.stop(*standing)
             await self.claim.wait(RUN_RENEWAL_INTERVAL_S)
 
 

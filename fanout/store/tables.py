@@ -98,13 +98,11 @@ jobs = Table(
     Column("started", Double),
     Column("ended", Double),
     Column("rate", Double),  # units a second, recently
-    # The process that runs it, until when, and the number of its lease, which every writer must show.
-    Column("owner", StorableText),
+    Column("owner", StorableText),  # the process that runs it, until when, and the number of its lease, which writers show
     Column("lease_until", Double),
     Column("epoch", BigInteger, nullable=False),
     Column("forked_from", StorableText),
-    # The state in which all processes that share it are to leave it, with `reason`; NULL: they go on.
-    Column("final_state", StorableText),
+    Column("final_state", StorableText),  # in which all that share it are to leave it, with `reason`; NULL: they go on
 )
 """Batch jobs."""
 

@@ -35,7 +35,7 @@ from sqlalchemy import (
 from fanout.store.engine.database import Database, run_to_end
 from fanout.store.engine.listener import Listener
 from fanout.store.jobs.leases import end_of_lease, has_live_chunks, is_alive
-from fanout.store.jobs.records import OPEN_STATES, Chunk, ChunkLoad, JobState, Standing, WorkerLoad
+from fanout.store.jobs.records import CANCELLED, OPEN_STATES, Chunk, ChunkLoad, JobState, Standing, WorkerLoad
 from fanout.store.jobs.sharing_tables import job_chunks
 from fanout.store.tables import job_counts, jobs
 
@@ -50,7 +50,6 @@ WANTED_CHUNKS = 64
 """Of a job, so that a small one is shared evenly, too."""
 MAX_REASONS = 10
 _chunk = job_chunks.c
-Outcome = tuple[JobState, str | None]
 
 
 class Chunks:
@@ -126,8 +125,9 @@ class Chunks:
         if row is None:
             return None, frozenset()
         state, final_state, reason = row
-        is_wanted = state == "running" and final_state is not None
-        return Standing(final_state if is_wanted else state, reason), frozenset(kept)
+        if state in ("cancelling", "cancelled"):
+            return CANCELLED, frozenset(kept)
+        return Standing(final_state if state == "running" and final_state else state, reason), frozenset(kept)
 
     def _build_renewal(self, number: int, loads: Sequence[ChunkLoad]) -> Executable:
         types = {"number": BigInteger, "epoch": BigInteger, "running": BigInteger, "waiting": BigInteger, "rate": Double}
@@ -182,15 +182,15 @@ class Chunks:
             if await connection.scalar(select(has_live_chunks(self._database, literal(number, BigInteger), dead_owners))):
                 return None
             if job.state == "cancelling":
-                outcome: Outcome | None = "cancelled", "it was cancelled"
+                outcome: Standing | None = CANCELLED
             elif job.final_state:
-                outcome = job.final_state, job.reason
+                outcome = Standing(job.final_state, job.reason)
             else:
                 outcome = await self._find_outcome(connection, number, job.units)
             await self._write_state(connection, number, outcome)
         return outcome[0] if outcome else None
 
-    async def _find_outcome(self, connection: AsyncConnection, number: int, units: int) -> Outcome | None:
+    async def _find_outcome(self, connection: AsyncConnection, number: int, units: int) -> Standing | None:
         """Return how a job ends that nobody runs; `None`: chunks are left, or it was not cut yet."""
         is_open = case_count(_chunk.ended.is_(None))
         chunks, left = (await connection.execute(select(func.count(), is_open).where(_chunk.job == number))).one()
@@ -198,14 +198,14 @@ class Chunks:
             return None
         ended = await connection.scalar(select(func.sum(job_counts.c.calls)).where(job_counts.c.job == number))
         if (open_units := units - int(ended or 0)) <= 0:
-            return "done", None
+            return Standing("done")
         reasons = (
             select(_chunk.reason).where(_chunk.job == number, _chunk.reason.is_not(None)).distinct().order_by(_chunk.reason)
         )
         found = (await connection.execute(reasons.limit(MAX_REASONS))).scalars().all()
-        return "stopped", "; ".join(found) or describe_unsent(open_units)
+        return Standing("stopped", "; ".join(found) or describe_unsent(open_units))
 
-    async def _write_state(self, connection: AsyncConnection, number: int, outcome: Outcome | None) -> None:
+    async def _write_state(self, connection: AsyncConnection, number: int, outcome: Standing | None) -> None:
         if outcome is None:
             queued = update(jobs).where(jobs.c.number == number, jobs.c.state == "running")
             await connection.execute(queued.values(state="queued", owner=None, rate=None))

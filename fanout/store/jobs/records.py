@@ -91,6 +91,9 @@ class Standing(NamedTuple):
     reason: str | None = None
 
 
+CANCELLED = Standing("cancelled", "it was cancelled")
+
+
 class WorkerLoad(NamedTuple):
     """Part of one process in a job that several share."""
 
