@@ -90,17 +90,17 @@ class ChunkClaims:
     async def take_places(self, after: int, limit: int) -> range | None:
         version = -1
         while not self._is_leaving and version != self._version:
-            await self._end_done()
+            await self._end_chunks()
             if self._unread:
                 return self._unread[0].unread[:limit]
             version = self._version
             if len(self._held) < MAX_HELD_CHUNKS:
-                await self.wait_for_store(lambda: self._claim(self._count_wanted()))
+                await self.wait_for_store(lambda: self._claim(self._size_claim()))
             if self._unread and not self._is_leaving:
                 return self._unread[0].unread[:limit]
         return None if self._held or self._is_leaving else range(0)
 
-    def _count_wanted(self) -> int:
+    def _size_claim(self) -> int:
         """Return the number of chunks that are worked through in `AHEAD_S`."""
         units = max(self._job.units // max(self._job.items, 1), 1) * self._chunk_items
         return max(min(int(self._rate * AHEAD_S / units), MAX_CLAIMED_CHUNKS, MAX_HELD_CHUNKS - len(self._held)), 1)
@@ -167,9 +167,9 @@ class ChunkClaims:
         held = self._by_item.get(unit.unit.item)
         if held and unit.has_ended:
             held.open.pop(unit.unit[1:], None)
-            await self._end_done()
+            await self._end_chunks()
 
-    async def _end_done(self) -> None:
+    async def _end_chunks(self) -> None:
         """End the chunks of which nothing more is to be sent."""
         for held in [held for held in self._held.values() if held.is_done and not held.is_ending]:
             held.is_ending = True
@@ -190,7 +190,7 @@ class ChunkClaims:
         if self._wanted:
             await self._store.chunks.request_end(self._job.number, *self._wanted)
             self._wanted = None
-        await self._end_done()
+        await self._end_chunks()
         if self._is_leaving:
             await self._release(held for held in self._held.values() if not held.running)
         renewed = [held for held in self._held.values() if not held.is_ending]
@@ -221,7 +221,7 @@ class ChunkClaims:
         self.stop(state, reason)
         if self._wanted:
             await self._store.chunks.request_end(self._job.number, *self._wanted)
-        await self._end_done()
+        await self._end_chunks()
         await self._release(self._held.values())
         return await self._store.chunks.close(self._job.number, [self._owner, *self._dead_owners]) is not None
 
