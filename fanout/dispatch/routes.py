@@ -1,4 +1,4 @@
-"""What a configuration says of the calls to one entry, found once for all of them."""
+"""Provider, row and price of the calls to one entry, found once for all of them."""
 
 from __future__ import annotations
 
