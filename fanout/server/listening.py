@@ -15,6 +15,7 @@ BACKLOG = 1024
 """Connections that wait to be accepted: a burst of clients waits while a loop is busy, instead of being refused."""
 RESCUE_S = 0.05
 """Time after which a connection that its own worker has not accepted is accepted by another."""
+NEXT_RESCUE_S = 0.001
 
 Listeners = Sequence[socket.socket]
 """A worker's listening sockets, one for each address."""
@@ -63,8 +64,8 @@ class RescueSite:
         task = self._loop.create_task(self._loop.connect_accepted_socket(server, connection))
         self._accepting.add(task)
         task.add_done_callback(self._accepting.discard)
-        # One by one, and at once: its worker may be back.
-        self._timers[listener] = self._loop.call_later(0, self._rescue, listener)
+        # One by one: its own worker, which accepts all at once, may be back.
+        self._timers[listener] = self._loop.call_later(NEXT_RESCUE_S, self._rescue, listener)
 
     async def stop(self) -> None:
         """Accept nothing more."""

@@ -124,11 +124,11 @@ def build_environ(bench: Bench) -> dict[str, str]:
 
 @contextmanager
 def start_fanout(
-    bench: Bench, to: Upstream, attempts: int = 3, *, has_store: bool = True, workers: int = 1
+    bench: Bench, to: Upstream, attempts: int = 3, *, has_store: bool = True, workers: int = 1, pinned: bool = True
 ) -> Iterator[Server]:
     """Start the server under test; it may not listen yet. Its history and usage go into a file, unless it has no store.
 
-    With several workers it has both cores.
+    Unless it is `pinned` to the first core, it has both.
     """
     port, config = find_free_port(), write_providers_file(bench, to, attempts)
     command = [sys.executable, "-m", "fanout", "serve", "--host", "127.0.0.1", "--port", str(port), "--config", str(config)]
@@ -136,14 +136,16 @@ def start_fanout(
         command = shlex.split(bench.server_command.format(port=port, config=config, upstream=to.url))
     name, store = ("fanout", str(bench.folder / f"history-{port}.db")) if has_store else ("without store", "off")
     environ = build_environ(bench) | {"FANOUT_STORE": store, "FANOUT_WORKERS": str(workers)}
-    cores = get_cores()[:workers]
+    cores = get_cores()[:1] if pinned else get_cores()
     with run_program(command, cores, bench.folder / f"{name}.log", environ, CHECKOUT) as program:
         yield Server(name, program, port)
 
 
 @contextmanager
-def run_fanout(bench: Bench, to: Upstream, attempts: int = 3, *, has_store: bool = True, workers: int = 1) -> Iterator[Server]:
-    with start_fanout(bench, to, attempts, has_store=has_store, workers=workers) as server:
+def run_fanout(
+    bench: Bench, to: Upstream, attempts: int = 3, *, has_store: bool = True, workers: int = 1, pinned: bool = True
+) -> Iterator[Server]:
+    with start_fanout(bench, to, attempts, has_store=has_store, workers=workers, pinned=pinned) as server:
         wait_until_ready(server.program, server.port, "/readyz", timeout_s=30)
         yield server
 

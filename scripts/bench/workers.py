@@ -97,7 +97,11 @@ def measure_workers(bench: Bench) -> list[Row]:
             raise BenchError(f"{server.name}: only {answers} of {MODELS} models answered")
         return lambda seconds: load_workers(server, to, seconds)
 
-    with run_upstream(bench) as to, run_fanout(bench, to) as one, run_fanout(bench, to, workers=COUNT) as two:
+    with (
+        run_upstream(bench) as to,
+        run_fanout(bench, to, pinned=False) as one,
+        run_fanout(bench, to, workers=COUNT, pinned=False) as two,
+    ):
         samples = bench.measure_in_turns({"one": measure(one), "two": measure(two)})
     cpu_us = extract(samples, lambda sample: sample.cpu_us)
     ratios = [COUNT * alone / together for alone, together in zip(*cpu_us.values(), strict=True)]
@@ -113,7 +117,7 @@ def measure_workers(bench: Bench) -> list[Row]:
             samples=cpu_us,
         ),
         make("share of the busier of two workers", "%", 100 * median(sample.shares[0] for sample in samples["two"])),
-        make("requests/s, one, with the load on the other core", "/s", median(sample.rate for sample in samples["one"])),
-        make("requests/s, two, with the load on the same cores", "/s", median(sample.rate for sample in samples["two"])),
+        make("requests/s of one, beside the load", "/s", median(sample.rate for sample in samples["one"])),
+        make("requests/s of two, beside the load", "/s", median(sample.rate for sample in samples["two"])),
         make("memory of one worker's own", "MB", median(sample.own_mb for sample in samples["two"])),
     ]
