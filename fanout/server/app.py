@@ -29,7 +29,7 @@ from fanout.server.accounts.quotas import QUOTA_TURNS
 from fanout.server.connections import WAIT_LIMITS, BoundedRunner, WaitLimits, count_connections, log_accept_errors
 from fanout.server.endpoints import ENDPOINTS
 from fanout.server.job_running import ROLE, run_jobs
-from fanout.server.lifecycle import DISPATCHER, JOB_MANAGER, LIFECYCLE, METRICS, PRESENCE, STORE, Lifecycle
+from fanout.server.lifecycle import DISPATCHER, FORWARD, HOLD_TURN, JOB_MANAGER, LIFECYCLE, METRICS, PRESENCE, STORE, Lifecycle
 from fanout.server.listening import Site, listen, write_address
 from fanout.server.live_comparisons import LIVE_COMPARISONS, LiveComparisons
 from fanout.server.middleware import auth, history, idempotency, request, request_log
@@ -88,7 +88,7 @@ def create_app(
     app[RELOADER] = Reloader(app, load, host or LOOPBACK)
     if seat:
         app[PEERS] = peers = Peers(seat, app)
-        app[idempotency.FORWARD] = peers.forward_by_scope
+        app[FORWARD], app[HOLD_TURN] = peers.forward_by_scope, peers.hold_turn
     # The store opens first and closes last, so that it counts calls that end while the dispatcher closes.
     app.cleanup_ctx.extend([_run_store, _run_dispatcher, run_jobs, _run_live_comparisons, _run_peers])
     app.on_response_prepare.append(request.add_headers)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 
 from aiohttp import web
 
@@ -59,4 +61,8 @@ FILE_STORE = web.AppKey("file_store", FileStore)
 JUDGING = web.AppKey("judging", Judging)
 BATCH_STORE = web.AppKey("batch_store", BatchStore)
 BATCH_WORKER = web.AppKey("batch_worker", OpenAIBatchWorker)
+FORWARD = web.AppKey[Callable[[web.Request, bytes], Awaitable[web.StreamResponse] | None]]("forward")
+"""Has one process of several answer all requests of a scope; `None`: it is this one. Absent in a server of one process."""
+HOLD_TURN = web.AppKey[Callable[[str], AbstractAsyncContextManager[None]]]("hold_turn")
+"""Holds a lock that all processes of a server share, by its name. Absent in a server of one process."""
 REQUEST_ID = web.RequestKey("request_id", str)

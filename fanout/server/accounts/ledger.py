@@ -66,6 +66,14 @@ class KeyLedger:
             self._found.setdefault(key_id, KeyCounts(key_id, stored[key_id]))
         return self._found[key_id]
 
+    async def read(self, key_id: str) -> KeyCounts:
+        """Return the counts of a key with what other processes have added by now; raise `StoreError` if they cannot be read."""
+        counts = await self.open(key_id)
+        await self._store.before_reading()
+        async with self._writer.turn:  # a write has what it writes in `stored` already
+            counts.stored = (await self._store.read([key_id], find_first_day(time.time())))[key_id]
+        return counts
+
     def find(self, key_id: str) -> KeyCounts | None:
         """Return the counts of a key that was opened."""
         return self._found.get(key_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from weakref import WeakValueDictionary
 
 from aiohttp import web
@@ -14,7 +14,7 @@ from fanout.core.errors import Fault, RequestError
 from fanout.jobs.input_files import bound_rows
 from fanout.jobs.input_formats.rows import BadRow, InputRow
 from fanout.server.accounts.callers import find_caller
-from fanout.server.lifecycle import BATCH_STORE, FILE_STORE, JOB_STORE
+from fanout.server.lifecycle import BATCH_STORE, FILE_STORE, HOLD_TURN, JOB_STORE
 
 QUOTA_CODE = "quota_exceeded"
 QUOTAS = ("max_files", "max_stored_bytes", "max_rows", "max_running_jobs")
@@ -30,7 +30,8 @@ async def take_turn(request: web.Request) -> AsyncGenerator[None]:
         yield
         return
     lock = request.app[QUOTA_TURNS].setdefault(caller.account or "", asyncio.Lock())
-    async with lock:
+    hold_turn = request.app.get(HOLD_TURN)
+    async with lock, hold_turn(caller.account or "") if hold_turn else nullcontext():
         yield
 
 

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import re
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from aiohttp import web
@@ -22,7 +22,7 @@ from fanout.observability.logs import log
 from fanout.rendering.errors import render_error
 from fanout.rendering.history import CLIENT_LEFT
 from fanout.server import request_body
-from fanout.server.lifecycle import DISPATCHER
+from fanout.server.lifecycle import DISPATCHER, FORWARD
 from fanout.server.middleware import auth, history
 from fanout.server.middleware.history import COMPARISON, REQUEST_OUTCOMES, RequestOutcomes
 from fanout.server.middleware.replayable_stream import MAX_BYTES, STREAM_RECORDING, ReplayableStream, StreamRecording
@@ -197,8 +197,6 @@ class IdempotentRequests:
 
 
 IDEMPOTENCY = web.AppKey("idempotency", IdempotentRequests)
-FORWARD = web.AppKey[Callable[[web.Request, bytes], Awaitable[web.StreamResponse] | None]]("forward")
-"""Has another process answer a request by its scope; `None`: this one must. Absent in a server of one process."""
 
 
 async def respond(request: web.Request, handler: Handler) -> web.StreamResponse:

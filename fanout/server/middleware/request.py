@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Awaitable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,10 +19,10 @@ from fanout.observability.logs import log
 from fanout.rendering.errors import render_error, render_faults
 from fanout.rendering.history import CLIENT_LEFT
 from fanout.server.accounts.admission import ADMISSION, RATE_HEADERS, AdmissionError
-from fanout.server.accounts.callers import find_caller
+from fanout.server.accounts.callers import OWN_KEY_PATH, Caller, find_caller
 from fanout.server.accounts.directory import KEY_DIRECTORY
 from fanout.server.connections import AFTER_SENDING, ANSWER_SCOPES, SAFE_HEADERS, Connection
-from fanout.server.lifecycle import DISPATCHER, LIFECYCLE, REQUEST_ID
+from fanout.server.lifecycle import DISPATCHER, FORWARD, LIFECYCLE, REQUEST_ID
 from fanout.server.middleware import auth, compression, cors, history, idempotency, traces
 from fanout.server.middleware.history import COMPARISON, REQUEST_OUTCOMES, RequestOutcomes
 from fanout.server.middleware.request_log import log_request
@@ -117,7 +118,9 @@ async def _respond(request: web.Request, handler: Handler) -> web.StreamResponse
         preflight = _check_access(request)
         if preflight is not None:
             return preflight
-        if find_caller(request).key_id is not None:
+        if (caller := find_caller(request)).key_id is not None:
+            if FORWARD in request.app and (answer := _forward_to_counts(request, caller)) is not None:
+                return await answer
             handler = _close_admission(handler)
         has_key = request.method == "POST" and idempotency.HEADER in request.headers
         return await (idempotency.respond(request, handler) if has_key else handler(request))
@@ -146,6 +149,16 @@ async def _respond(request: web.Request, handler: Handler) -> web.StreamResponse
         message, headers = "Fanout failed here; its log has the details", {"x-should-retry": "false"}
         reply = render_error(500, message, type_="server_error", code="internal_error", headers=headers)
         return error_response(request, reply)
+
+
+def _forward_to_counts(request: web.Request, caller: Caller) -> Awaitable[web.StreamResponse] | None:
+    """Have one process of several answer what a key with limits by the minute or at once sends, so that they are exact."""
+    limits = caller.limits
+    if limits.requests_per_minute is None and limits.tokens_per_minute is None and limits.in_flight is None:
+        return None
+    if request.content_type != "application/json" and request.path != OWN_KEY_PATH:  # a file is too large, and calls nothing
+        return None
+    return request.app[FORWARD](request, (caller.key_id or "").encode())
 
 
 def _close_admission(handler: Handler) -> Handler:

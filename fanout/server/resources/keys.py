@@ -140,7 +140,7 @@ async def _show(request: web.Request, key: KeyRow) -> web.Response:
 
 
 async def _show_use(request: web.Request, key: KeyRow) -> web.Response:
-    counts = await request.app[KEY_LEDGER].open(key.id)
+    counts = await request.app[KEY_LEDGER].read(key.id)
     shown = render_key(key, (await list_prefixes(_keys(request), [key]))[key.id])
     return json_response(render_use(shown, counts, load_limits(key.limits)))
 

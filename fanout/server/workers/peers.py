@@ -7,7 +7,10 @@ answers the other workers' own questions.
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import hashlib
 import os
+import zlib
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from multiprocessing.reduction import ForkingPickler
@@ -37,6 +40,7 @@ QUESTION_TIMEOUT_S = 2.0
 REACH_TIMEOUT_S = 3.0
 """The longest wait for a worker that is being replaced."""
 REACH_PAUSE_S = 0.05
+TURN_PAUSE_S = 0.01
 HOP_HEADERS = frozenset(
     ("connection", "keep-alive", "trailer", "transfer-encoding", "upgrade", "expect", "content-length", "date")
 )
@@ -123,6 +127,19 @@ class Peers:
             request[FORWARDED] = True
             return await _relay(request, answer)
 
+    @asynccontextmanager
+    async def hold_turn(self, name: str) -> AsyncGenerator[None]:
+        """Hold a lock among all workers; the system releases that of one that dies."""
+        path = self.seat.folder / f"{hashlib.sha256(name.encode(errors='replace')).hexdigest()}.turn"
+        with path.open("wb") as file:
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    await asyncio.sleep(TURN_PAUSE_S)
+            yield
+
     async def tell(self, subject: str, body: bytes = b"") -> list[WorkerAnswer]:
         """Ask all other workers, at once; those that are dead have no answer.
 
@@ -142,9 +159,13 @@ class Peers:
             log.warning("worker.silent", worker=number, question=subject.partition("/")[0])
             raise UnreachableError from error
 
+    def choose_home(self, scope: bytes) -> int:
+        """Return the worker of a scope: always the same one."""
+        return zlib.crc32(scope) % self.seat.count
+
     def forward_by_scope(self, request: web.Request, scope: bytes) -> Awaitable[web.StreamResponse] | None:
         """Have one worker answer all requests of a scope, so that it can tell which are repetitions; `None`: it is this one."""
-        owner = int.from_bytes(scope[:8]) % self.seat.count
+        owner = self.choose_home(scope)
         return None if owner == self.seat.number or is_forwarded(request) else self.forward(request, owner)
 
     async def find_holder(self, comparison_id: str) -> int | None:

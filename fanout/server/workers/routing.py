@@ -9,7 +9,8 @@ from aiohttp import web
 
 from fanout.server.live_comparisons import LIVE_COMPARISONS
 from fanout.server.openapi.endpoint import Endpoint, Handler
-from fanout.server.workers.peers import PEERS, is_forwarded
+from fanout.server.resources import keys
+from fanout.server.workers.peers import PEERS
 from fanout.server.workers.seat import LEADER
 
 FindOwner = Callable[[web.Request], Awaitable[int | None]]
@@ -25,9 +26,14 @@ async def _find_holder(request: web.Request) -> int | None:
     return None if request.app[LIVE_COMPARISONS].find(id_, None) else await request.app[PEERS].find_holder(id_)
 
 
+async def _find_home(request: web.Request) -> int | None:
+    return request.app[PEERS].choose_home(request.match_info["key_id"].encode())
+
+
 OWNERS: Mapping[str, FindOwner] = {
     "GET /metrics": _find_leader,
     "POST /v1/config/reload": _find_leader,
+    f"GET {keys.ONE}": _find_home,
     "GET /v1/comparisons/{id}/events": _find_holder,
     "POST /v1/comparisons/{id}/cancel": _find_holder,
 }
@@ -42,5 +48,5 @@ def send_to_owner(endpoint: Endpoint) -> Handler:
 
 async def _answer(handler: Handler, find_owner: FindOwner, request: web.Request) -> web.StreamResponse:
     peers = request.app[PEERS]
-    owner = None if is_forwarded(request) else await find_owner(request)
+    owner = await find_owner(request)
     return await (handler(request) if owner in (None, peers.seat.number) else peers.forward(request, owner))

@@ -125,7 +125,8 @@ class WriteBehind:
         self._waiting = asyncio.Event()
         self._closing = asyncio.Event()
         self._is_failing = self._is_hopeless = False
-        self._turn = asyncio.Lock()
+        self.turn = asyncio.Lock()
+        """Held while something is written."""
 
     async def write(self) -> None:
         """Write now what waits, as far as that can be done."""
@@ -166,7 +167,7 @@ class WriteBehind:
     async def _try_to_write(self) -> bool:
         """Write all that waits; log the first failure and the end of it."""
         try:
-            async with self._turn:
+            async with self.turn:
                 await self._write()
         except StoreError as error:
             if not self._is_failing:  # once, not twice a second for as long as it lasts

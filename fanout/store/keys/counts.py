@@ -48,6 +48,10 @@ class KeyCountStore:
         self._add_days = database.insert_or_add(key_spending)
         self._add_minutes = database.insert_or_add(key_minutes)
 
+    async def before_reading(self) -> None:
+        """Wait until other processes of this server have written what they keep back."""
+        await self._database.before_reading()
+
     @run_to_end
     async def add(self, used: Mapping[str, KeyUse], first_day: int, minute: int) -> Mapping[str, KeyUse]:
         """Add what keys have used; return what they have used in all, with what other processes added."""

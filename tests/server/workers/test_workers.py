@@ -151,6 +151,23 @@ async def test_a_key_counts_at_both_workers_before_its_answer_has_left(workers: 
     assert (shown, refused) == ([200, 200], [401, 401])
 
 
+async def test_the_limits_of_a_key_are_exact_over_both_workers(workers: Workers) -> None:
+    async with workers.sessions[0].post("/v1/keys", json={"name": "limited", "requests_per_minute": 3}) as response:
+        key = await response.json()
+    own = {"Authorization": f"Bearer {key['key']}"}
+
+    async def send(worker: int) -> int:
+        body = {"prompt": "hi", "model": "up/ok"}
+        async with workers.sessions[worker].post("/v1/completion", json=body, headers=own) as response:
+            return response.status
+
+    statuses = await asyncio.gather(*(send(number % 2) for number in range(8)))
+    shown = [await workers.get(worker, f"/v1/keys/{key['id']}") for worker in (0, 1)]
+
+    assert sorted(statuses) == [200] * 3 + [429] * 5
+    assert [one["used"]["requests_per_minute"] for one in shown] == [3, 3], shown
+
+
 @pytest.mark.parametrize("is_signal", [True, False])
 async def test_a_reload_reaches_both_workers(workers: Workers, is_signal: bool) -> None:
     name = f"new-{is_signal}"
