@@ -62,7 +62,7 @@ class Rig:
         async with open_store(self.url) as opened, open_dispatcher(load_settings(self.config, environ)) as dispatcher:
             assert opened
             async with open_job_manager(JobStore(opened.database), dispatcher) as manager:
-                return await manager.create(JobSpec(models=({"model": "m0"},), **spec), rows)
+                return await manager.create(JobSpec(models=({"model": "m0"},), unattended=True, **spec), rows)
 
     def start_workers(self, count: int, ports: tuple[int, ...] = ()) -> None:
         """Start workers up to so many; they take turns in reaching the database by `ports`, of proxies to it."""
