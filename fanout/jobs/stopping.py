@@ -20,7 +20,7 @@ MAX_WATCHED_ITEMS = 1_000_000
 SEED_BITS = 48
 """Of an order's seed, so that JSON readers with floats keep it whole."""
 LOOKAHEAD_ITEMS = 32
-"""Items that are sent before those ahead of them have ended: what a decision wastes at most, for each model."""
+"""Items that are sent before those ahead of them have ended: what a decision wastes at most, for each model and process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +57,27 @@ class StoppingWatch(Protocol):
         """The items in the order in which they run."""
 
     @property
-    def limit(self) -> int:
-        """The number of items, in that order, that may be sent by now."""
+    def scorer(self) -> int:
+        """The number of the scorer whose scores count."""
+
+    @property
+    def prefix(self) -> int:
+        """Items that all models still running have completed, in that order."""
+
+    @property
+    def final(self) -> StoppingStep | None:
+        """The decision, once there is one."""
+
+    def reach(self, workers: int) -> int:
+        """Return the number of items, in that order, that so many processes together may send by now."""
+        ...
 
     @property
     def is_due(self) -> bool:
         """True once enough has ended for another look."""
 
     def record(self, unit: Unit, scores: Sequence[UnitScore], *, answered: bool) -> None:
-        """Add the end of a unit."""
+        """Add the end of a unit; one that is known already changes nothing."""
 
     def look(self) -> Sequence[StoppingStep]:
         """Return what has become known since the last look. Takes long: it runs in a thread, one at a time."""

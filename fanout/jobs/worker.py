@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from fanout.config.providers_file import RetriesRow
 from fanout.core.errors import LeaseLostError, StoreError
 from fanout.core.schema import Completion, Failure, Outcome
-from fanout.core.threads import run_in_thread
 from fanout.core.usage import WorkTotals, sum_known
 from fanout.dispatch import retries
 from fanout.dispatch.dispatcher import Dispatcher
@@ -22,6 +21,8 @@ from fanout.jobs.budget import Budget
 from fanout.jobs.chunk_claims import ChunkClaims
 from fanout.jobs.claims import Claim
 from fanout.jobs.copies import list_copies
+from fanout.jobs.deadline import Deadline
+from fanout.jobs.deciding import Decider
 from fanout.jobs.economy.run import EconomyRun
 from fanout.jobs.economy.runner import run_in_batches
 from fanout.jobs.job import Job, Progress, RequestBuilder, ResultGroup
@@ -61,8 +62,6 @@ class JobWorker:
         self.job = job
         self._store, self._dispatcher, self.claim = store, dispatcher, claim
         self._journal = UnitJournal(store, job, claim, counts, scorer)
-        self._watch = scorer.watch if scorer else None
-        self._looking = asyncio.Lock()
         spent = sum_known(totals.cost_usd for totals in counts.values()) or 0.0
         self._gate = gate
         budget = Budget(dispatcher.compute_cost, job.spec.max_cost_usd, spent, gate=gate)
@@ -70,7 +69,7 @@ class JobWorker:
             *(store, dispatcher, job, self._journal, budget),
             stop=lambda reason: self.stop("stopped", reason),
             pay_again=lambda: self._scheduler.continue_to_limit(),
-            reconsider=self._reconsider,
+            reconsider=lambda: self._decider.reconsider(),
         )
         self._scheduler = UnitScheduler(
             *(job, dispatcher, builder, self._settlement, claim, self._journal),
@@ -79,8 +78,10 @@ class JobWorker:
         )
         if isinstance(claim, ChunkClaims):
             claim.on_change, claim.wait_for_store = self._scheduler.continue_to_limit, self._journal.wait_for_store
-        if watch := self._watch:
-            self._scheduler.set_limit(lambda: watch.limit)
+        watch = scorer.watch if scorer else None
+        self._decider = Decider(store, job, watch, self._scheduler, lambda reason: self.stop("done", reason))
+        if watch:
+            self._scheduler.set_limit(lambda: self._decider.reach)
             for entry in list_copies(job.fingerprint):
                 self._scheduler.drop_entry(entry)  # nobody waits for it but a fusion, which may be dropped
         self._in_flight: set[int] = set()
@@ -118,23 +119,17 @@ class JobWorker:
             StoreError: the database could not be used for `PATIENCE_S`. Units without a record will be sent again.
             LeaseLostError: another process has taken the job.
         """
-        await self._reconsider()  # a resumed job may have been decided just before it was cut off
+        await self._decider.reconsider()  # a resumed job may have been decided just before it was cut off
         if self._final_state:
             return self._final_state
-        deadline, timer = self.job.spec.deadline, None
-        if deadline:
-            wait_s = max(deadline - time.time(), 0)
-            timer = asyncio.get_running_loop().call_later(wait_s, self.stop, "expired", "its deadline has passed")
+        deadline = Deadline(self._store, self.job.spec.deadline, lambda: self.stop("expired", "its deadline has passed"))
         try:
-            async with asyncio.TaskGroup() as group, self._settlement.run(group):
+            async with asyncio.TaskGroup() as group, deadline.run(group), self._settlement.run(group):
                 renewal = group.create_task(self._keep_lease())
                 await asyncio.wait(self._scheduler.start(group))
                 renewal.cancel()  # else the group would wait for it for ever
         except BaseExceptionGroup as error:  # callers catch StoreError and LeaseLostError, not groups of them
             raise _first_cause(error) from error
-        finally:
-            if timer:
-                timer.cancel()
         if self._final_state:
             return self._final_state
         if self.claim.is_shared and not self._scheduler.takes_nothing:
@@ -144,19 +139,6 @@ class JobWorker:
         if left := self.progress.remaining:
             return "stopped", describe_unsent(left)
         return "done", None
-
-    async def _reconsider(self) -> None:
-        """Look whether the job is decided, as far as it has come; drop models that have lost."""
-        if self._watch is None:
-            return
-        async with self._looking:
-            for step in await run_in_thread("reports", self._watch.look) if self._watch.is_due else ():
-                log.info("job.decided", job=self.job.id, sentence=step.sentence, is_final=step.is_final)
-                if step.dropped_entry is not None:
-                    self._scheduler.drop_entry(step.dropped_entry)
-                if step.is_final:
-                    self.stop("done", step.sentence)
-        self._scheduler.continue_to_limit()
 
     async def _run_in_batches(self, queue: ModelQueue) -> None:
         api = self._dispatcher.upstreams.find_economy_api(queue.key[0] or "")
@@ -185,7 +167,7 @@ class JobWorker:
             self._settlement.settle(reserved_usd, outcome, unit.call)
             self.claim.leave(unit.unit)
         await self.claim.end(unit)
-        await self._reconsider()
+        await self._decider.reconsider()
 
     async def _attempt(self, queue: ModelQueue, unit: PendingUnit) -> Outcome | None:
         if self._gate and not unit.call.refusal:

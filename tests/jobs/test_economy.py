@@ -37,7 +37,13 @@ ALL = [f"{name}/m" for name in FORMATS]
 
 @asynccontextmanager
 async def open_economy(
-    apis: BatchApis, folder: Path, formats: Sequence[str] = FORMATS, economy: Mapping[str, Any] | None = None, **environ: str
+    apis: BatchApis,
+    folder: Path,
+    formats: Sequence[str] = FORMATS,
+    economy: Mapping[str, Any] | None = None,
+    *,
+    store: str | None = None,
+    **environ: str,
 ) -> AsyncGenerator[OpenJobs]:
     """Open jobs whose providers are named by the formats of their batch APIs; `alone` has none."""
     providers = {name: apis.row(name, **(economy or {})) for name in formats}
@@ -50,7 +56,7 @@ async def open_economy(
     path = folder / "providers.json"
     path.write_text(json.dumps({"extends": False, "providers": {**providers, "alone": alone}, "models": models}))
     settings = load_settings(path, {"HOME": str(folder), "VENDOR_KEY": KEY, **environ})
-    async with open_store(str(folder / "jobs.db")) as opened, open_dispatcher(settings) as dispatcher:
+    async with open_store(store or str(folder / "jobs.db")) as opened, open_dispatcher(settings) as dispatcher:
         assert opened
         jobs = JobStore(opened.database)
         async with open_job_manager(jobs, dispatcher) as manager:
@@ -244,6 +250,31 @@ async def test_a_batch_holds_no_more_than_the_job_may_cost(apis: BatchApis, tmp_
     assert "could exceed the limit" in job.reason
     assert limit_usd / 2 < (progress.cost_usd or 0) <= limit_usd
     assert len(apis.batches) > 1
+
+
+async def test_money_set_aside_for_a_batch_stays_so_in_the_next_process(apis: BatchApis, tmp_path: Path, location: str) -> None:
+    apis.looks = 10**6
+    limit_usd = 60e-6
+    async with open_economy(apis, tmp_path, ["openai"], store=location) as kept:
+        job = await create(kept, PROMPTS, "openai/m", max_cost_usd=limit_usd, parameters={"max_tokens": 10})
+        running = asyncio.create_task(kept.manager.run(job.id))
+        await wait_for_looks(apis, 1)
+        kept.manager.executor.leave()
+        await running
+    (batch,) = apis.batches.values()
+    async with open_economy(apis, tmp_path, ["openai"], store=location) as kept:
+        running = asyncio.create_task(kept.manager.run(job.id))
+        looks = batch.looks
+        async with asyncio.timeout(30):
+            while batch.looks < looks + 3:
+                await asyncio.sleep(0.01)
+        assert len(apis.batches) == 1
+        apis.looks = 1
+        job = await running
+        progress = await kept.manager.read_progress(job.id)
+
+    assert job.state == "stopped"
+    assert limit_usd / 2 < (progress.cost_usd or 0) <= limit_usd
 
 
 async def test_a_large_job_goes_in_several_batches(apis: BatchApis, tmp_path: Path) -> None:

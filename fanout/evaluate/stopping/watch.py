@@ -44,13 +44,15 @@ class JobWatch:
             policy: a failed unit counts 0, or its item is left out.
             scorer: number of the metric's scorer.
         """
-        self.plan, self.models, self._repeats, self._policy, self._scorer = plan, dict(models), repeats, policy, scorer
+        self.plan, self.models, self._repeats, self._policy, self.scorer = plan, dict(models), repeats, policy, scorer
         self.order = shuffle_items(items, plan.seed)
         self.budget = min(items, plan.max_items or items)
         self._places = np.empty(items, dtype=np.int64)
         self._places[np.asarray(self.order, dtype=np.int64)] = np.arange(items)
         shape = (max(self.models, default=0) + 1, self.budget)
         self._sums, self._counts, self._ended = np.zeros(shape), np.zeros(shape, np.int16), np.zeros(shape, np.int16)
+        self._known: dict[Pair, set[int]] = {}
+        """Repeats that have ended, by entry and place, where not all have."""
         self._prefixes = dict.fromkeys(self.models, 0)
         """By entry, the items that have ended without a gap."""
         self.live = list(self.models)
@@ -75,9 +77,8 @@ class JobWatch:
         self._prefixes[entry] = count
         return count
 
-    @property
-    def limit(self) -> int:
-        return min(self.prefix + LOOKAHEAD_ITEMS, self.budget)
+    def reach(self, workers: int) -> int:
+        return min(self.prefix + LOOKAHEAD_ITEMS * workers, self.budget)
 
     @property
     def is_due(self) -> bool:
@@ -90,9 +91,9 @@ class JobWatch:
     def record(self, unit: Unit, scores: Sequence[UnitScore], *, answered: bool) -> None:
         place = int(self._places[unit.item])
         # Beyond the budget: evidence that the plan has not paid for.
-        if place >= self.budget or unit.entry not in self.models:
+        if place >= self.budget or unit.entry not in self.models or self._is_known(unit.entry, place, unit.repeat):
             return
-        value = next((score.value for score in scores if score.scorer == self._scorer), None)
+        value = next((score.value for score in scores if score.scorer == self.scorer), None)
         if not answered and self._policy == "score_zero":
             value = 0.0
         if value is not None:
@@ -100,6 +101,17 @@ class JobWatch:
             self._counts[unit.entry, place] += 1
         # Last: another thread may look, and reads only what has ended.
         self._ended[unit.entry, place] += 1
+
+    def _is_known(self, entry: int, place: int, repeat: int) -> bool:
+        """Return whether the end of a unit was added before; note that it is now."""
+        if self._ended[entry, place] >= self._repeats:
+            return True
+        known = self._known.setdefault((entry, place), set())
+        is_known = repeat in known
+        known.add(repeat)
+        if len(known) >= self._repeats:
+            del self._known[entry, place]
+        return is_known
 
     def look(self) -> Sequence[StoppingStep]:
         # Every look that was due, in order: a job that is resumed decides as if it had never been cut off.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Iterable, Sequence
 
 from sqlalchemy import ColumnElement, case, func, select, update
@@ -19,6 +20,7 @@ from fanout.store.jobs.records import ENDED_STATES, JobChange, JobRow, JobState,
 from fanout.store.jobs.results import Results
 from fanout.store.jobs.scores import Scores
 from fanout.store.jobs.sharing_tables import job_chunks
+from fanout.store.jobs.watches import JobWatches
 from fanout.store.tables import items, jobs
 from fanout.store.votes import Votes
 
@@ -41,12 +43,20 @@ class JobStore:
         self.results = Results(database, self.scores)
         self.item_pages = ItemPages(database, self.results)
         self.votes = Votes(database)
+        self.watches = JobWatches(database)
         self.economy_batches = EconomyBatches(database)
 
     @property
     def is_shared(self) -> bool:
         """Processes of several machines may use the database, and run one job together."""
         return self.chunks.are_used
+
+    async def read_clock(self) -> float:
+        """Return the time, in Unix seconds, of the clock that all processes share: on PostgreSQL the server's."""
+        if not self.is_shared:  # a file belongs to one machine
+            return time.time()
+        (now,) = await self._database.fetch_one(select(self._database.lease_clock()))
+        return float(now)
 
     async def create(self, job: NewJobRow, owner: str) -> tuple[int, int]:
         """Add a job that is `loading` and belongs to a process; return its number and its epoch."""

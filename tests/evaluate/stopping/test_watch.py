@@ -84,7 +84,7 @@ def test_items_that_end_out_of_order_are_not_looked_at() -> None:
         end(watch, item, 1, 0.0)
 
     assert (watch.prefix, watch.is_due, list(watch.look())) == (0, False, [])
-    assert watch.limit == 32
+    assert watch.reach(1) == 32
     end(watch, watch.order[0], 0, 1.0)
     end(watch, watch.order[0], 1, 0.0)
     assert [step.is_final for step in watch.look()] == [False, True]
