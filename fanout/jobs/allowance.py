@@ -13,6 +13,7 @@ from typing import Self
 from fanout.core.errors import LeaseLostError, StoreClosedError, StoreError
 from fanout.jobs.budget import Budget
 from fanout.jobs.job import Job
+from fanout.jobs.process_identity import identify_process, is_gone
 from fanout.observability.logs import log
 from fanout.store.jobs.money import Grant, JobMoney
 
@@ -48,7 +49,7 @@ class Allowance:
             pay_again: sends the units that wait for money.
             stop: is called with what was spent when no call can be paid any more, in any process.
         """
-        self.holder = secrets.token_hex(8)
+        self.holder = f"{identify_process()}#{secrets.token_hex(8)}"
         """Never used again, so that what was settled for a run that seemed dead is not spent by it later."""
         self._money, self._job, self._budget = money, job, budget
         self._limit_usd = job.spec.max_cost_usd or 0.0
@@ -62,6 +63,7 @@ class Allowance:
         """All that was used until the last slice was drawn."""
         self._is_scarce = False
         """Another process needs what is not used here."""
+        self._dead_holders: list[str] = []
         self._is_doubted = False
         """The last look has found no money anywhere."""
         budget.limit_usd, budget.spent_usd = 0.0, 0.0
@@ -145,11 +147,14 @@ class Allowance:
             held_usd=budget.reserved_usd + budget.unused_usd,
             need_usd=need_usd,
             wish_usd=self._slice_usd,
+            dead_holders=self._dead_holders,
         )
         if grant is None:
             raise LeaseLostError
         budget.limit_usd = (budget.limit_usd or 0.0) + grant.usd
         self._is_scarce = grant.is_scarce
+        if not grant.usd:  # a killed process of this machine is seen at once; another's lease must run out
+            self._dead_holders = [holder for holder in grant.others if is_gone(holder.partition("#")[0])]
         if self._slice_usd == math.inf:
             self._slice_usd = grant.usd
         return self._continue(grant) if need_usd else False

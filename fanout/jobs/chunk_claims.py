@@ -14,6 +14,7 @@ from fanout.jobs.claims import WaitForStore
 from fanout.jobs.job import Job
 from fanout.jobs.model_queues import ModelQueue
 from fanout.jobs.pending_unit import PendingUnit
+from fanout.jobs.stopping import LOOKAHEAD_ITEMS
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.records import Chunk, ChunkLoad, Fence, InputItem, JobState, Place, Standing, Unit
 
@@ -21,6 +22,8 @@ MAX_HELD_CHUNKS = 16
 """Of one job: as far as a fast model may be ahead of a slow one, and as much as others then have to wait for."""
 MAX_CLAIMED_CHUNKS = 4
 """In one statement."""
+WATCHED_ITEMS = LOOKAHEAD_ITEMS // 4
+"""In a chunk of a job that stops when it is decided: its items end nearly in their order."""
 AHEAD_S = 1.0
 """Time for which a claim lasts, at the recent rate."""
 
@@ -69,6 +72,8 @@ class ChunkClaims:
         self._rate, self._chunk_items = 0.0, 1
         self._version = 0
         """Changes whenever a claim could find more than the last one."""
+        self.reach: Callable[[], int] = lambda: job.items
+        """Number of items, in the job's order, that may be sent by now."""
         self.on_change: Callable[[], None] = lambda: None
         """Told that there may be more to read."""
         self.wait_for_store: WaitForStore = lambda transaction: transaction()
@@ -91,14 +96,25 @@ class ChunkClaims:
         version = -1
         while not self._is_leaving and version != self._version:
             await self._end_chunks()
-            if self._unread:
-                return self._unread[0].unread[:limit]
+            if places := self._list_places(limit):
+                return places
             version = self._version
             if len(self._held) < MAX_HELD_CHUNKS:
                 await self.wait_for_store(lambda: self._claim(self._size_claim()))
-            if self._unread and not self._is_leaving:
-                return self._unread[0].unread[:limit]
-        return None if self._held or self._is_leaving else range(0)
+            if not self._is_leaving and (places := self._list_places(limit)):
+                return places
+        is_at_end = not (self._held or self._is_leaving) and self.reach() >= self._job.items
+        return range(0) if is_at_end else None
+
+    def _list_places(self, limit: int) -> range:
+        """Return the places that may be read next."""
+        if not self._unread:
+            return range(0)
+        unread = self._unread[0].unread[:limit]
+        return range(unread.start, min(unread.stop, self.reach()))
+
+    def set_limit(self, limit: Callable[[], int]) -> None:
+        self.reach = limit
 
     def _size_claim(self) -> int:
         """Return the number of chunks that are worked through in `AHEAD_S`."""
@@ -107,12 +123,18 @@ class ChunkClaims:
 
     async def _claim(self, most: int) -> None:
         found = await self._store.chunks.claim(
-            self._job.number, self._owner, most, held=self._held.keys(), dead_owners=self._dead_owners
+            *(self._job.number, self._owner, most),
+            held=self._held.keys(),
+            dead_owners=self._dead_owners,
+            reach=self.reach(),
+            size=WATCHED_ITEMS if self._job.spec.until_decided else None,
         )
         for chunk in found:
             self._held[chunk.number] = held = HeldChunk(chunk)
             self._unread.append(held)
             self._chunk_items = max(self._chunk_items, chunk.size)
+        # What a dead process has left comes before what may not be sent yet.
+        self._unread = deque(sorted(self._unread, key=lambda held: held.chunk.number))
 
     def note_read(self, places: range, items: Sequence[InputItem]) -> bool:
         held = self._unread[0]
@@ -142,6 +164,11 @@ class ChunkClaims:
                 del held.open[place]
             if hopeless and closed_because:
                 held.left_open[closed_because] = None
+        self._changed.set()
+
+    def drop_entries(self, is_dropped: Callable[[int], bool]) -> None:
+        for held in self._held.values():
+            held.open = {place: queue for place, queue in held.open.items() if not is_dropped(place[1])}
         self._changed.set()
 
     def get_fence(self, item: int) -> Fence:

@@ -25,11 +25,9 @@ def is_shared(store: JobStore, job: Job) -> bool:
     """Return whether several processes run a job, each some chunks of it.
 
     Not the jobs that a command runs for its user, for only that command knows when to stop; nor those whose units a provider's
-    batch API takes by the ten thousand; nor those that stop when they are decided, for a `StoppingWatch` knows only the answers
-    that its own process has recorded.
+    batch API takes by the ten thousand.
     """
-    spec = job.spec
-    return store.is_shared and spec.unattended and spec.via == "live" and not spec.until_decided
+    return store.is_shared and job.spec.unattended and job.spec.via == "live"
 
 
 class Claim(Protocol):
@@ -49,6 +47,10 @@ class Claim(Protocol):
         """
         ...
 
+    def set_limit(self, limit: Callable[[], int]) -> None:
+        """Take no place from the limit on."""
+        ...
+
     def note_read(self, places: range, items: Sequence[InputItem]) -> bool:
         """Count the items that were read at some places; return whether they are the last ones."""
         ...
@@ -59,6 +61,10 @@ class Claim(Protocol):
 
     def drop_units(self, fusions: Sequence[Place], closed_because: str | None) -> None:
         """Forget the units of queues that are closed, and the fusions that need one of them."""
+        ...
+
+    def drop_entries(self, is_dropped: Callable[[int], bool]) -> None:
+        """Forget the units of entries of which nothing more is to be sent."""
         ...
 
     def get_fence(self, item: int) -> Fence:
@@ -114,6 +120,9 @@ class WholeJob:
     async def take_places(self, after: int, limit: int) -> range | None:
         return range(after + 1, after + 1 + limit)
 
+    def set_limit(self, limit: Callable[[], int]) -> None:
+        pass  # it has all of the order, so that the feed counts itself how far it has come
+
     def note_read(self, places: range, items: Sequence[InputItem]) -> bool:
         return not items
 
@@ -121,6 +130,9 @@ class WholeJob:
         pass
 
     def drop_units(self, fusions: Sequence[Place], closed_because: str | None) -> None:
+        pass
+
+    def drop_entries(self, is_dropped: Callable[[int], bool]) -> None:
         pass
 
     def get_fence(self, item: int) -> Fence:

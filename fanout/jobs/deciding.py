@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
@@ -22,6 +23,8 @@ LOOK_INTERVAL_S = 0.25
 """Time between looks of the process that decides for all that share a job."""
 READ_INTERVAL_S = 0.5
 """Time between looks of the others whether it has."""
+TAKE_OVER_INTERVAL_S = 2.0
+"""Time between searches for parts of the job that a dead process has left, while all wait for them."""
 ITEMS_AT_ONCE = 1_000
 
 
@@ -53,7 +56,7 @@ class Decider:
         self._is_shared = is_shared and watch is not None
         self._looking = asyncio.Lock()
         self._dropped: set[int] = set()
-        self._reach = 0
+        self._reach, self._continued_at = 0, time.monotonic()
 
     @property
     def reach(self) -> int:
@@ -108,8 +111,9 @@ class Decider:
             self._drop(entry)
         if state.decision:
             self._stop(state.decision)
-        if state.reach > self._reach:
-            self._reach = state.reach
+        now = time.monotonic()
+        if state.reach > self._reach or now - self._continued_at > TAKE_OVER_INTERVAL_S:
+            self._reach, self._continued_at = max(state.reach, self._reach), now
             self._scheduler.continue_to_limit()
         return state.is_own
 

@@ -45,7 +45,7 @@ class UnitScheduler:
         self._job, self._dispatcher, self._settlement, self._claim = job, dispatcher, settlement, claim
         self._planner = UnitPlanner(job, dispatcher, builder)
         self._journal, self._run_unit, self._run_in_batches = journal, run_unit, run_in_batches
-        self.is_stopped = False
+        self.is_stopped = self._needs_all = False
         self.running = 0
         """Calls in flight."""
         self._gate = FusionGate()
@@ -56,8 +56,10 @@ class UnitScheduler:
         self._feed.is_full = lambda: self._gate.is_full
 
     def set_limit(self, limit: Callable[[], int]) -> None:
-        """Send items as far as the limit allows; `continue_to_limit` tells that it has grown."""
-        self._feed.limit = limit
+        """Send items as far as the limit allows; `continue_to_limit` tells that it has grown. Every model is needed then."""
+        self._claim.set_limit(limit)
+        self._feed.limit = None if self._claim.is_shared else limit
+        self._needs_all = True
 
     def continue_to_limit(self) -> None:
         for queue in self._queues.values():
@@ -67,6 +69,7 @@ class UnitScheduler:
     def drop_entry(self, entry: int) -> None:
         """Send nothing more of an entry, unless it is a member of a fusion that goes on."""
         self._gate.dropped.add(entry)
+        self._claim.drop_entries(self._gate.is_dropped)
 
     @property
     def delayed(self) -> int:
@@ -80,8 +83,8 @@ class UnitScheduler:
 
     @property
     def takes_nothing(self) -> bool:
-        """No model takes any more calls."""
-        return all(queue.closed_because for queue in self._queues.values())
+        """No model takes any more calls; or one does not, and all are needed."""
+        return (any if self._needs_all else all)(queue.closed_because for queue in self._queues.values())
 
     def start(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         """Return a task for each queue, which ends when the queue is done or closed."""
@@ -115,7 +118,7 @@ class UnitScheduler:
         if queue.closed_because:
             self._claim.drop_units(self._gate.drop_closed(), self.closed_because)
             self.continue_to_limit()
-        if queue.closed_because and self._feed.limit:
+        if queue.closed_because and self._needs_all:
             # The others would wait for ever for items that this model no longer answers.
             self.stop()
 
@@ -221,7 +224,8 @@ class UnitScheduler:
                 queue.put_first(fusion)
         if entries is None:
             held = {fusion.unit[1:]: self._find_queue(fusion.call) for fusion in fusions if self._gate.holds(fusion.unit[1:])}
-            self._claim.add_units(item.item, open_units | held, self.closed_because, len(fusions) - len(held))
+            wanted = {place: queue for place, queue in (open_units | held).items() if not self._gate.is_dropped(place[1])}
+            self._claim.add_units(item.item, wanted, self.closed_because, len(fusions) - len(held))
 
     def _find_queue(self, call: Call) -> ModelQueue:
         # A unit whose model has no queue goes into the first queue, so that it is not lost.

@@ -132,7 +132,7 @@ class UnitJournal:
             money=self._count_cost(unit, outcome, attempt),
         )
         await self._put(ended)
-        if self._scorer and self._scorer.watch:
+        if self._scorer and self._scorer.watch and not self._claim.is_shared:  # else it is read from the store
             self._scorer.watch.record(unit.unit, ended.scores, answered=failure is None)
         unit.has_ended = True
         # Counted only once it is on disk: what is shown as done must survive a crash.

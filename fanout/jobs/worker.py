@@ -79,7 +79,7 @@ class JobWorker:
         if isinstance(claim, ChunkClaims):
             claim.on_change, claim.wait_for_store = self._scheduler.continue_to_limit, self._journal.wait_for_store
         watch = scorer.watch if scorer else None
-        self._decider = Decider(store, job, watch, self._scheduler, lambda reason: self.stop("done", reason))
+        self._decider = Decider(store, job, watch, self._scheduler, self._finish_early, is_shared=claim.is_shared)
         if watch:
             self._scheduler.set_limit(lambda: self._decider.reach)
             for entry in list_copies(job.fingerprint):
@@ -124,7 +124,7 @@ class JobWorker:
             return self._final_state
         deadline = Deadline(self._store, self.job.spec.deadline, lambda: self.stop("expired", "its deadline has passed"))
         try:
-            async with asyncio.TaskGroup() as group, deadline.run(group), self._settlement.run(group):
+            async with asyncio.TaskGroup() as group, deadline.run(group), self._settlement.run(group), self._decider.run(group):
                 renewal = group.create_task(self._keep_lease())
                 await asyncio.wait(self._scheduler.start(group))
                 renewal.cancel()  # else the group would wait for it for ever
@@ -139,6 +139,9 @@ class JobWorker:
         if left := self.progress.remaining:
             return "stopped", describe_unsent(left)
         return "done", None
+
+    def _finish_early(self, sentence: str) -> None:
+        self.stop("done", sentence)
 
     async def _run_in_batches(self, queue: ModelQueue) -> None:
         api = self._dispatcher.upstreams.find_economy_api(queue.key[0] or "")

@@ -22,6 +22,7 @@ from sqlalchemy import (
     Executable,
     Integer,
     and_,
+    cast,
     column,
     func,
     literal,
@@ -36,7 +37,7 @@ from fanout.store.engine.database import Database, run_to_end
 from fanout.store.engine.listener import Listener
 from fanout.store.jobs.leases import end_of_lease, has_live_chunks, is_alive
 from fanout.store.jobs.records import CANCELLED, OPEN_STATES, Chunk, ChunkLoad, JobState, Standing, WorkerLoad
-from fanout.store.jobs.sharing_tables import job_chunks
+from fanout.store.jobs.sharing_tables import job_chunks, job_watches
 from fanout.store.tables import job_counts, jobs
 
 if TYPE_CHECKING:  # whose package imports SQLAlchemy's ORM
@@ -62,7 +63,15 @@ class Chunks:
 
     @run_to_end
     async def claim(
-        self, number: int, owner: str, most: int, *, held: Collection[int] = (), dead_owners: Iterable[str] = ()
+        self,
+        number: int,
+        owner: str,
+        most: int,
+        *,
+        held: Collection[int] = (),
+        dead_owners: Iterable[str] = (),
+        reach: int | None = None,
+        size: int | None = None,
     ) -> Sequence[Chunk]:
         """Take chunks that no process has, for `LEASE_S`, the first ones first; a job that is queued is running then.
 
@@ -72,6 +81,8 @@ class Chunks:
             most: chunks at once.
             held: those that it has; any others in its name were given to it by an answer that was lost.
             dead_owners: processes known to be dead, whose leases need not run out first.
+            reach: only chunks that begin before this place.
+            size: items of each chunk, if the job is to be cut; `None`: as many as are good for speed.
         """
         dead = [*dead_owners]
         async with self._database.write_transaction() as connection:
@@ -88,10 +99,11 @@ class Chunks:
                 return []
             items, units, epoch = job[3:]
             is_own = and_(_chunk.owner == owner, _chunk.chunk.not_in([*held]))
-            take = self._build_claim(number, owner, most, or_(self._is_free(dead), is_own))
+            is_free = and_(or_(self._is_free(dead), is_own), _chunk.first < (items if reach is None else reach))
+            take = self._build_claim(number, owner, most, is_free)
             found = (await connection.execute(take)).all()
             if not found and await connection.scalar(select(_chunk.job).where(_chunk.job == number).limit(1)) is None:
-                await connection.execute(self._build_cut(number, items, size_chunks(items, units), epoch))
+                await connection.execute(self._build_cut(number, items, size or size_chunks(items, units), epoch))
                 found = (await connection.execute(take)).all()
         return sorted(Chunk(*row) for row in found)
 
@@ -135,7 +147,7 @@ class Chunks:
             [tuple(one) for one in loads]
         )
         is_it = (_chunk.job == number, _chunk.chunk == load.c.number, _chunk.epoch == load.c.epoch, _chunk.ended.is_(None))
-        figures = {"running": load.c.running, "waiting": load.c.waiting, "rate": load.c.rate}
+        figures = {"running": load.c.running, "waiting": load.c.waiting, "rate": cast(load.c.rate, Double)}  # text, where all are NULL
         return (
             update(job_chunks).where(*is_it).values(lease_until=end_of_lease(self._database), **figures).returning(_chunk.chunk)
         )
@@ -263,8 +275,9 @@ def announce(number: int) -> Executable:
 
 
 def discard_chunks(connection: Connection, number: int) -> None:
-    """Delete the chunks of a job, which is cut anew when it is run again."""
+    """Delete the chunks of a job, which is cut anew when it is run again, and what it has decided so far."""
     highest = select(func.coalesce(func.max(_chunk.epoch), 0)).where(_chunk.job == number).scalar_subquery()
     # Above all that there were: a process that still has one of them could else write once more.
     connection.execute(update(jobs).where(jobs.c.number == number).values(epoch=func.greatest(jobs.c.epoch, highest) + 1))
     connection.execute(job_chunks.delete().where(_chunk.job == number))
+    connection.execute(job_watches.delete().where(job_watches.c.job == number))

@@ -6,7 +6,7 @@ left what they have recorded and what their calls that were cut off can have cos
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Update, and_, bindparam, func, select, update
@@ -44,6 +44,8 @@ class Grant(NamedTuple):
     """What it may spend in addition."""
     spent_usd: float
     """By all, with the most that calls which were cut off can have cost."""
+    others: Sequence[str] = ()
+    """The other holders."""
     is_scarce: bool = False
     """Another holder waits for money."""
     is_final: bool = False
@@ -72,7 +74,15 @@ class JobMoney:
 
     @run_to_end
     async def draw(
-        self, number: int, holder: str, limit_usd: float, *, held_usd: float, need_usd: float, wish_usd: float
+        self,
+        number: int,
+        holder: str,
+        limit_usd: float,
+        *,
+        held_usd: float,
+        need_usd: float,
+        wish_usd: float,
+        dead_holders: Collection[str] = (),
     ) -> Grant | None:
         """Give a holder more money, and take that of holders which no longer renew their lease.
 
@@ -83,6 +93,7 @@ class JobMoney:
             held_usd: what the holder keeps: for calls under way, and not used yet.
             need_usd: less is of no use; where there is less, the others give back what they do not use.
             wish_usd: the most.
+            dead_holders: known to be dead, so that their leases need not run out first.
 
         Returns:
             `None`: its lease has run out, and what it held belongs to others.
@@ -90,20 +101,22 @@ class JobMoney:
 
         def write(connection: Connection) -> Grant | None:
             self._lock(connection, number)
-            rows = self._settle_dead(connection, number, holder)
+            rows = self._settle_dead(connection, number, holder, dead_holders)
             if holder not in {row.holder for row in rows}:
                 return None
             held = {row.holder: held_usd if row.holder == holder else row.held_usd for row in rows}
             spent = sum(row.recorded_usd + (row.open_usd if row.holder == LEFT else 0.0) for row in rows)
             left = limit_usd - spent - sum(held.values())
             is_enough = left >= need_usd * (1 - TOLERANCE)
-            is_scarce = any(row.wanted_usd for row in rows if row.holder != holder)
+            others = [row for row in rows if row.holder not in (LEFT, holder)]
+            is_scarce = any(row.wanted_usd for row in others)
             # Of what is left half, shared by all: so that near the limit nobody sits on what the others need.
-            share = 0.0 if is_scarce else min(wish_usd, left / (2 * (len(rows) - 1)))
+            share = 0.0 if is_scarce else min(wish_usd, left / (2 * len(others) + 2))
             usd = max(share, min(need_usd, left), 0.0) if is_enough else 0.0
             values = {"held_usd": held_usd + usd, "wanted_usd": 0.0 if is_enough else need_usd, **self._renew()}
             connection.execute(update(job_money).where(_is_row(number, holder)).values(values))
-            return Grant(usd, spent, is_scarce, is_final=not is_enough and not any(held.values()))
+            names = [row.holder for row in others]
+            return Grant(usd, spent, names, is_scarce, is_final=not is_enough and not any(held.values()))
 
         return await self._database.write(write)
 
@@ -147,14 +160,15 @@ class JobMoney:
         """Let nobody else draw before the transaction ends; return whether the job has any holders' money yet."""
         return connection.scalar(select(money.job).where(_is_row(number, LEFT)).with_for_update()) is not None
 
-    def _settle_dead(self, connection: Connection, number: int, holder: str) -> Sequence[Any]:
-        """Settle the money of the holders whose lease has run out, all but one holder's; return the rows that stay."""
+    def _settle_dead(self, connection: Connection, number: int, holder: str, dead_holders: Collection[str]) -> Sequence[Any]:
+        """Settle the money of holders that are dead or whose lease has run out, but not of one; return the rows that stay."""
         now = self._database.lease_clock()
         # As with jobs' leases: one that ends much later than any can belongs to a time before the machine was started.
         alive = money.lease_until.between(now, now + 2 * LEASE_S).label("is_alive")
         query = select(job_money, alive).where(money.job == number)
         rows = connection.execute(query).all()
-        dead = [row.holder for row in rows if row.holder not in (LEFT, holder) and not row.is_alive]
+        others = [row for row in rows if row.holder not in (LEFT, holder)]
+        dead = [row.holder for row in others if row.holder in dead_holders or not row.is_alive]
         if not dead:
             return rows
         self._settle(connection, number, dead)

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from pydantic_core import from_json, to_json
-from sqlalchemy import Connection, and_, select, update
+from sqlalchemy import Connection, and_, func, select, update
 
 from fanout.store.engine.database import Database, run_to_end
+from fanout.store.jobs.leases import is_alive
 from fanout.store.jobs.records import UnitScore
-from fanout.store.jobs.sharing_tables import job_watches
+from fanout.store.jobs.sharing_tables import job_chunks, job_watches
 from fanout.store.tables import scores, units
 
 LOOK_LEASE_S = 5.0
@@ -56,15 +57,15 @@ class JobWatches:
 
         def write(connection: Connection) -> WatchState:
             now = self._database.lease_clock()
-            is_alive = watch.lease_until.between(now, now + 2 * LOOK_LEASE_S)
-            query = select(watch.owner, is_alive, watch.reach, watch.dropped, watch.decision).where(watch.job == number)
+            is_kept = watch.lease_until.between(now, now + 2 * LOOK_LEASE_S)
+            query = select(watch.owner, is_kept, watch.reach, watch.dropped, watch.decision).where(watch.job == number)
             row = connection.execute(query).one_or_none()
             if row is not None and row[0] != owner and row[1]:
                 return WatchState(False, row[2], from_json(row[3]), row[4])
             # Another one may be as quick: the row takes the first.
             new = {"owner": owner, "lease_until": now + LOOK_LEASE_S}
             insert = self._database.insert(job_watches).values(job=number, reach=0, dropped="[]", **new)
-            is_free = (watch.owner == owner) | ~is_alive
+            is_free = (watch.owner == owner) | ~is_kept
             taken = insert.on_conflict_do_update(index_elements=["job"], set_=new, where=is_free)
             is_own = connection.execute(taken.returning(watch.job)).one_or_none() is not None
             _, _, reach, dropped, decision = connection.execute(query).one()
@@ -80,8 +81,11 @@ class JobWatches:
         return await self._database.execute(statement) == 1
 
     async def count_workers(self, number: int) -> int:
-        """Return the number of processes that run a job, at least 1."""
-        return 1
+        """Return the number of processes that run parts of a job, at least 1."""
+        chunks = job_chunks.c
+        is_it = (chunks.job == number, chunks.ended.is_(None), is_alive(self._database, job_chunks))
+        (count,) = await self._database.fetch_one(select(func.count(chunks.owner.distinct())).where(*is_it))
+        return max(int(count), 1)
 
     async def leave(self, number: int, owner: str) -> None:
         """Let another one look at once."""

@@ -6,8 +6,10 @@ import asyncio
 import multiprocessing
 import os
 import signal
+from collections.abc import Mapping
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 from fanout.jobs import executor
 from fanout.jobs.job import Job
@@ -35,24 +37,24 @@ def start_process(url: str, folder: Path, job: Job, store: str | None = None) ->
     return process
 
 
-def run_waiting_jobs(url: str, folder: str, store: str) -> None:
+def run_waiting_jobs(url: str, folder: str, store: str, row: Mapping[str, Any]) -> None:
     """Run a store's waiting jobs in a process of its own until SIGTERM."""
     logs.configure("error", "json")
     executor.POLL_INTERVAL_S = 0.2
-    asyncio.run(_run_waiting_jobs(url, Path(folder), store))
+    asyncio.run(_run_waiting_jobs(url, Path(folder), store, row))
 
 
-async def _run_waiting_jobs(url: str, folder: Path, store: str) -> None:
+async def _run_waiting_jobs(url: str, folder: Path, store: str, row: Mapping[str, Any]) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     own = folder / str(os.getpid())  # for several of them write their providers' file at once
     own.mkdir()
-    async with open_jobs(url, own, store=store, run_waiting=True):
+    async with open_jobs(url, own, store=store, run_waiting=True, **row):
         await stop.wait()
 
 
-def start_worker(url: str, folder: Path, store: str) -> BaseProcess:
-    process = PROCESSES.Process(target=run_waiting_jobs, args=(url, str(folder), store))
+def start_worker(url: str, folder: Path, store: str, **row: Any) -> BaseProcess:
+    process = PROCESSES.Process(target=run_waiting_jobs, args=(url, str(folder), store, row))
     process.start()
     return process
 
