@@ -101,6 +101,6 @@ async def test_a_job_decides_the_same_however_many_processes_run_it(
         rows = (InputRow(n + 1, {"prompt": f"q{n}", "reference": "yes" if n % 5 else "no"}) for n in range(400))
         job = await wait_for_end(kept, await kept.manager.create(spec, rows))
 
-    sentence = "decided by exact after 52 of 400 items: up/say-yes-sleep-0.02 is better than every other model"
+    sentence = "decided by exact after 16 of 400 items: up/say-yes-sleep-0.02 is better than every other model"
     assert (job.state, job.reason) == ("done", sentence)
-    assert len(upstream.requests) <= 2 * (52 + 32 * count)
+    assert len(upstream.requests) <= 2 * (16 + 32 * count)
