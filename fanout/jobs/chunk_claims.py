@@ -53,6 +53,12 @@ class HeldChunk:
     def is_done(self) -> bool:
         return self.planned >= self.chunk.size and not self.open and not self.running
 
+    def drop(self, is_hopeless: Callable[[Place, ModelQueue], bool]) -> bool:
+        """Forget units that will not be sent; return whether there were any."""
+        count = len(self.open)
+        self.open = {place: queue for place, queue in self.open.items() if not is_hopeless(place, queue)}
+        return len(self.open) < count
+
 
 class ChunkClaims:
     """The chunks of one job that this process has taken, one after the other, each as soon as there is room for it."""
@@ -72,7 +78,7 @@ class ChunkClaims:
         self._rate, self._chunk_items = 0.0, 1
         self._version = 0
         """Changes whenever a claim could find more than the last one."""
-        self.reach: Callable[[], int] = lambda: job.items
+        self.get_reach: Callable[[], int] = lambda: job.items
         """Number of items, in the job's order, that may be sent by now."""
         self.on_change: Callable[[], None] = lambda: None
         """Told that there may be more to read."""
@@ -103,18 +109,13 @@ class ChunkClaims:
                 await self.wait_for_store(lambda: self._claim(self._size_claim()))
             if not self._is_leaving and (places := self._list_places(limit)):
                 return places
-        is_at_end = not (self._held or self._is_leaving) and self.reach() >= self._job.items
+        is_at_end = not (self._held or self._is_leaving) and self.get_reach() >= self._job.items
         return range(0) if is_at_end else None
 
     def _list_places(self, limit: int) -> range:
         """Return the places that may be read next."""
-        if not self._unread:
-            return range(0)
-        unread = self._unread[0].unread[:limit]
-        return range(unread.start, min(unread.stop, self.reach()))
-
-    def set_limit(self, limit: Callable[[], int]) -> None:
-        self.reach = limit
+        unread = self._unread[0].unread[:limit] if self._unread else range(0)
+        return range(unread.start, min(unread.stop, self.get_reach()))
 
     def _size_claim(self) -> int:
         """Return the number of chunks that are worked through in `AHEAD_S`."""
@@ -126,7 +127,7 @@ class ChunkClaims:
             *(self._job.number, self._owner, most),
             held=self._held.keys(),
             dead_owners=self._dead_owners,
-            reach=self.reach(),
+            reach=self.get_reach(),
             size=WATCHED_ITEMS if self._job.spec.until_decided else None,
         )
         for chunk in found:
@@ -159,16 +160,13 @@ class ChunkClaims:
     def drop_units(self, fusions: Sequence[Place], closed_because: str | None) -> None:
         dropped = {*fusions}
         for held in self._held.values():
-            hopeless = [place for place, queue in held.open.items() if queue.closed_because or place in dropped]
-            for place in hopeless:
-                del held.open[place]
-            if hopeless and closed_because:
+            if held.drop(lambda place, of: bool(of.closed_because) or place in dropped) and closed_because:
                 held.left_open[closed_because] = None
         self._changed.set()
 
     def drop_entries(self, is_dropped: Callable[[int], bool]) -> None:
         for held in self._held.values():
-            held.open = {place: queue for place, queue in held.open.items() if not is_dropped(place[1])}
+            held.drop(lambda place, _: is_dropped(place[1]))
         self._changed.set()
 
     def get_fence(self, item: int) -> Fence:

@@ -47,10 +47,6 @@ class Claim(Protocol):
         """
         ...
 
-    def set_limit(self, limit: Callable[[], int]) -> None:
-        """Take no place from the limit on."""
-        ...
-
     def note_read(self, places: range, items: Sequence[InputItem]) -> bool:
         """Count the items that were read at some places; return whether they are the last ones."""
         ...
@@ -119,9 +115,6 @@ class WholeJob:
 
     async def take_places(self, after: int, limit: int) -> range | None:
         return range(after + 1, after + 1 + limit)
-
-    def set_limit(self, limit: Callable[[], int]) -> None:
-        pass  # it has all of the order, so that the feed counts itself how far it has come
 
     def note_read(self, places: range, items: Sequence[InputItem]) -> bool:
         return not items

@@ -45,7 +45,8 @@ class UnitScheduler:
         self._job, self._dispatcher, self._settlement, self._claim = job, dispatcher, settlement, claim
         self._planner = UnitPlanner(job, dispatcher, builder)
         self._journal, self._run_unit, self._run_in_batches = journal, run_unit, run_in_batches
-        self.is_stopped = self._needs_all = False
+        self.is_stopped = self.needs_all = False
+        """The latter: no model can do without the others."""
         self.running = 0
         """Calls in flight."""
         self._gate = FusionGate()
@@ -56,10 +57,8 @@ class UnitScheduler:
         self._feed.is_full = lambda: self._gate.is_full
 
     def set_limit(self, limit: Callable[[], int]) -> None:
-        """Send items as far as the limit allows; `continue_to_limit` tells that it has grown. Every model is needed then."""
-        self._claim.set_limit(limit)
-        self._feed.limit = None if self._claim.is_shared else limit
-        self._needs_all = True
+        """Send items as far as the limit allows; `continue_to_limit` tells that it has grown."""
+        self._feed.limit = limit
 
     def continue_to_limit(self) -> None:
         for queue in self._queues.values():
@@ -84,7 +83,7 @@ class UnitScheduler:
     @property
     def takes_nothing(self) -> bool:
         """No model takes any more calls; or one does not, and all are needed."""
-        return (any if self._needs_all else all)(queue.closed_because for queue in self._queues.values())
+        return (any if self.needs_all else all)(queue.closed_because for queue in self._queues.values())
 
     def start(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         """Return a task for each queue, which ends when the queue is done or closed."""
@@ -118,7 +117,7 @@ class UnitScheduler:
         if queue.closed_because:
             self._claim.drop_units(self._gate.drop_closed(), self.closed_because)
             self.continue_to_limit()
-        if queue.closed_because and self._needs_all:
+        if queue.closed_because and self.needs_all:
             # The others would wait for ever for items that this model no longer answers.
             self.stop()
 
@@ -169,9 +168,9 @@ class UnitScheduler:
         """Return the next unit to send, and the money reserved for it."""
         if self.is_stopped or queue.closed_because:
             return None
-        unit = await self._take(queue)
-        while unit and (self._gate.is_dropped(unit.unit.entry) or not queue.prefixes.admit(unit)):
-            unit = await self._take(queue)
+        while unit := queue.take_waiting() or (await self._feed.take(queue) if queue.takes_new else None):
+            if not self._gate.is_dropped(unit.unit.entry) and queue.prefixes.admit(unit):
+                break
         self._held.discard(queue)
         if unit is None:
             return None
@@ -201,9 +200,6 @@ class UnitScheduler:
     def plan_units(self, queue: ModelQueue, places: Sequence[Place]) -> Awaitable[dict[Place, PendingUnit]]:
         """Return those of some units that have not ended, planned anew."""
         return self._planner.plan_places(places, queue.entries, self._journal.read_items)
-
-    async def _take(self, queue: ModelQueue) -> PendingUnit | None:
-        return queue.take_waiting() or (await self._feed.take(queue) if queue.takes_new else None)
 
     def _plan_item(
         self, item: InputItem, chunk: InputChunk, entries: Sequence[int] | None

@@ -81,7 +81,11 @@ class JobWorker:
         watch = scorer.watch if scorer else None
         self._decider = Decider(store, job, watch, self._scheduler, self._finish_early, is_shared=claim.is_shared)
         if watch:
-            self._scheduler.set_limit(lambda: self._decider.reach)
+            self._scheduler.needs_all = True
+            if isinstance(claim, ChunkClaims):
+                claim.get_reach = lambda: self._decider.reach
+            else:
+                self._scheduler.set_limit(lambda: self._decider.reach)
             for entry in list_copies(job.fingerprint):
                 self._scheduler.drop_entry(entry)  # nobody waits for it but a fusion, which may be dropped
         self._in_flight: set[int] = set()

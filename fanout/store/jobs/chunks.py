@@ -103,7 +103,7 @@ class Chunks:
             take = self._build_claim(number, owner, most, is_free)
             found = (await connection.execute(take)).all()
             if not found and await connection.scalar(select(_chunk.job).where(_chunk.job == number).limit(1)) is None:
-                await connection.execute(self._build_cut(number, items, size or size_chunks(items, units), epoch))
+                await connection.execute(build_cut(self._database, number, items, size or size_chunks(items, units), epoch))
                 found = (await connection.execute(take)).all()
         return sorted(Chunk(*row) for row in found)
 
@@ -114,14 +114,6 @@ class Chunks:
         figures = {"running": 0, "waiting": 0, "rate": None}
         statement = update(job_chunks).where(_chunk.job == number, _chunk.chunk.in_(free.scalar_subquery()))
         return statement.values(**taken, **figures).returning(_chunk.chunk, _chunk.first, _chunk.count, _chunk.epoch)
-
-    def _build_cut(self, number: int, items: int, size: int, epoch: int) -> Executable:
-        """Return the insert of a job's chunks: one statement, however many there are."""
-        at: ColumnElement[int] = func.generate_series(0, (items - 1) // size).column_valued("at")
-        values_ = (number, at, at * size, func.least(size, items - at * size), epoch, 0, 0)
-        rows = select(*(value if isinstance(value, ColumnElement) else literal(value, BigInteger) for value in values_))
-        columns = ["job", "chunk", "first", "count", "epoch", "running", "waiting"]
-        return self._database.insert(job_chunks).from_select(columns, rows).on_conflict_do_nothing()
 
     @run_to_end
     async def renew(self, number: int, loads: Sequence[ChunkLoad]) -> tuple[Standing | None, frozenset[int]]:
@@ -147,7 +139,11 @@ class Chunks:
             [tuple(one) for one in loads]
         )
         is_it = (_chunk.job == number, _chunk.chunk == load.c.number, _chunk.epoch == load.c.epoch, _chunk.ended.is_(None))
-        figures = {"running": load.c.running, "waiting": load.c.waiting, "rate": cast(load.c.rate, Double)}  # text, where all are NULL
+        figures = {
+            "running": load.c.running,
+            "waiting": load.c.waiting,
+            "rate": cast(load.c.rate, Double),
+        }  # text, where all are NULL
         return (
             update(job_chunks).where(*is_it).values(lease_until=end_of_lease(self._database), **figures).returning(_chunk.chunk)
         )
@@ -272,6 +268,15 @@ def describe_unsent(count: int) -> str:
 def announce(number: int) -> Executable:
     """Return the statement that tells all processes, once it is committed, to look at a job."""
     return select(func.pg_notify(CHANNEL, str(number)))
+
+
+def build_cut(database: Database, number: int, items: int, size: int, epoch: int) -> Executable:
+    """Return the insert of a job's chunks: one statement, however many there are."""
+    at: ColumnElement[int] = func.generate_series(0, (items - 1) // size).column_valued("at")
+    values_ = (number, at, at * size, func.least(size, items - at * size), epoch, 0, 0)
+    rows = select(*(value if isinstance(value, ColumnElement) else literal(value, BigInteger) for value in values_))
+    columns = ["job", "chunk", "first", "count", "epoch", "running", "waiting"]
+    return database.insert(job_chunks).from_select(columns, rows).on_conflict_do_nothing()
 
 
 def discard_chunks(connection: Connection, number: int) -> None:
