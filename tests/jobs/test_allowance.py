@@ -6,12 +6,12 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from fanout.core.errors import LeaseLostError
 from fanout.core.schema import Call, Completion, Query, Target
@@ -21,10 +21,12 @@ from fanout.jobs.budget import Budget
 from fanout.jobs.job import Job, JobSpec, find_job
 from fanout.store.engine.database import Database
 from fanout.store.jobs.job_store import JobStore
-from fanout.store.jobs.money import apply_changes
-from fanout.store.jobs.records import NewJobRow
+from fanout.store.jobs.journal import AttemptFailed, AttemptStarted
+from fanout.store.jobs.money import MoneyChange, apply_changes
+from fanout.store.jobs.records import NewJobRow, Unit
 from fanout.store.jobs.sharing_tables import job_money
 from fanout.store.opening import MEMORY, open_store
+from fanout.store.tables import jobs
 
 LIMIT_USD = 1.0
 PRICES_USD = (0.3, 0.11, 0.03)
@@ -89,10 +91,10 @@ async def open_job(location: str) -> AsyncIterator[tuple[Database, Job]]:
 
 
 async def add_job(database: Database, job_id: str) -> Job:
-    jobs = JobStore(database)
+    kept = JobStore(database)
     spec = JobSpec(max_cost_usd=LIMIT_USD).to_json()
-    await jobs.create(NewJobRow(job_id, 0.0, account_id="", spec=spec, fingerprint="{}"), "owner")
-    return await find_job(jobs, job_id)
+    await kept.create(NewJobRow(job_id, 0.0, account_id="", spec=spec, fingerprint="{}"), "owner")
+    return await find_job(kept, job_id)
 
 
 async def join(database: Database, job: Job) -> Runner:
@@ -212,3 +214,20 @@ async def test_a_run_that_slept_through_its_lease_can_neither_send_nor_draw() ->
         rows: list[Any] = list(await database.fetch_all(job_money.select().where(job_money.c.holder == "")))
 
     assert [row.open_usd for row in rows] == [PRICES_USD[1]]
+
+
+async def test_an_entry_of_the_journal_that_is_written_again_changes_the_money_once(location: str) -> None:
+    """The database had committed it, and failed before it said so."""
+    async with open_job(location) as (database, job):
+        runner = await join(database, job)
+        kept, unit, epoch = JobStore(database), Unit(job.number, 0, 0, 0), await database.fetch_one(select(jobs.c.epoch))
+        money = MoneyChange(runner.allowance.holder, 0.5)
+        started = AttemptStarted(unit, 1, epoch[0], 0.0, money=money)
+        failed = AttemptFailed(unit, 1, epoch[0], 0.0, "network", "{}", money=money._replace(open_usd=-0.25))
+        async with kept.journal.run():
+            for entry in (started, failed):
+                await kept.journal.put(entry)
+                await kept.journal.put(replace(entry, again=True))
+        row = await database.fetch_one(select(job_money.c.open_usd).where(job_money.c.holder == runner.allowance.holder))
+
+    assert row[0] == 0.25
