@@ -130,7 +130,7 @@ class _ResolvedEntry:
     ignored: tuple[str, ...] = ()
     """Parameters that a fusion's own call is not sent."""
 
-    def is_asked_like(self, other: _ResolvedEntry) -> bool:
+    def gets_query_of(self, other: _ResolvedEntry) -> bool:
         """Return whether both get the same query. By identity: to compare values would cost more than building it."""
         return (
             self.target.kind == other.target.kind
@@ -185,7 +185,7 @@ class _QueryBuilder:
 
     def build(self, entry: _ResolvedEntry) -> Query:
         """Return an entry's query: a chat model gets the prompt as one user message, any other model as plain text."""
-        if (last := self._last) and entry.is_asked_like(last[0]):  # nearly always, if not the first
+        if (last := self._last) and entry.gets_query_of(last[0]):  # nearly always, if not the first
             return last[1]
         query = self._build(entry)
         self._last = entry, query

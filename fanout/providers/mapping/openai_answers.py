@@ -14,7 +14,7 @@ from fanout.providers.mapping.json_fields import as_number, as_object, as_object
 from fanout.providers.mapping.other_content import REASONING_NAMES, WITHOUT_CONTENT, get_content, pick_extras
 from fanout.providers.mapping.tool_calls import parse_calls
 
-SAID_OF_ALL = WITHOUT_CONTENT | {"role", "content"}
+USUAL_FIELDS = WITHOUT_CONTENT | {"role", "content"}
 """Fields of a message with nothing beside its text."""
 FINISH: Mapping[str, FinishReason] = {
     "stop": "stop",
@@ -80,7 +80,7 @@ def parse_finish(origin: Origin, raw: Mapping[str, Any]) -> Finish:
 def _parse_message(message: Mapping[str, Any]) -> Answer:
     text = message.get("content")
     # Nearly every message is a text, and its other fields are null or empty (2026-11-28).
-    if type(text) is str and not [name for name, value in message.items() if value and name not in SAID_OF_ALL]:
+    if type(text) is str and not [name for name, value in message.items() if value and name not in USUAL_FIELDS]:
         return Answer(text)
     text, reasoning = parse_texts(message)
     calls = parse_calls(message) if message.get("tool_calls") or message.get("function_call") else ()
