@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import NoReturn, Unpack
@@ -54,6 +54,8 @@ class JobManager:
         self.planner = JobPlanner(dispatcher, builders)
         self._creator = JobCreator(store, self.planner, owner)
         self.executor = JobExecutor(store, self.planner, owner, open_scorer, open_gate)
+        self.on_cancel: Callable[[int], Awaitable[None]] | None = None
+        """Tells other processes of this server at once that a job, by its number, was cancelled."""
         self.supervisor = JobSupervisor(store, self.executor, owner)
 
     async def create(
@@ -177,11 +179,17 @@ class JobManager:
         else:
             # Written first: a worker in another process finds it when it renews its lease.
             await self._store.update(job.number, {"state": "cancelling"}, states=("queued", "running"))
-            if worker := self.executor.workers.get(job.number):
-                worker.stop("cancelled", "it was cancelled")
+            self.stop_here(job.number)
+            if self.on_cancel:
+                await self.on_cancel(job.number)
             if shared:  # of those that share it, the last one ends it; where there is none, this does
                 await self._store.chunks.close(job.number, job.dead_owners)
         return await self.read_progress(job_id)
+
+    def stop_here(self, number: int) -> None:
+        """Stop a job that was cancelled, if this process runs it."""
+        if worker := self.executor.workers.get(number):
+            worker.stop("cancelled", "it was cancelled")
 
     async def resume(self, job_id: str, *, fork: bool = False, **changes: Unpack[SpecChange]) -> Job:
         """Queue a job that was stopped, cancelled, expired or interrupted; with `fork`, send its whole input in a new job.

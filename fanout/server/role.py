@@ -39,7 +39,8 @@ class Role:
         return is_within(job, self.list_accounts(settings))
 
 
-SERVER = Role()
+SERVER, SHARING_SERVER = Role(), Role(shares_store=True)
+"""A server of one process, and one of several."""
 
 
 def list_ready_accounts(settings: Settings) -> Sequence[str]:

@@ -26,7 +26,7 @@ from fanout.core.errors import ConfigError, StoreError
 from fanout.observability.logs import log
 from fanout.server.accounts.admission import KEY_LEDGER
 from fanout.server.accounts.directory import KEY_DIRECTORY
-from fanout.server.lifecycle import METRICS, REQUEST_ID, STORE
+from fanout.server.lifecycle import JOB_MANAGER, METRICS, REQUEST_ID, STORE
 from fanout.server.listening import BACKLOG, RescueSite, Site
 from fanout.server.live_comparisons import LIVE_COMPARISONS
 from fanout.server.middleware.request import FORWARDED
@@ -86,6 +86,8 @@ class Peers:
             await web.UnixSite(desk, self._name_socket(self.seat.number, "desk")).start()
             if store := self._app.get(STORE):
                 store.database.before_reading = self._have_written
+            if manager := self._app.get(JOB_MANAGER):
+                manager.on_cancel = self._stop_job
             self._app[RELOADER].spread = self._spread
             yield
 
@@ -182,6 +184,10 @@ class Peers:
         with suppress(UnreachableError):  # what is there can be read all the same
             await self.tell("write")
 
+    async def _stop_job(self, number: int) -> None:
+        with suppress(UnreachableError):  # whoever runs it finds out when it renews its lease
+            await self.tell("cancelled", str(number).encode())
+
     async def _spread(self, settings: Settings) -> None:
         """Give all workers a configuration, also those to come."""
         await self.seat.keep(SETTINGS, settings)  # first: then it is whole even if this process dies here
@@ -193,6 +199,7 @@ class Peers:
             ("/figures", self._answer_figures),
             ("/write", self._write),
             ("/keys", self._refresh_keys),
+            ("/cancelled", self._stop_cancelled),
             ("/settings", self._take_settings),
             ("/holding", self._answer_holding),
         ):
@@ -211,6 +218,11 @@ class Peers:
             await self._app[KEY_DIRECTORY].refresh()
         except StoreError:  # it looks again within two seconds
             return web.Response(status=503)
+        return web.Response()
+
+    async def _stop_cancelled(self, request: web.Request) -> web.Response:
+        if manager := self._app.get(JOB_MANAGER):
+            manager.stop_here(int(await request.read()))
         return web.Response()
 
     async def _take_settings(self, request: web.Request) -> web.Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -68,6 +69,7 @@ class Seat:
             except (EOFError, OSError):
                 loop.remove_reader(self.channel.fileno())
                 log.error("supervisor.lost", worker_pid=os.getpid())
+                shutil.rmtree(self.folder, ignore_errors=True)
                 stop(signal.SIGINT)  # at once: whoever is started in its place wants the port
                 return
             if kind == STOP:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from fanout.config.settings import Settings
 from fanout.core.errors import ConfigError, Fault
+from fanout.dispatch import pricing
 from fanout.observability import logs
 from fanout.providers import import_adapters
 from fanout.server.listening import bind, write_address
@@ -35,6 +36,7 @@ def supervise(settings: Settings, host: str, port: int, on_started: Callable[[st
     address = write_address(host, listeners[0][0].getsockname()[1])
     # What every worker needs is imported once, and is not looked through again, which would write to the shared memory.
     import_adapters()
+    pricing.load_prices()
     gc.freeze()
     return Supervisor(settings, listeners, lambda: on_started(address)).run()
 

@@ -49,6 +49,11 @@ class Workers:
             assert response.status == 200, await response.text()
             return await response.json()
 
+    async def get_status(self, worker: int, path: str, headers: Mapping[str, str]) -> int:
+        async with self.sessions[worker].get(path, headers=headers) as response:
+            await response.read()  # or the connection would be closed, and the next one be anybody's
+            return response.status
+
     async def count_answered(self, worker: int) -> float:
         async with self.sessions[worker].get("/metrics") as response:
             lines = (await response.text()).splitlines()
@@ -130,10 +135,9 @@ async def test_a_stream_is_taken_up_and_cancelled_at_the_other_worker(workers: W
         async with workers.sessions[1].get(f"{path}/events") as response:
             events = await response.text()
         whole = await first.text()
-    async with workers.sessions[1].get("/v1/comparisons/none/events") as missing:
-        assert missing.status == 404
+    missing = await workers.get_status(1, "/v1/comparisons/none/events", {})
 
-    assert cancelled["cancelled"] == [0]
+    assert (cancelled["cancelled"], missing) == ([0], 404)
     assert events == whole
     assert events.endswith("data: [DONE]\n\n")
 
@@ -143,10 +147,10 @@ async def test_a_key_counts_at_both_workers_before_its_answer_has_left(workers: 
         key = await response.json()
     own = {"Authorization": f"Bearer {key['key']}"}
 
-    shown = [(await workers.sessions[worker].get("/v1/keys/self", headers=own)).status for worker in (0, 1)]
+    shown = [await workers.get_status(worker, "/v1/keys/self", own) for worker in (0, 1)]
     async with workers.sessions[1].delete(f"/v1/keys/{key['id']}") as response:
-        assert response.status == 200
-    refused = [(await workers.sessions[worker].get("/v1/keys/self", headers=own)).status for worker in (0, 1)]
+        assert (await response.json())["id"] == key["id"]
+    refused = [await workers.get_status(worker, "/v1/keys/self", own) for worker in (0, 1)]
 
     assert (shown, refused) == ([200, 200], [401, 401])
 
@@ -159,6 +163,7 @@ async def test_the_limits_of_a_key_are_exact_over_both_workers(workers: Workers)
     async def send(worker: int) -> int:
         body = {"prompt": "hi", "model": "up/ok"}
         async with workers.sessions[worker].post("/v1/completion", json=body, headers=own) as response:
+            await response.read()
             return response.status
 
     statuses = await asyncio.gather(*(send(number % 2) for number in range(8)))
@@ -166,6 +171,22 @@ async def test_the_limits_of_a_key_are_exact_over_both_workers(workers: Workers)
 
     assert sorted(statuses) == [200] * 3 + [429] * 5
     assert [one["used"]["requests_per_minute"] for one in shown] == [3, 3], shown
+
+
+async def test_a_job_is_cancelled_at_the_other_worker_at_once(workers: Workers) -> None:
+    before = len(workers.upstream.requests)
+    items = [{"prompt": "hi"}] * 400
+    async with workers.sessions[0].post("/v1/jobs", json={"models": "up/sleep-0.2", "items": items}) as made:
+        job = await made.json()
+    await workers.upstream.wait_for_requests(before + 2)
+
+    async with workers.sessions[1].post(f"/v1/jobs/{job['id']}/cancel", json={}) as response:
+        assert response.status == 200, await response.text()
+        await response.read()
+    async with asyncio.timeout(2):  # a lease is renewed every three seconds
+        while (state := (await workers.get(1, f"/v1/jobs/{job['id']}"))["state"]) != "cancelled":
+            assert state in ("running", "cancelling")
+            await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize("is_signal", [True, False])
