@@ -41,7 +41,7 @@ from fanout.server.resources.report_turns import REPORT_TURNS, ReportTurns
 from fanout.server.role import SERVER, Role
 from fanout.server.workers.peers import PEERS, Peers
 from fanout.server.workers.routing import send_to_owner
-from fanout.server.workers.seat import Seat
+from fanout.server.workers.seat import Orders, Seat
 from fanout.store.engine.database import CLOSE_TIMEOUT_S
 from fanout.store.keys.counts import KeyCountStore
 from fanout.store.opening import MEMORY, open_store
@@ -215,7 +215,7 @@ async def serve(
         stop.set()
 
     if seat:
-        seat.listen(note, app[RELOADER].reload_by_signal)
+        Orders(seat, note, app[RELOADER].reload_by_signal).listen()
     else:
         for number in (signal.SIGTERM, signal.SIGINT):
             if signal.getsignal(number) is not signal.SIG_IGN:

@@ -12,7 +12,7 @@ import hashlib
 import os
 import zlib
 from collections.abc import AsyncGenerator, Awaitable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from multiprocessing.reduction import ForkingPickler
 from typing import NamedTuple
 
@@ -74,12 +74,13 @@ class Peers:
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
-        """WorkerAnswer the others' questions, and be able to ask."""
+        """Answer the others' questions, and be able to ask."""
         async with AsyncExitStack() as stack:
             for number in range(self.seat.count):
                 if number != self.seat.number:
                     self._doors[number] = await stack.enter_async_context(_connect(self._name_socket(number, "door")))
                     self._desks[number] = await stack.enter_async_context(_connect(self._name_socket(number, "desk")))
+            # Apart from the door, so that callers, however many, do not hold up the workers' own questions.
             desk = web.AppRunner(self._make_desk(), access_log=None, shutdown_timeout=0)
             await desk.setup()
             stack.push_async_callback(desk.cleanup)
@@ -110,7 +111,8 @@ class Peers:
     async def forward(self, request: web.Request, number: int) -> web.StreamResponse:
         """Have another worker answer a request; raise `HTTPServiceUnavailable` if it cannot be reached."""
         body = await read_raw_body(request) if request.body_exists else None
-        dropped = HOP_HEADERS | ({"content-encoding"} if body is not None else set())
+        # What was read is unpacked; and the id is ours, also where that of the caller could not be taken.
+        dropped = HOP_HEADERS | {"x-request-id"} | ({"content-encoding"} if body is not None else set())
         headers = [(name, value) for name, value in request.headers.items() if name.lower() not in dropped]
         headers.append(("x-request-id", request[REQUEST_ID]))
         url = URL(f"http://worker{request.rel_url.raw_path_qs}", encoded=True)
@@ -120,9 +122,11 @@ class Peers:
                     call = self._doors[number].request(request.method, url, headers=headers, data=body)
                     answer = await stack.enter_async_context(call)
                     break
-                except aiohttp.ClientConnectorError:  # nothing was sent
+                except aiohttp.ClientConnectorError:
+                    # Nothing was sent: whoever takes its place can answer it, half a second later.
                     await asyncio.sleep(REACH_PAUSE_S)
                 except aiohttp.ClientError as error:
+                    # It died with the request, which may have made calls: not to be sent a second time by us.
                     raise UnreachableError from error
             else:
                 raise UnreachableError
@@ -142,14 +146,15 @@ class Peers:
                     await asyncio.sleep(TURN_PAUSE_S)
             yield
 
-    async def tell(self, subject: str, body: bytes = b"") -> list[WorkerAnswer]:
+    async def tell(self, subject: str, body: bytes = b"", *, needs_all: bool = True) -> list[WorkerAnswer]:
         """Ask all other workers, at once; those that are dead have no answer.
 
         Raises:
-            HTTPServiceUnavailable: one lives and does not answer.
+            HTTPServiceUnavailable: one lives and does not answer, but all must.
         """
-        answers = await asyncio.gather(*(self._ask(number, subject, body) for number in self._desks))
-        return [answer for answer in answers if answer is not None]
+        asked = (self._ask(number, subject, body) for number in self._desks)
+        answers = await asyncio.gather(*asked, return_exceptions=not needs_all)
+        return [answer for answer in answers if isinstance(answer, WorkerAnswer)]
 
     async def _ask(self, number: int, subject: str, body: bytes) -> WorkerAnswer | None:
         try:
@@ -177,16 +182,18 @@ class Peers:
 
     async def render_metrics(self) -> bytes:
         """Return the page of metrics, summed over all workers; for the leader."""
-        return await self._figures.render(self._app[METRICS], {one.number: one.body for one in await self.tell("figures")})
+        return await self._figures.render(
+            self._app[METRICS], {one.number: one.body for one in await self.tell("figures", needs_all=False)}
+        )
 
     async def _have_written(self) -> None:
         """Have the other workers write what they keep back, so that the store has everything that has ended."""
-        with suppress(UnreachableError):  # what is there can be read all the same
-            await self.tell("write")
+        # Of one that does not answer, what is there can be read all the same.
+        await self.tell("write", needs_all=False)
 
     async def _stop_job(self, number: int) -> None:
-        with suppress(UnreachableError):  # whoever runs it finds out when it renews its lease
-            await self.tell("cancelled", str(number).encode())
+        # One that does not answer finds out when it renews its lease.
+        await self.tell("cancelled", str(number).encode(), needs_all=False)
 
     async def _spread(self, settings: Settings) -> None:
         """Give all workers a configuration, also those to come."""
@@ -290,7 +297,10 @@ async def _relay(request: web.Request, answer: aiohttp.ClientResponse) -> web.St
     try:
         async for piece in answer.content.iter_any():
             await response.write(piece)
-    except aiohttp.ClientError as error:  # it died amid its answer, whose head has been sent
+    except aiohttp.ClientError as error:
+        # It died amid its answer. The head has been sent, and an orderly end would make the part look like the whole.
+        if request.transport:
+            request.transport.abort()
         raise ConnectionResetError("the worker is gone") from error
     await response.write_eof()
     return response

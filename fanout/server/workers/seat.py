@@ -59,24 +59,42 @@ class Seat:
         with suppress(OSError):  # it is gone, which `listen` finds out
             self.channel.send(message)
 
-    def listen(self, stop: Callable[[signal.Signals], None], reload: Callable[[], None]) -> None:
-        """Obey the supervisor, and stop when it is gone."""
-        loop = asyncio.get_running_loop()
 
-        def receive() -> None:
-            try:
-                kind, *values = self.channel.recv()
-            except (EOFError, OSError):
-                loop.remove_reader(self.channel.fileno())
-                log.error("supervisor.lost", worker_pid=os.getpid())
-                shutil.rmtree(self.folder, ignore_errors=True)
-                stop(signal.SIGINT)  # at once: whoever is started in its place wants the port
-                return
-            if kind == STOP:
-                stop(values[0])
-            elif kind == RELOAD:
-                reload()
+class Orders:
+    """The orders of the supervisor, as a worker obeys them."""
 
-        loop.add_reader(self.channel.fileno(), receive)
+    def __init__(self, seat: Seat, stop: Callable[[signal.Signals], None], reload: Callable[[], None]) -> None:
+        self._seat, self._stop, self._reload = seat, stop, reload
+        self._loop = asyncio.get_running_loop()
+        self._is_leaving = False
+        """This process was sent SIGTERM itself."""
+        self._stops = 0
+        """Orders to stop."""
+
+    def listen(self) -> None:
+        """Obey the supervisor from now on, and stop when it is gone."""
+        self._loop.add_reader(self._seat.channel.fileno(), self._receive)
+        self._loop.add_signal_handler(signal.SIGTERM, self._leave)
+
+    def _receive(self) -> None:
+        try:
+            kind, *values = self._seat.channel.recv()
+        except (EOFError, OSError):
+            self._loop.remove_reader(self._seat.channel.fileno())
+            log.error("supervisor.lost", worker_pid=os.getpid())
+            shutil.rmtree(self._seat.folder, ignore_errors=True)
+            self._stop(signal.SIGINT)  # at once: whoever is started in its place wants the port
+            return
+        if kind == RELOAD:
+            self._reload()
+        elif kind == STOP:
+            self._stops += 1
+            # The second ends the drain. The first must not, where all processes of a service were sent a signal at once.
+            if self._stops > 1 or not self._is_leaving:
+                self._stop(values[0])
+
+    def _leave(self) -> None:
         # Only this worker is to go, whose place is taken again: what ends the server goes to the supervisor.
-        loop.add_signal_handler(signal.SIGTERM, stop, signal.SIGTERM)
+        if not (self._is_leaving or self._stops):
+            self._is_leaving = True
+            self._stop(signal.SIGTERM)

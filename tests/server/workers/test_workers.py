@@ -246,7 +246,8 @@ async def test_sigterm_lets_the_requests_of_both_workers_finish(tmp_path: Path) 
         both = Workers(serving, config, upstream, await connect(serving, stack))
         running = [asyncio.create_task(both.complete(worker, "up/sleep-0.4")) for worker in (0, 1)]
         await upstream.wait_for_requests(2)
-        serving.terminate()
+        for pid in (*both.find_pids().values(), serving.process.pid):  # as a service manager may do
+            os.kill(pid, signal.SIGTERM)
         answers = await asyncio.gather(*running)
         code = await serving.wait()
         lines = serving.log_lines("server.stopping")
