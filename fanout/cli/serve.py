@@ -59,12 +59,13 @@ def serve(config_file: Path | None, env_file: Path | None, host: str, port: int,
         logs.configure(level, form)
         asyncio.run(app.serve(settings, host, port, tell, load))
         return
-    from fanout.server.role import SHARING_SERVER
+    from fanout.server.role import Role
     from fanout.server.workers.starting import supervise
 
     seat = supervise(settings, host, port, tell)  # here and below we are one of the workers
     logs.configure(level, form, worker=seat.number)
-    asyncio.run(app.serve(seat.settings, host, port, seat.report_ready, load, SHARING_SERVER, seat))
+    role = Role(shares_store=True, reads_backlog=seat.is_leader)
+    asyncio.run(app.serve(seat.settings, host, port, seat.report_ready, load, role, seat))
 
 
 def load_server_settings(config_file: Path | None, env_file: Path | None, variables: Mapping[str, str]) -> Settings:

@@ -43,7 +43,7 @@ def worker(
 
     load = partial(load_sharing_settings, config_file, env_file, url)
     settings = load()
-    role = Role("worker", shares_store=True, has_port=port is not None, accounts=_parse_accounts(accounts, settings))
+    role = Role("worker", shares_store=True, reads_backlog=port is not None, accounts=_parse_accounts(accounts, settings))
     logs.configure(settings.environment.log_level, settings.environment.log_format)
 
     def begin(address: str) -> None:

@@ -12,10 +12,12 @@ import fanout
 from fanout.core.errors import ConfigError, Fault
 from fanout.evaluate.judging.judging import open_judging
 from fanout.evaluate.scoring.scoring import make_scorer_factory
+from fanout.jobs.accounts import is_within
 from fanout.jobs.activity import describe_activity
 from fanout.jobs.backlog import BacklogReader
-from fanout.jobs.job import JobKind, RequestBuilderFactory
+from fanout.jobs.job import Job, JobKind, RequestBuilderFactory
 from fanout.jobs.manager import JobManager, open_job_manager
+from fanout.jobs.model_check import ModelCheck
 from fanout.jobs.openai_batches import OpenAIBatchWorker, open_batch_worker
 from fanout.jobs.presence import Presence
 from fanout.requests.openai.batch_lines import LineRequestBuilder
@@ -61,7 +63,7 @@ async def run_jobs(app: web.Application) -> AsyncIterator[None]:
         run_waiting=role.takes_jobs(dispatcher.settings),
         open_scorer=make_scorer_factory(app[JOB_STORE], allow_functions=False),
         open_gate=partial(job_gate.open_gate, app[KEY_DIRECTORY], app[KEY_LEDGER], dispatcher),
-        may_take=lambda job: role.may_take(job, dispatcher.settings),
+        may_take=partial(_may_take, app, ModelCheck()),
     ) as manager:
         app[JOB_MANAGER] = manager
         async with (
@@ -75,6 +77,13 @@ async def run_jobs(app: web.Application) -> AsyncIterator[None]:
             yield
         manager.executor.leave()
         dispatcher.stop()  # the grace period of calls still in flight is over
+
+
+def _may_take(app: web.Application, check: ModelCheck, job: Job) -> bool:
+    role, planner = app[ROLE], app[JOB_MANAGER].planner
+    if not is_within(job, role.list_accounts(planner.dispatcher.settings)):
+        return False
+    return role.kind == "serve" or check.fits(job, planner)
 
 
 def _open_batches(app: web.Application, manager: JobManager) -> AbstractAsyncContextManager[OpenAIBatchWorker | None]:
@@ -95,7 +104,7 @@ def _open_presence(app: web.Application, manager: JobManager) -> AbstractAsyncCo
         fanout.__version__,
         lambda: role.list_accounts(dispatcher.settings),
         lambda: describe_activity(manager, dispatcher),
-        after_beat=backlog.refresh if role.has_port else None,
+        after_beat=backlog.refresh if role.reads_backlog else None,
     )
     if store.database.dialect == "sqlite" and not role.shares_store:
         return nullcontext()

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fanout.config.settings import Settings
-from fanout.jobs.accounts import is_within
-from fanout.jobs.job import Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +16,8 @@ class Role:
     kind: Literal["serve", "worker"] = "serve"
     shares_store: bool = False
     """Others use its SQLite file at the same time; a PostgreSQL database is always shared."""
-    has_port: bool = True
-    """It listens; a worker need not."""
+    reads_backlog: bool = True
+    """It serves metrics, and of several processes behind one port it is the one that reads what all have before them."""
     accounts: tuple[str, ...] = ()
     """Of a worker: those whose jobs it takes; none: those that are ready here."""
 
@@ -33,10 +31,6 @@ class Role:
     def takes_jobs(self, settings: Settings) -> bool:
         """Return whether any job is taken."""
         return self.kind == "worker" or settings.environment.work == "on"
-
-    def may_take(self, job: Job, settings: Settings) -> bool:
-        """Return whether a job is taken."""
-        return is_within(job, self.list_accounts(settings))
 
 
 SERVER, SHARING_SERVER = Role(), Role(shares_store=True)

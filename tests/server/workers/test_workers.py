@@ -105,6 +105,13 @@ async def test_whichever_worker_answers_the_metrics_shows_the_sums(workers: Work
     assert [await workers.count_answered(worker) - before for worker in (0, 1)] == [3, 3]
 
 
+async def test_each_worker_is_listed_among_the_processes_that_share_the_store(workers: Workers) -> None:
+    listed = (await workers.get(1, "/v1/workers"))["data"]
+
+    assert sorted(process["pid"] for process in listed) == sorted(workers.find_pids().values())
+    assert {(process["kind"], process["state"]) for process in listed} == {("serve", "working")}
+
+
 async def test_what_one_worker_has_answered_is_in_the_history_and_usage_of_the_other_at_once(workers: Workers) -> None:
     (row,) = (await workers.get(1, "/v1/usage?group_by="))["data"] or [{"requests": 0}]
 
