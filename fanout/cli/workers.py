@@ -83,7 +83,8 @@ def _describe(activity: ActivityJson) -> str:
     parts = []
     for job in activity["jobs"]:
         rate = f", {format_rate(job['calls_per_second'])}" if job["calls_per_second"] else ""
-        parts.append(f"{job['id'][:ID_CHARS]}: {job['calls_in_flight']:,} calls in flight{rate}")
+        chunks = "" if job["chunks"] is None else f"{job['chunks']} chunks, "
+        parts.append(f"{job['id'][:ID_CHARS]}: {chunks}{job['calls_in_flight']:,} calls in flight{rate}")
     others = activity["calls_in_flight"] - sum(job["calls_in_flight"] for job in activity["jobs"])
     if others > 0:
         parts.append(f"{others:,} calls of requests")

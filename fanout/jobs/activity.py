@@ -10,6 +10,7 @@ from typing_extensions import Doc, TypedDict
 
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.jobs.accounts import map_labels
+from fanout.jobs.chunk_claims import ChunkClaims
 from fanout.jobs.manager import JobManager
 
 MAX_SHOWN_JOBS = 16
@@ -19,6 +20,7 @@ class JobActivityJson(TypedDict):
     """A job that a process works on."""
 
     id: str
+    chunks: Annotated[int | None, Doc("Chunks of it that the process has now; null: it runs the whole job.")]
     calls_in_flight: Annotated[int, Doc("Its calls in flight here.")]
     waiting: Annotated[int, Doc("Its units that wait here for another attempt.")]
     calls_per_second: Annotated[float | None, Doc("Its units that end here in a second, recently.")]
@@ -45,6 +47,7 @@ def describe_activity(manager: JobManager, dispatcher: Dispatcher) -> ActivityJs
         jobs.append(
             {
                 "id": worker.job.id,
+                "chunks": worker.claim.count if isinstance(worker.claim, ChunkClaims) else None,
                 "calls_in_flight": progress.running,
                 "waiting": progress.waiting,
                 "calls_per_second": round(sum(progress.rates.values()), 3) if progress.rates else None,

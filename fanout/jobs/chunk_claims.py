@@ -81,8 +81,13 @@ class ChunkClaims:
         self.get_reach: Callable[[], int] = lambda: job.items
         """Number of items, in the job's order, that may be sent by now."""
         self.on_change: Callable[[], None] = lambda: None
-        """Told that there may be more to read."""
+        """Called when there may be more to read."""
         self.wait_for_store: WaitForStore = lambda transaction: transaction()
+
+    @property
+    def count(self) -> int:
+        """Number of chunks that the process has now."""
+        return len(self._held)
 
     async def start(self) -> bool:
         await self._claim(1)

@@ -106,6 +106,7 @@ async def test_workers_run_what_a_server_takes_and_leave_it_to_others_when_they_
     assert len(upstream.requests) == UNITS, "no unit was sent twice"
     assert {(process["kind"], *process["accounts"]) for process in shown} == {("serve",), ("worker", "local"), ("worker", "up")}
     assert {process["state"] for process in shown} == {"working"}
+    assert [one["chunks"] > 0 for process in shown for one in process["activity"]["jobs"] if one["id"] == job] in ([], [True])
     assert re.search(r'^fanout_workers\{account="local"\} 1', metrics, re.MULTILINE)
     assert [line.split()[0] for line in table] == ["kind", "serve", "worker"]
 

@@ -35,7 +35,13 @@ EXAMPLE = {
     "seen_s": 2.1,
     "activity": {
         "jobs": [
-            {"id": "job_5f0c8a8e0d0b4f0e9f6a1d2c3b4a5968", "calls_in_flight": 41, "waiting": 3, "calls_per_second": 12.4},
+            {
+                "id": "job_5f0c8a8e0d0b4f0e9f6a1d2c3b4a5968",
+                "chunks": 3,
+                "calls_in_flight": 41,
+                "waiting": 3,
+                "calls_per_second": 12.4,
+            },
         ],
         "calls_in_flight": 41,
         "calls_waiting": 0,
