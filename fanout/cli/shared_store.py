@@ -53,6 +53,7 @@ def _find_fault(location: str, name: str) -> str | None:
     """Return why others cannot share a store, as the end of a sentence that begins with its option or variable."""
     from fanout.store.engine.location import MEMORY, OFF, find_file, parse_location
 
+    # No sentence quotes a URL: it may hold a password.
     if location in ("", MEMORY, OFF):
         return f"{f'is `{location}`' if location else 'is not set'}, which no other process can use; {ALLOWED}"
     try:

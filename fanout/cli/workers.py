@@ -85,6 +85,7 @@ def _describe(activity: ActivityJson) -> str:
         rate = f", {format_rate(job['calls_per_second'])}" if job["calls_per_second"] else ""
         chunks = "" if job["chunks"] is None else f"{job['chunks']} chunks, "
         parts.append(f"{job['id'][:ID_CHARS]}: {chunks}{job['calls_in_flight']:,} calls in flight{rate}")
+    # Jobs and requests share the process's places; what is in none of its jobs was called for a request.
     others = activity["calls_in_flight"] - sum(job["calls_in_flight"] for job in activity["jobs"])
     if others > 0:
         parts.append(f"{others:,} calls of requests")

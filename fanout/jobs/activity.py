@@ -10,7 +10,7 @@ from typing_extensions import Doc, TypedDict
 
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.jobs.accounts import map_labels
-from fanout.jobs.chunk_claims import ChunkClaims
+from fanout.jobs.chunk_claims import count_chunks
 from fanout.jobs.manager import JobManager
 
 MAX_SHOWN_JOBS = 16
@@ -41,13 +41,14 @@ def describe_activity(manager: JobManager, dispatcher: Dispatcher) -> ActivityJs
     rates: Counter[str] = Counter()
     for worker in manager.executor.workers.values():
         progress = worker.progress
+        # Of this process alone: the job's own rate is that of all processes that share it.
         accounts = map_labels(worker.job)
         for label, rate in progress.rates.items():
             rates[accounts.get(label, "")] += rate  # type: ignore[assignment]  # a Counter of whatever can be added
         jobs.append(
             {
                 "id": worker.job.id,
-                "chunks": worker.claim.count if isinstance(worker.claim, ChunkClaims) else None,
+                "chunks": count_chunks(worker.claim),
                 "calls_in_flight": progress.running,
                 "waiting": progress.waiting,
                 "calls_per_second": round(sum(progress.rates.values()), 3) if progress.rates else None,

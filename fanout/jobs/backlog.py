@@ -54,6 +54,7 @@ class BacklogReader:
 
     async def refresh(self) -> None:
         """Read it anew; raise `StoreError` if the database cannot be read."""
+        # Sums of the jobs that are open, never their units: a job of a million costs no more than one of ten.
         rows = await list_open_units(self._store.database)
         await self._learn_shapes(rows)
         left = count_left(rows, self._shapes)
@@ -70,6 +71,7 @@ class BacklogReader:
 
     async def _learn_shapes(self, rows: Sequence[OpenUnits]) -> None:
         ids = {row.number: row.job_id for row in rows}
+        # What has ended is forgotten, so that what is kept is bounded by the jobs that are open.
         self._shapes = {number: shape for number, shape in self._shapes.items() if number in ids}
         unknown = [job_id for number, job_id in ids.items() if number not in self._shapes]
         for first in range(0, len(unknown), JOBS_AT_ONCE):
@@ -111,6 +113,7 @@ def count_left(rows: Sequence[OpenUnits], shapes: Mapping[int, _Shape]) -> Count
             account = shape.accounts[0] if len(shape.accounts) == 1 else SEVERAL
             left[account] += max(units - ended[number].total(), 0)
             continue
+        # Every entry has the same number of units: its items times the repeats.
         per_entry = units // sum(shape.entries.values())
         for (account, label), entries in shape.entries.items():
             left[account] += max(per_entry * entries - ended[number][label], 0)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from fanout.core.errors import LeaseLostError, StoreError
-from fanout.jobs.claims import WaitForStore
+from fanout.jobs.claims import Claim, WaitForStore
 from fanout.jobs.job import Job
 from fanout.jobs.model_queues import ModelQueue
 from fanout.jobs.pending_unit import PendingUnit
@@ -83,11 +83,6 @@ class ChunkClaims:
         self.on_change: Callable[[], None] = lambda: None
         """Called when there may be more to read."""
         self.wait_for_store: WaitForStore = lambda transaction: transaction()
-
-    @property
-    def count(self) -> int:
-        """Number of chunks that the process has now."""
-        return len(self._held)
 
     async def start(self) -> bool:
         await self._claim(1)
@@ -265,3 +260,8 @@ class ChunkClaims:
         for held in released:  # before it is written: nothing more of them may begin
             self._forget(held)
         await self._store.chunks.release(self._job.number, [held.chunk for held in released])
+
+
+def count_chunks(claim: Claim) -> int | None:
+    """Return the number of chunks that this process has now; `None`: it has the whole job."""
+    return len(claim._held) if isinstance(claim, ChunkClaims) else None

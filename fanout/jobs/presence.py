@@ -89,9 +89,11 @@ class Presence:
         number = 0
         while not self._closing:
             self._wake.clear()
+            # At the first beat too: a worker that is scaled to 0 and back lives too short for a later one.
             try:
                 await self._beat(sweeps=number % BEATS_BETWEEN_SWEEPS == 0)
             except StoreError as error:
+                # Once, not every five seconds; nothing else of this process depends on its row.
                 if not self._is_failing:
                     log.warning("process.beat_failed", reason=str(error))
                 self._is_failing = True

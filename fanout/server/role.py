@@ -26,6 +26,7 @@ class Role:
         if self.kind == "worker":
             # Not all: a job of an account without a key here would fail, while another machine may have the key.
             return self.accounts or list_ready_accounts(settings)
+        # All, as a server that is alone must: it would leave a job waiting for ever, without a word.
         return None if settings.environment.work == "on" else ()
 
     def takes_jobs(self, settings: Settings) -> bool:
