@@ -167,7 +167,6 @@ class Metrics:
             if backlog.least_seconds is not None:
                 least_seconds[(name,)] = backlog.least_seconds
         account, seconds_help = ("account",), "Time for these at their recent rate, or without one at the account's limit"
-        # Each process sees the same: they are of all together.
         # They are of all processes together, so each of several behind one port has the same: the greatest, not the sum.
         return [
             make_gauge("fanout_backlog_units", "Units that the jobs of all processes have left", account, units, "max"),

@@ -34,8 +34,8 @@ class Role:
         return self.kind == "worker" or settings.environment.work == "on"
 
 
-SERVER, SHARING_SERVER = Role(), Role(shares_store=True)
-"""A server of one process, and one of several."""
+SERVER = Role()
+"""A server of one process."""
 
 
 def list_ready_accounts(settings: Settings) -> Sequence[str]:
