@@ -234,13 +234,13 @@ async def open_job(
         logs.configure("error", settings.environment.log_format)
     if resumed and location is None:
         raise RequestError([Fault("resume", "needs `store`, the file that keeps the job")])
-    async with open_store(str(location or MEMORY)) as opened:
+    async with open_store(str(location or MEMORY), shares_limits=None) as opened:
         if opened is None:
             raise ConfigError("store", [Fault("store", f"is `{OFF}`: name a file, or leave it out")])
         raise_file_limit()  # every call in flight holds a socket
         store = JobStore(opened.database)
         async with (
-            open_dispatcher(settings, [opened.observe]) as dispatcher,
+            open_dispatcher(settings, [opened.observe], sharing=opened.limits) as dispatcher,
             open_job_manager(store, dispatcher, open_scorer=make_scorer_factory(store, allow_functions=True)) as manager,
         ):
             if resumed:

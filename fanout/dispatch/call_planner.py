@@ -16,16 +16,18 @@ from fanout.dispatch.plan import Request, plan
 from fanout.dispatch.upstreams import Upstreams
 from fanout.limits.answer_memory import AnswerMemory
 from fanout.limits.limiter import InFlightCap
-from fanout.limits.registry import LimiterRegistry
+from fanout.limits.registry import LimiterRegistry, Sharing
 
 
 class CallPlanner:
     """Planner of calls, over limits and memory that outlive a configuration."""
 
-    def __init__(self, settings: Settings, session: aiohttp.ClientSession, *, is_serving: bool) -> None:
+    def __init__(
+        self, settings: Settings, session: aiohttp.ClientSession, *, is_serving: bool, sharing: Sharing | None = None
+    ) -> None:
         self.answers = AnswerMemory(settings.environment.held_bytes)
         self.cap = InFlightCap(settings.environment.max_in_flight or resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
-        self.limiters = LimiterRegistry(self.cap, max_waiting=settings.environment.max_waiting)
+        self.limiters = LimiterRegistry(self.cap, max_waiting=settings.environment.max_waiting, sharing=sharing)
         self.upstreams = Upstreams(settings, session, self.limiters, is_serving=is_serving)
 
     @property

@@ -15,6 +15,7 @@ from fanout.dispatch.call_planner import CallPlanner
 from fanout.dispatch.in_flight import STOPPED, Handle, InFlightCall, join_members
 from fanout.dispatch.retries import Result
 from fanout.dispatch.tracing import begin_span
+from fanout.limits.registry import Sharing
 from fanout.observability.logs import log
 
 if TYPE_CHECKING:
@@ -34,8 +35,9 @@ class CallRunner(CallPlanner):
         *,
         is_serving: bool = False,
         tracing: Tracing | None = None,
+        sharing: Sharing | None = None,
     ) -> None:
-        super().__init__(settings, session, is_serving=is_serving)
+        super().__init__(settings, session, is_serving=is_serving, sharing=sharing)
         self.tracing = tracing
         self._observers, self._is_stopping = tuple(observers), False
         # Strong references, unlike asyncio's. Removed by who awaits it: a callback would cost each call a turn of the loop.

@@ -33,6 +33,7 @@ from fanout.dispatch.in_flight import (
 from fanout.dispatch.taskless import TasklessCalls
 from fanout.dispatch.tracing import open_tracing
 from fanout.limits.queue import Priority
+from fanout.limits.registry import Sharing
 from fanout.providers.transport.connection_errors import PARSER_LIMITS
 from fanout.providers.transport.connector import UpstreamConnector
 from fanout.providers.transport.departures import WatchedRequest
@@ -52,8 +53,9 @@ class Dispatcher(CallRunner):
         *,
         is_serving: bool = False,
         tracing: Tracing | None = None,
+        sharing: Sharing | None = None,
     ) -> None:
-        super().__init__(settings, session, observers, is_serving=is_serving, tracing=tracing)
+        super().__init__(settings, session, observers, is_serving=is_serving, tracing=tracing, sharing=sharing)
         self._is_serving = is_serving
 
     async def attempt(self, call: Call, *, deadline_s: float, stream: bool = False) -> Outcome:
@@ -162,7 +164,7 @@ class Dispatcher(CallRunner):
 
 @asynccontextmanager
 async def open_dispatcher(
-    settings: Settings, observers: Sequence[Observer] = (), *, is_serving: bool = False
+    settings: Settings, observers: Sequence[Observer] = (), *, is_serving: bool = False, sharing: Sharing | None = None
 ) -> AsyncGenerator[Dispatcher]:
     """Open a dispatcher with its connections, which are closed at the end.
 
@@ -171,6 +173,7 @@ async def open_dispatcher(
         observers: notified of every retry and outcome.
         is_serving: the sentences of failures speak to a server's callers, who cannot set its variables, and answers count
             against `FANOUT_MAX_HELD_BYTES` until the scope of their calls is closed, not until they are returned.
+        sharing: the store's `limits`, where several processes keep to the limits together.
 
     Raises:
         ConfigError: an adapter, or what traces need, cannot be loaded.
@@ -187,4 +190,4 @@ async def open_dispatcher(
             **PARSER_LIMITS,
         ) as session,
     ):
-        yield Dispatcher(settings, session, observers, is_serving=is_serving, tracing=tracing)
+        yield Dispatcher(settings, session, observers, is_serving=is_serving, tracing=tracing, sharing=sharing)

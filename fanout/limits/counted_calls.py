@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 from fanout.config.providers_file import LimitsRow
 from fanout.limits.queue import Permit
+from fanout.limits.shared.rules import build_rules
+from fanout.limits.shared.share import ProcessShare
 from fanout.limits.tokens import TokenBucket, TokenCounter, TokenWindow
 from fanout.limits.windows import StartCounter, StartRamp, StartWindow
 
@@ -14,10 +16,10 @@ from fanout.limits.windows import StartCounter, StartRamp, StartWindow
 class CountedCalls:
     """The starts and tokens of one account: reserved for a permit, then counted for its request, or given back."""
 
-    def __init__(self, limits: LimitsRow, period_s: float) -> None:
-        self._limits, self._period_s = limits, period_s
-        self.starts = list(_build_start_counters(limits, period_s))
-        self.tokens = _build_token_counter(limits, period_s)
+    def __init__(self, limits: LimitsRow, period_s: float, share: ProcessShare | None = None) -> None:
+        self._limits, self._period_s, self._share = limits, period_s, share
+        self.starts = list(_build_start_counters(limits, period_s, share))
+        self.tokens = _build_token_counter(limits, period_s, share)
         self._open_tokens = 0
         """Reserved for calls that have not ended."""
         self._reserved = self._reserved_tokens = 0
@@ -26,12 +28,16 @@ class CountedCalls:
 
     def configure(self, limits: LimitsRow) -> None:
         """Set other limits: starts and tokens that were counted count on, and those with permits will."""
-        before, self.starts = self.starts, list(_build_start_counters(limits, self._period_s))
+        before, self.starts = self.starts, list(_build_start_counters(limits, self._period_s, self._share))
         for counter in self.starts:
             counter.take_over(before, self._reserved)
-        if (limits.tokens_per_minute, limits.token_bucket) != (self._limits.tokens_per_minute, self._limits.token_bucket):
+        if self._share:
+            self._share.configure(build_rules(limits, self._period_s))
+            self.tokens = _build_token_counter(limits, self._period_s, self._share)
+            self._share.token_counter.take_over(self._reserved_tokens)
+        elif (limits.tokens_per_minute, limits.token_bucket) != (self._limits.tokens_per_minute, self._limits.token_bucket):
             used = self.tokens.close(time.monotonic()) if self.tokens else 0
-            self.tokens = _build_token_counter(limits, self._period_s)
+            self.tokens = _build_token_counter(limits, self._period_s, None)
             if self.tokens:
                 self.tokens.reserve(self._reserved_tokens + used)
                 self.tokens.count(time.monotonic(), used)
@@ -78,8 +84,10 @@ class CountedCalls:
         if not permit.is_counted:
             (self.count if was_sent else self._give_back)(permit)
         self._open_tokens -= permit.started.tokens
-        if self.tokens and used is not None:
-            self.tokens.settle(permit.counted_in, permit.started.tokens, used)
+        if self.tokens and was_sent:
+            tokens = permit.started.tokens
+            # Without a reported usage the estimate is kept: counting too much is cheaper than a refusal.
+            self.tokens.settle(permit.counted_in, tokens, tokens if used is None else used)
 
     def _give_back(self, permit: Permit) -> None:
         self._end_reservation(permit)
@@ -93,8 +101,12 @@ class CountedCalls:
         self._reserved, self._reserved_tokens = self._reserved - 1, self._reserved_tokens - permit.started.tokens
 
 
-def _build_start_counters(limits: LimitsRow, period_s: float) -> Iterator[StartCounter]:
+def _build_start_counters(limits: LimitsRow, period_s: float, share: ProcessShare | None) -> Iterator[StartCounter]:
     """Yield what bounds an account's starts: the whole period's window, a shorter one for `burst`, and the ramp."""
+    if share:
+        if limits.requests_per_minute or limits.ramp:
+            yield share.start_counter
+        return
     if limits.requests_per_minute:
         yield StartWindow(limits.requests_per_minute, period_s)
         if limits.burst:
@@ -103,8 +115,10 @@ def _build_start_counters(limits: LimitsRow, period_s: float) -> Iterator[StartC
         yield StartRamp(limits.ramp.starts, limits.ramp.period_s)
 
 
-def _build_token_counter(limits: LimitsRow, period_s: float) -> TokenCounter | None:
+def _build_token_counter(limits: LimitsRow, period_s: float, share: ProcessShare | None) -> TokenCounter | None:
     """Return the count of an account's tokens; `None` without a limit on them."""
     if limits.tokens_per_minute is None:
         return None
+    if share:
+        return share.token_counter
     return (TokenBucket if limits.token_bucket else TokenWindow)(limits.tokens_per_minute, period_s)

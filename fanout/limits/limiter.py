@@ -17,6 +17,8 @@ from fanout.limits.counted_calls import CountedCalls
 from fanout.limits.expected_waits import ExpectedWaits
 from fanout.limits.queue import Permit, Priority, Waiter, WaitingCalls
 from fanout.limits.queue_shares import QueueShares
+from fanout.limits.shared.limiter_port import LimiterPort
+from fanout.limits.shared.share import ProcessShare
 from fanout.limits.token_estimates import CallSize, TokenEstimates
 from fanout.limits.upstream_quota import LimitReport, QuotaTable
 from fanout.limits.windows import Hold, Pauses
@@ -34,6 +36,10 @@ class LimiterSnapshot:
     paused_s: float
     paused_models: tuple[str, ...]
     open_circuits: int
+    processes: int | None = None
+    """That share these limits now, this one included; `None`: it shares none with others, or holds nothing at present."""
+    is_alone: bool = False
+    """The store through which they share is away."""
 
 
 class InFlightCap:
@@ -76,6 +82,7 @@ class Limiter:
         max_waiting: int = 20_000,
         period_s: float = MINUTE_S,
         is_group: bool = False,
+        share: ProcessShare | None = None,
     ) -> None:
         self.name, self.limits = name, limits
         self.counts_tokens = limits.tokens_per_minute is not None
@@ -84,7 +91,8 @@ class Limiter:
         """Calls in flight at once."""
         self.in_flight = 0
         self._cap = cap or InFlightCap(2**31)
-        self.counted = CountedCalls(limits, period_s)
+        self.share = share
+        self.counted = CountedCalls(limits, period_s, share)
         """What these limits count; each call to be counted when its request leaves."""
         self._pauses = Pauses()
         self.circuits = Circuits(limits.circuit)
@@ -93,6 +101,8 @@ class Limiter:
         self.shares = QueueShares(max_waiting)
         self._expected = ExpectedWaits(self, self._pauses, self._quotas, self.counted, self._waiting, max_waiting)
         self._estimates = TokenEstimates(limits.tokens_per_minute)
+        if share:
+            share.limiter = LimiterPort(self, self._waiting, self._pauses, self._estimates)
 
     def configure(self, limits: LimitsRow) -> None:
         """Set other limits; calls in flight and what was counted count on."""
@@ -145,7 +155,6 @@ class Limiter:
         permit.quota.confirm(permit.started)
         for circuit in permit.probed:  # else, after a probe that was cancelled, nobody would probe again
             circuit.is_probing = False
-        # Without a reported usage the estimate is kept: counting too much is cheaper than a refusal.
         used = None
         if self.counts_tokens and input_tokens is not None and output_tokens is not None:
             used = input_tokens + output_tokens
@@ -165,7 +174,9 @@ class Limiter:
 
     def pause(self, model: str | None, seconds: float, reason: str = "rate_limit") -> None:
         """Hold every call of `model` (`None`: of the whole account) for `seconds`, at most a minute; never shorten a pause."""
-        self._pauses.add(time.monotonic(), model, seconds, reason)
+        end = self._pauses.add(time.monotonic(), model, seconds, reason)
+        if self.share:
+            self.share.add_pause(model, end, reason)
         self._waiting.pump()
 
     def record_failure(self, model: str | None, reason: str) -> bool:
@@ -188,20 +199,11 @@ class Limiter:
 
     def snapshot(self) -> LimiterSnapshot:
         """Return the figures of this moment."""
-        now = time.monotonic()
-        return LimiterSnapshot(
-            in_flight=self.in_flight,
-            waiting=self._waiting.total,
-            waiting_batch=self._waiting.by_priority[Priority.BATCH],
-            paused_s=self._pauses.compute_wait_s(now, None),
-            paused_models=tuple(hold.model for hold in self._pauses.list_holds(now) if hold.model is not None),
-            open_circuits=len(self.circuits.open),
-        )
+        return _take_snapshot(self, self._waiting, self._pauses)
 
     def list_holds(self) -> list[Hold]:
         """Return the current holds and their reasons; `requests_left` and `tokens_left` come from the upstream's headers."""
-        now = time.monotonic()
-        return self._pauses.list_holds(now) + self._quotas.list_holds(now)
+        return self._pauses.list_holds(now := time.monotonic()) + self._quotas.list_holds(now)
 
     def list_reports(self) -> list[LimitReport]:
         """Return the upstream's last report on each model; empty where it reports nothing."""
@@ -215,6 +217,8 @@ class Limiter:
         self.counted.reserve(tokens)
         quota = self._quotas.get(model)
         permit = Permit(quota, quota.start(now, tokens), size)
+        if self.share:
+            self.share.note_start(self.in_flight)
         if self.circuits.open:
             permit.probed = self.circuits.begin_probe(model)
         return permit
@@ -223,6 +227,8 @@ class Limiter:
         """Return the wait until any call could start; infinite while all places are taken."""
         # `has_room` keeps the pump, so that the end of another account's call wakes this one.
         if self.in_flight >= self.concurrency or not self._cap.has_room(self._waiting.pump):
+            return math.inf
+        if self.share and not self.share.has_place(self.in_flight, now):
             return math.inf
         wait = self._compute_held_s(None, now) if self._pauses.ends or self.circuits.open else 0.0
         return max(wait, self.counted.compute_start_wait_s(now)) if self.counted.starts else wait
@@ -260,6 +266,20 @@ class Limiter:
         if self._pauses.ends or self._quotas.has_readings or self.circuits.open:
             wait = max(wait, self.compute_hold_s(model, size, now))
         return max(wait, self.compute_room_wait_s(size, now)) if self.counts_tokens or self._quotas.is_group else wait
+
+
+def _take_snapshot(limiter: Limiter, waiting: WaitingCalls, pauses: Pauses) -> LimiterSnapshot:
+    now, share = time.monotonic(), limiter.share
+    return LimiterSnapshot(
+        in_flight=limiter.in_flight,
+        waiting=waiting.total,
+        waiting_batch=waiting.by_priority[Priority.BATCH],
+        paused_s=pauses.compute_wait_s(now, None),
+        paused_models=tuple(hold.model for hold in pauses.list_holds(now) if hold.model is not None),
+        open_circuits=len(limiter.circuits.open),
+        processes=share.members if share and share.is_member else None,
+        is_alone=share is not None and share.is_alone,
+    )
 
 
 def _build_refusal(limiter: Limiter, why: str, expected_s: float = 0.0, is_held: bool = False) -> ProviderError:

@@ -163,12 +163,13 @@ class Pauses:
         """On `time.monotonic`."""
         self._reasons: dict[str | None, str] = {}
 
-    def add(self, now: float, model: str | None, seconds: float, reason: str) -> None:
-        """Pause a model for `seconds`, at most a minute; a longer pause that is under way stays."""
+    def add(self, now: float, model: str | None, seconds: float, reason: str) -> float:
+        """Pause a model for `seconds`, at most a minute; a longer pause that is under way stays. Return its end."""
         end = max(self.ends.get(model, 0.0), now + min(seconds, MAX_PAUSE_S))
         # Callers choose the names of models: pauses that are over and never looked up again must not pile up.
         self.ends = {name: other for name, other in self.ends.items() if other > now} | {model: end}
         self._reasons = {name: self._reasons.get(name, reason) for name in self.ends} | {model: reason}
+        return end
 
     def compute_wait_s(self, now: float, model: str | None) -> float:
         """Return the rest of the pause of exactly this entry; 0 where there is none."""

@@ -112,6 +112,7 @@ async def _run_store(app: web.Application) -> AsyncIterator[None]:
         history_days=environment.history_days,
         usage_days=environment.usage_days,
         deletes_old=peers is None or peers.seat.is_leader,
+        shares_limits=True if peers else None,
     ) as store:
         if store:
             app[STORE] = store
@@ -139,7 +140,8 @@ async def _run_dispatcher(app: web.Application) -> AsyncIterator[None]:
     ]
     if STORE in app:
         observers.append(app[STORE].observe)
-    async with open_dispatcher(app[SETTINGS], observers, is_serving=True) as dispatcher:
+    sharing = app[STORE].limits if STORE in app else None
+    async with open_dispatcher(app[SETTINGS], observers, is_serving=True, sharing=sharing) as dispatcher:
         app[DISPATCHER] = dispatcher
         metrics.expect(dispatcher.catalogue)
         metrics.limiters = lambda: ((limiter.name, limiter.snapshot()) for limiter in dispatcher.limiters)

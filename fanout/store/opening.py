@@ -20,6 +20,7 @@ from fanout.store.history.recorder import History, HistoryMode
 from fanout.store.idempotency import IdempotencyStore
 from fanout.store.keys.audit import AuditLog
 from fanout.store.keys.key_store import KeyStore
+from fanout.store.limits.sharing import SharedLimits
 from fanout.store.processes import Processes
 from fanout.store.retention import DEFAULT_HISTORY_DAYS, DEFAULT_USAGE_DAYS, Retention
 from fanout.store.usage import UsageLedger
@@ -28,6 +29,8 @@ __all__ = ["MEMORY", "OFF", "Store", "open_store"]
 
 OPEN_TIMEOUT_S = 10.0
 """The longest wait at the start for a database that another process has locked."""
+ASK_TIMEOUT_S = 2.0
+"""The longest that PostgreSQL may take for an ask: after that the process goes on without it."""
 LOCK_MESSAGES = ("locked", "lock timeout")
 """How SQLite and PostgreSQL say that the database is locked."""
 
@@ -41,8 +44,11 @@ class Store:
         history: HistoryMode = "usage",
         history_days: float = DEFAULT_HISTORY_DAYS,
         usage_days: float = DEFAULT_USAGE_DAYS,
+        limits: SharedLimits | None = None,
     ) -> None:
         self.name = database.name
+        self.limits = limits
+        """What this process shares with others; `None`: it keeps limits by itself."""
         self.database = database
         self.usage = UsageLedger(database)
         self.times = CallTimes(database)
@@ -73,6 +79,7 @@ async def open_store(
     usage_days: float = DEFAULT_USAGE_DAYS,
     is_reading: bool = False,
     deletes_old: bool = True,
+    shares_limits: bool | None = False,
 ) -> AsyncGenerator[Store | None]:
     """Open the store at a location, its tables brought up to date; at the end, write what is not written yet.
 
@@ -83,6 +90,8 @@ async def open_store(
         usage_days: for how long usage is kept; 0: for ever.
         deletes_old: false where another process of the same server does it.
         is_reading: nothing will be written, so that neither another's lock nor a read-only database is in the way.
+        shares_limits: whether the limits of accounts are kept together with all processes that open this store so;
+            `None`: on PostgreSQL, which is there for many.
 
     Raises:
         ConfigError: it cannot be opened, or a newer Fanout wrote it.
@@ -93,19 +102,38 @@ async def open_store(
     database = Database(location)
     try:
         await _prepare(database, location)
-        store = Store(database, history, history_days, usage_days)
         if is_reading:
-            yield store
+            yield Store(database, history, history_days, usage_days)
             return
-        idempotency = store.idempotency.run() if store.idempotency else nullcontext()
-        retention = store.retention.run() if deletes_old else nullcontext()
-        async with store.usage.run(), store.times.run(), store.history.run(), idempotency, retention:
-            try:
-                yield store
-            finally:
-                database.give_up_after()
+        async with _open_limits(database, location, shares_limits=shares_limits) as limits:
+            store = Store(database, history, history_days, usage_days, limits)
+            idempotency = store.idempotency.run() if store.idempotency else nullcontext()
+            retention = store.retention.run() if deletes_old else nullcontext()
+            async with store.usage.run(), store.times.run(), store.history.run(), idempotency, retention:
+                try:
+                    yield store
+                finally:
+                    database.give_up_after()
     finally:
         await database.close()
+
+
+@asynccontextmanager
+async def _open_limits(database: Database, location: str, *, shares_limits: bool | None) -> AsyncGenerator[SharedLimits | None]:
+    """Open this process's part of limits that several keep together; `None` where each keeps its own."""
+    is_server = database.dialect != "sqlite"
+    if not (is_server if shares_limits is None else shares_limits) or database.in_memory:
+        yield None
+        return
+    # A connection of its own: an ask must not wait behind what the process writes otherwise. A file has one writer anyway.
+    own = Database(location, statement_timeout_s=ASK_TIMEOUT_S) if is_server else database
+    limits = SharedLimits(own)
+    try:
+        async with limits.run():
+            yield limits
+    finally:
+        if own is not database:
+            await own.close()
 
 
 async def _prepare(database: Database, location: str) -> None:

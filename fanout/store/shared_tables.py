@@ -24,3 +24,12 @@ processes = Table(
     Column("seen", Double, nullable=False),
 )
 """The processes that share the store. Each renews its row every few seconds, and deletes it when it ends."""
+
+shared_limits = Table(
+    "shared_limits",
+    metadata,
+    Column("account", StorableText, primary_key=True),  # provider, limit group, and the digest of a caller's own key
+    Column("written", Double, nullable=False),  # by the clock of leases
+    Column("state", StorableText, nullable=False),  # JSON: see `limits/shared/account.py`
+)
+"""What processes have used of limits that they share, and what they hold of them."""

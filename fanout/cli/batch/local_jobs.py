@@ -266,6 +266,7 @@ async def open_local_jobs(
         history_days=environment.history_days,
         usage_days=environment.usage_days,
         is_reading=is_reading,
+        shares_limits=None,
     ) as opened:
         assert opened, "open_store returns None only for `off`"
         if opened.database.in_memory and not in_memory:
@@ -275,7 +276,7 @@ async def open_local_jobs(
         open_scorer = make_scorer_factory(store, allow_functions=True)
         sys.path.append(str(Path.cwd()))  # for scorers that are functions of the user's own
         async with (
-            open_dispatcher(settings, [opened.observe]) as dispatcher,
+            open_dispatcher(settings, [opened.observe], sharing=opened.limits) as dispatcher,
             open_job_manager(store, dispatcher, REQUEST_BUILDERS, open_scorer=open_scorer) as manager,
         ):
             if not is_reading:

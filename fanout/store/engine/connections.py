@@ -38,7 +38,7 @@ def create_engine(url: URL, connections: int, statement_timeout_s: float | None 
     if url.get_backend_name() != "sqlite":
         settings = {"lock_timeout": str(LOCK_TIMEOUT_MS), "application_name": "fanout"}
         options = {
-            "timeout": CONNECT_TIMEOUT_S,
+            "timeout": min(CONNECT_TIMEOUT_S, statement_timeout_s or CONNECT_TIMEOUT_S),
             "command_timeout": statement_timeout_s or STATEMENT_TIMEOUT_S,
             "server_settings": settings,
         }

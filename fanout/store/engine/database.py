@@ -55,14 +55,14 @@ class Database(DialectStatements):
     Transactions and statements raise `StoreError` if the database cannot be read or written.
     """
 
-    def __init__(self, location: str) -> None:
+    def __init__(self, location: str, *, statement_timeout_s: float | None = None) -> None:
         url = parse_location(location)
         self.dialect = url.get_backend_name()
         self.name = name_database(url)
         # A database in memory belongs to one connection. Otherwise the writer has its own: slow readers must not hold it up.
         self.in_memory = url.database == MEMORY
         try:
-            writing = create_engine(url, 1)
+            writing = create_engine(url, 1, statement_timeout_s)
             reading = writing if self.in_memory else create_engine(url, MAX_READERS)
         except ImportError as error:
             raise self.to_config_error(f"PostgreSQL needs {explain_missing_extra('asyncpg', 'postgresql')}") from error

@@ -1,0 +1,160 @@
+"""This process among those that share limits: one asker for each account, which asks while there is something to ask for."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from uuid import uuid4
+
+from fanout.core.errors import StoreClosedError, StoreError
+from fanout.limits.shared.rules import SharedRules
+from fanout.limits.shared.share import ProcessShare
+from fanout.observability.logs import log
+from fanout.store.engine.database import Database
+from fanout.store.limits.limit_table import LimitTable
+
+LEAVE_TIMEOUT_S = 2.0
+"""At the end, for a store that does not answer."""
+
+
+class SharedLimits:
+    """All accounts that this process shares with others."""
+
+    def __init__(self, database: Database) -> None:
+        self.member = uuid4().hex[:12]
+        """Of this process, as the others know it; of another run, another."""
+        self._name = database.name
+        self.table = LimitTable(database)
+        self._askers: dict[ProcessShare, Asker] = {}
+        self._is_lost = False
+
+    def join(self, provider: str, group: str | None, digest: str | None, rules: SharedRules) -> ProcessShare:
+        """Return this process's part of an account. The store hears of it at the first call."""
+        share = ProcessShare(self.member, rules)
+        asker = self._askers[share] = Asker(self, name_account(provider, group, digest), share)
+        share.wake = asker.wake
+        return share
+
+    def leave(self, share: ProcessShare) -> None:
+        """Give back what an account has that is used no longer."""
+        if asker := self._askers.pop(share, None):
+            asker.close()
+
+    @asynccontextmanager
+    async def run(self) -> AsyncGenerator[None]:
+        """Give everything back at the end."""
+        with suppress(StoreError):  # nothing depends on it
+            await self.table.delete_old()
+        try:
+            yield
+        finally:
+            tasks = [asker.task for asker in self._askers.values() if asker.stop()]
+            await asyncio.gather(*(task for task in tasks if task), return_exceptions=True)
+            now = time.monotonic()
+            asks = [
+                (asker.account, share.build_ask(now, is_leaving=True))
+                for share, asker in self._askers.items()
+                if share.is_member
+            ]
+            with suppress(StoreError, TimeoutError):  # else all of it comes back when the lease ends
+                async with asyncio.timeout(LEAVE_TIMEOUT_S):
+                    if asks:
+                        await self.table.leave(asks)
+
+    def report_loss(self, error: StoreError) -> None:
+        """Log once that the store is away."""
+        if not self._is_lost and not isinstance(error, StoreClosedError):
+            self._is_lost = True
+            log.error("limits.store_lost", database=self._name, reason=str(error))
+
+    def report_return(self) -> None:
+        """Log that it is there again."""
+        if self._is_lost:
+            self._is_lost = False
+            log.info("limits.store_found", database=self._name)
+
+
+class Asker:
+    """The asks of one account: one at a time, in a task of its own, begun by a timer."""
+
+    def __init__(self, limits: SharedLimits, account: str, share: ProcessShare) -> None:
+        self.account = account
+        self.task: asyncio.Task[None] | None = None
+        self._limits, self._share = limits, share
+        self._timer: asyncio.TimerHandle | None = None
+        self._sent_at = -1e9
+        self._is_wanted = self._is_stopped = False
+
+    def wake(self) -> None:
+        """Ask as soon as that may be."""
+        # One at a time: an ask says what is held, which the answer to another under way would change.
+        if self.task:
+            self._is_wanted = True
+        else:
+            self._schedule(max(self._sent_at + self._share.spacing_s, time.monotonic()))
+
+    def stop(self) -> bool:
+        """Begin nothing more; return whether an ask is under way."""
+        self._is_stopped = True
+        if self._timer:
+            self._timer.cancel()
+        return self.task is not None
+
+    def close(self) -> None:
+        """Leave the account."""
+        if self._timer:
+            self._timer.cancel()
+        if not self.task and self._share.is_member and not self._is_stopped:
+            self._begin(is_leaving=True)
+        self._is_stopped = True
+
+    def _schedule(self, at: float) -> None:
+        if self._is_stopped or (self._timer and self._timer.when() <= at):
+            return
+        if self._timer:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(at, self._begin)
+
+    def _begin(self, *, is_leaving: bool = False) -> None:
+        self._timer, self._is_wanted = None, False
+        self.task = asyncio.create_task(self._ask(is_leaving=is_leaving), name="shared limits")
+        self.task.add_done_callback(self._end)
+
+    async def _ask(self, *, is_leaving: bool) -> None:
+        share, self._sent_at = self._share, time.monotonic()
+        ask = share.build_ask(self._sent_at, is_leaving=is_leaving)
+        try:
+            if is_leaving:
+                share.leave()
+                await self._limits.table.leave([(self.account, ask)])
+            elif grant := await self._limits.table.ask(self.account, ask):
+                share.accept(grant, self._sent_at, time.monotonic())
+            self._limits.report_return()
+        except StoreError as error:
+            share.fail(self._sent_at, time.monotonic())
+            if share.is_alone:
+                self._limits.report_loss(error)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self.task = None
+        if not task.cancelled() and (error := task.exception()):
+            log.error("limits.ask_crashed", exc_info=error)
+        if self._is_stopped:
+            return
+        pause_s = self._share.find_pause_s(time.monotonic())
+        # Demand that came while the ask was on its way is not in it.
+        if self._is_wanted:
+            self.wake()
+        if pause_s is not None:
+            self._schedule(self._sent_at + pause_s)
+        elif self._share.may_leave:
+            self._begin(is_leaving=True)
+
+
+def name_account(provider: str, group: str | None, digest: str | None) -> str:
+    """Return the key of an account's row; of a caller's own key it shows no more than a digest of its digest."""
+    owner = hashlib.sha256(digest.encode()).hexdigest()[:32] if digest else ""
+    return "\n".join((provider, group or "", owner))
