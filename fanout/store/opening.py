@@ -127,6 +127,7 @@ async def _open_limits(database: Database, location: str, *, shares_limits: bool
         return
     # A connection of its own: an ask must not wait behind what the process writes otherwise. A file has one writer anyway.
     own = Database(location, statement_timeout_s=ASK_TIMEOUT_S) if is_server else database
+    # Last to open and first to close: calls have ended by then, and what they used is known.
     limits = SharedLimits(own)
     try:
         async with limits.run():

@@ -230,7 +230,7 @@ def _take(
         return [], [], SliceStanding()
     held = claim.held + sum(other.held for other in others)
     rooms = meter.list_rooms(rules, held, now)
-    soon = [room for room in rooms if room.at <= end]
+    soon = [room for room in rooms if room.at <= until]
     since = mine.since if mine.since is not None and mine.wants else now
     granted = allot(soon[-1].amount, claim.demand, since, others)
     parts, left = [], granted

@@ -20,6 +20,7 @@ class AmountLog:
         """Add an amount that was used then."""
         if amount <= 0:
             return
+        # Nearly always it is the newest.
         if not self.entries or at >= self.entries[-1][0]:
             self.entries.append((at, amount))
         else:

@@ -88,6 +88,7 @@ class Meter:
             step_s = self.owed * rules.bucket.length_s / rules.bucket.limit / BUCKET_STEPS
             events += [(now + step_s * step, len(free), int(self.owed / BUCKET_STEPS)) for step in range(1, BUCKET_STEPS + 1)]
             free.append(int(rules.bucket.limit - self.owed - held))
+        # What the next period allows can only grow until it begins.
         if rules.ramp:
             self._turn(rules.ramp, now)
             next_allowed = max(rules.ramp.limit, 2 * self.started, self.allowed // 2)

@@ -64,6 +64,7 @@ class SharedRules(NamedTuple):
     @property
     def ask_s(self) -> float:
         """The time between two asks of a process with demand."""
+        # Of a burst's short window a place must not lie idle for long.
         shortest = min((window.length_s for window in self.list_start_windows()), default=self.period_s)
         return max(min(self.period_s / ASKS_PER_PERIOD, MAX_ASK_S, max(shortest / 8, MAX_ASK_S / 5)), MIN_ASK_S)
 
