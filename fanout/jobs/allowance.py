@@ -8,7 +8,6 @@ import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Self
 
 from fanout.core.errors import LeaseLostError, StoreClosedError, StoreError
 from fanout.jobs.budget import Budget
@@ -40,7 +39,7 @@ class Allowance:
         pay_again: Callable[[], None],
         stop: Callable[[float], None],
     ) -> None:
-        """Create it. Within its context it is known to the store as one that has nothing at first; `run` keeps it.
+        """Create it; `join` makes it known to the store, and `run` keeps it until it leaves.
 
         Args:
             money: of the store.
@@ -111,11 +110,12 @@ class Allowance:
         """Give back what an earlier run had set aside for calls that were never sent."""
         await self._money.release_orphans(self._job.number, reserved_usd)
 
-    async def __aenter__(self) -> Self:
+    async def join(self) -> None:
+        """Make this run known as a holder that has nothing yet."""
         await self._money.join(self._job.number, self.holder)
-        return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def leave(self) -> None:
+        """Give back all that was not spent."""
         with suppress(StoreError):  # then its lease runs out
             await self._money.leave(self._job.number, self.holder)
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from fanout.core.errors import StoreError
-from fanout.store.jobs.job_store import JobStore
 
 CLOCK_INTERVAL_S = 60.0
 """Time between looks at the clock: between them, this machine's own measures what has passed."""
+ReadClock = Callable[[], Awaitable[float]]
+"""Reads the clock that all processes share, in Unix seconds."""
 
 
 class Deadline:
     """The moment at which a run stops. Without one it does nothing."""
 
-    def __init__(self, store: JobStore, at: float | None, expire: Callable[[], None]) -> None:
-        self._store, self._at, self._expire = store, at, expire
+    def __init__(self, read_clock: ReadClock, at: float | None, expire: Callable[[], None]) -> None:
+        self._read_clock, self._at, self._expire = read_clock, at, expire
         self._timer: asyncio.TimerHandle | None = None
 
     @asynccontextmanager
@@ -51,7 +52,7 @@ class Deadline:
         loop = asyncio.get_running_loop()
         # Counted from before the clock was read: a slow answer must not put the deadline off.
         began = loop.time()
-        left_s = at - await self._store.read_clock()
+        left_s = at - await self._read_clock()
         if self._timer:
             self._timer.cancel()
         if left_s <= 0:

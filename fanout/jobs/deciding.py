@@ -41,7 +41,7 @@ class Decider:
         *,
         is_shared: bool = False,
     ) -> None:
-        """Create it; while `run` is entered, a run that shares its job looks by itself.
+        """Create it. A run that shares its job sends nothing before it has looked, in `run`.
 
         Args:
             store: of the job.
@@ -77,7 +77,6 @@ class Decider:
         if not self._is_shared or self._watch is None:
             yield
             return
-        await self._take_part(self._watch)
         task = group.create_task(self._keep(self._watch))
         try:
             yield
@@ -105,8 +104,10 @@ class Decider:
             decision = await self._look(watch)
             workers = await self._store.watches.count_workers(self._job.number)
             reach = max(state.reach, watch.reach(workers))
-            state = WatchState(True, reach, sorted(self._dropped), decision)
-            await self._store.watches.publish(self._job.number, self._owner, state)
+            found = WatchState(True, reach, sorted(self._dropped), decision)
+            if found != state:
+                await self._store.watches.publish(self._job.number, self._owner, found)
+            state = found
         for entry in set(state.dropped) - self._dropped:
             self._drop(entry)
         if state.decision:

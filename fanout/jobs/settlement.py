@@ -67,12 +67,13 @@ class UnitSettlement:
         if self._allowance is None:
             yield
             return
-        async with self._allowance:
-            task = group.create_task(self._allowance.run())
-            try:
-                yield
-            finally:
-                task.cancel()
+        await self._journal.wait_for_store(self._allowance.join)
+        task = group.create_task(self._allowance.run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await self._allowance.leave()
 
     def stop_without_money(self) -> None:
         """Stop the job: no call is in flight, and none can be paid. Where others share its money, only they tell."""

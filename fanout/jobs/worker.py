@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from functools import partial
 
 from fanout.config.providers_file import RetriesRow
 from fanout.core.errors import LeaseLostError, StoreError
@@ -126,7 +127,11 @@ class JobWorker:
         await self._decider.reconsider()  # a resumed job may have been decided just before it was cut off
         if self._final_state:
             return self._final_state
-        deadline = Deadline(self._store, self.job.spec.deadline, lambda: self.stop("expired", "its deadline has passed"))
+        deadline = Deadline(
+            partial(self._journal.wait_for_store, self._store.read_clock),
+            self.job.spec.deadline,
+            lambda: self.stop("expired", "its deadline has passed"),
+        )
         try:
             async with asyncio.TaskGroup() as group, deadline.run(group), self._settlement.run(group), self._decider.run(group):
                 renewal = group.create_task(self._keep_lease())

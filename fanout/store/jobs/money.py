@@ -68,7 +68,8 @@ class JobMoney:
             spent = select(func.coalesce(func.sum(job_counts.c.cost_usd), 0.0)).where(job_counts.c.job == number)
             if not self._lock(connection, number):
                 connection.execute(self._add_row, [self._make_row(number, LEFT, connection.scalar(spent))])
-            connection.execute(job_money.insert().values({**self._make_row(number, holder), **self._renew()}))
+            connection.execute(self._add_row, [self._make_row(number, holder)])
+            connection.execute(update(job_money).where(_is_row(number, holder)).values(self._renew()))
 
         await self._database.write(write)
 
@@ -101,11 +102,15 @@ class JobMoney:
 
         def write(connection: Connection) -> Grant | None:
             self._lock(connection, number)
-            rows = self._settle_dead(connection, number, holder, dead_holders)
+            rows, dead = self._read(connection, number, holder, dead_holders)
             if holder not in {row.holder for row in rows}:
                 return None
-            held = {row.holder: held_usd if row.holder == holder else row.held_usd for row in rows}
-            spent = sum(row.recorded_usd + (row.open_usd if row.holder == LEFT else 0.0) for row in rows)
+            held, spent = _add_up(rows, holder, held_usd)
+            # Only if it matters: after an outage of the database all leases have run out, and their holders renew them.
+            if dead and limit_usd - spent - sum(held.values()) < need_usd:
+                self._settle(connection, number, dead)
+                rows, _ = self._read(connection, number, holder)
+                held, spent = _add_up(rows, holder, held_usd)
             left = limit_usd - spent - sum(held.values())
             is_enough = left >= need_usd * (1 - TOLERANCE)
             others = [row for row in rows if row.holder not in (LEFT, holder)]
@@ -160,19 +165,16 @@ class JobMoney:
         """Let nobody else draw before the transaction ends; return whether the job has any holders' money yet."""
         return connection.scalar(select(money.job).where(_is_row(number, LEFT)).with_for_update()) is not None
 
-    def _settle_dead(self, connection: Connection, number: int, holder: str, dead_holders: Collection[str]) -> Sequence[Any]:
-        """Settle the money of holders that are dead or whose lease has run out, but not of one; return the rows that stay."""
+    def _read(
+        self, connection: Connection, number: int, holder: str, dead_holders: Collection[str] = ()
+    ) -> tuple[Sequence[Any], Sequence[str]]:
+        """Return the rows of a job, and those of its holders, but for one, that are dead or whose lease has run out."""
         now = self._database.lease_clock()
         # As with jobs' leases: one that ends much later than any can belongs to a time before the machine was started.
         alive = money.lease_until.between(now, now + 2 * LEASE_S).label("is_alive")
-        query = select(job_money, alive).where(money.job == number)
-        rows = connection.execute(query).all()
+        rows = connection.execute(select(job_money, alive).where(money.job == number)).all()
         others = [row for row in rows if row.holder not in (LEFT, holder)]
-        dead = [row.holder for row in others if row.holder in dead_holders or not row.is_alive]
-        if not dead:
-            return rows
-        self._settle(connection, number, dead)
-        return connection.execute(query).all()
+        return rows, [row.holder for row in others if row.holder in dead_holders or not row.is_alive]
 
     def _settle(self, connection: Connection, number: int, holders: Sequence[str]) -> None:
         removed = job_money.delete().where(money.job == number, money.holder.in_(holders))
@@ -198,6 +200,12 @@ def apply_changes(connection: Connection, changes: Mapping[tuple[int, str], tupl
         if not connection.execute(CHANGE, values).rowcount:
             lost.add(key)
     return lost
+
+
+def _add_up(rows: Sequence[Any], holder: str, held_usd: float) -> tuple[dict[str, float], float]:
+    """Return what each holder holds, one of them so much, and what all have spent."""
+    held = {row.holder: held_usd if row.holder == holder else row.held_usd for row in rows}
+    return held, sum(row.recorded_usd + (row.open_usd if row.holder == LEFT else 0.0) for row in rows)
 
 
 def _is_row(number: int, holder: str) -> ColumnElement[bool]:
