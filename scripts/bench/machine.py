@@ -43,6 +43,12 @@ def rss_mb(pid: int | str) -> float:
     return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
 
+def measure_cpu_s(pid: int) -> float:
+    """Return user and system time of all threads of a process so far. Source: proc_pid_stat(5), utime and stime."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Time a program had a core, and time it waited for one."""
@@ -70,9 +76,7 @@ class Program:
         return Usage(self.cpu_s(), self._waited_s())
 
     def cpu_s(self) -> float:
-        """Return user and system time of all threads so far. Source: proc_pid_stat(5), utime and stime."""
-        fields = Path(f"/proc/{self.child.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+        return measure_cpu_s(self.child.pid)
 
     def _waited_s(self) -> float:
         """Return the time the main thread waited for a core. Source: kernel's scheduler/sched-stats, /proc/PID/schedstat."""

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import asyncpg
 from cluster import Cluster, run_cluster
-from machine import find_free_port, rss_mb
+from machine import find_free_port, measure_cpu_s, rss_mb
 from servers import CHECKOUT, NO_LIMIT, compile_upstream
 
 from fanout.config.settings import load_settings
@@ -107,6 +107,10 @@ class Rig:
             with suppress(OSError, IndexError):
                 found.append(round(rss_mb(worker.pid)))
         return found
+
+    def workers_cpu_s(self) -> float:
+        """Return the processor time that the workers have used."""
+        return sum(measure_cpu_s(worker.pid) for worker in self.workers)
 
     async def fetch(self, sql: str) -> list[Any]:
         connection = await asyncpg.connect(self.url, timeout=10)
