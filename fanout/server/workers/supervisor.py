@@ -27,7 +27,7 @@ from fanout.server.listening import Listeners
 from fanout.server.reloading import has_terminal
 from fanout.server.workers.seat import FIGURES, LEADER, READY, RELOAD, SETTINGS, STOP, Seat
 
-SETTLED_S = 60.0
+SETTLED_S = 10.0
 """Time after which a worker that dies counts as one that has died for the first time."""
 FIRST_DELAY_S, MAX_DELAY_S = 0.5, 30.0
 """Time before a worker is replaced that has died again; it doubles with each death."""
