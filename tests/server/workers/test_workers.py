@@ -65,6 +65,17 @@ class Workers:
         return dict(enumerate(map(int, children.split())))
 
 
+def write_config(upstream: Upstream, folder: Path, **models: Any) -> Path:
+    """Write a configuration with two accounts beside `up` that have limits."""
+    row = {"adapter": "openai", "base_url": upstream.url, "retries": {"attempts": 1}}
+    limited = {
+        "few": {**row, "limits": {"requests_per_minute": 6}},
+        "narrow": {**row, "limits": {"concurrency": 2}},
+    }
+    more = {"providers": limited, "models": models}
+    return write_providers_file(upstream.url, folder, api_key_env="UP_KEY", retries={"attempts": 1}, more=more)
+
+
 async def connect(serving: ServerProcess, stack: AsyncExitStack) -> dict[int, aiohttp.ClientSession]:
     """Return a client with a kept connection to each worker."""
     opened: dict[str, aiohttp.ClientSession] = {}
@@ -89,7 +100,7 @@ async def workers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Wor
     """Two workers before the scripted upstream."""
     folder = tmp_path_factory.mktemp("workers")
     async with Upstream() as upstream, AsyncExitStack() as stack:
-        config = write_providers_file(upstream.url, folder, api_key_env="UP_KEY", retries={"attempts": 1})
+        config = write_config(upstream, folder)
         store = str(folder / "store.db")
         start = start_server(config, FANOUT_WORKERS="2", FANOUT_STORE=store, FANOUT_API_KEYS=KEY, UP_KEY="k")
         serving = await stack.enter_async_context(start)
@@ -162,6 +173,25 @@ async def test_a_key_counts_at_both_workers_before_its_answer_has_left(workers: 
     assert (shown, refused) == ([200, 200], [401, 401])
 
 
+@pytest.mark.parametrize(("model", "sent", "at_once"), [("few/echo", 6, 6), ("narrow/sleep-0.05", 16, 2)])
+async def test_the_limits_of_an_account_are_exact_over_both_workers(
+    workers: Workers, model: str, sent: int, at_once: int
+) -> None:
+    body = {"prompt": "hi", "model": model, "timeout_s": 2}
+
+    async def send(session: aiohttp.ClientSession) -> int:
+        async with session.post("/v1/completion", json=body) as response:
+            await response.read()
+            return response.status
+
+    async with aiohttp.ClientSession(workers.serving.url, headers=HEADERS) as session:  # each on a connection of its own
+        statuses = await asyncio.gather(*(send(session) for _ in range(16)))
+
+    name = model.partition("/")[2]
+    assert len(workers.upstream.requests_for(name)) == statuses.count(200) == sent
+    assert workers.upstream.peaks[name] <= at_once
+
+
 async def test_the_limits_of_a_key_are_exact_over_both_workers(workers: Workers) -> None:
     async with workers.sessions[0].post("/v1/keys", json={"name": "limited", "requests_per_minute": 3}) as response:
         key = await response.json()
@@ -200,13 +230,7 @@ async def test_a_job_is_cancelled_at_the_other_worker_at_once(workers: Workers) 
 async def test_a_reload_reaches_both_workers(workers: Workers, is_signal: bool) -> None:
     name = f"new-{is_signal}"
     model = {"provider": "up", "id": "ok", "kind": "chat"}
-    write_providers_file(
-        workers.upstream.url,
-        workers.config.parent,
-        api_key_env="UP_KEY",
-        retries={"attempts": 1},
-        more={"models": {name: model}},
-    )
+    write_config(workers.upstream, workers.config.parent, **{name: model})
 
     if is_signal:
         count = len(workers.serving.log_lines("config.reloaded"))
