@@ -112,7 +112,7 @@ async def _run_store(app: web.Application) -> AsyncIterator[None]:
         history_days=environment.history_days,
         usage_days=environment.usage_days,
         deletes_old=peers is None or peers.seat.is_leader,
-        shares_limits=True if peers else None,
+        shares_limits=True if app[ROLE].shares_store else None,
     ) as store:
         if store:
             app[STORE] = store

@@ -120,6 +120,7 @@ async def test_the_commands_of_the_document_of_scale_run(location: str, tmp_path
         listed: list[str] = []
         for words in commands:
             words = [word.replace("postgresql://fanout@db.example/fanout", location) for word in words]
+            words = [word.replace("fanout.db", str(tmp_path / "fanout.db")) for word in words]
             variables: Any = dict(word.split("=", 1) for word in words[: words.index("fanout")])
             arguments = [word if word != "9100" else "0" for word in words[words.index("fanout") + 1 :]]
             if arguments[0] == "serve":
@@ -132,8 +133,8 @@ async def test_the_commands_of_the_document_of_scale_run(location: str, tmp_path
             assert result.code == 0, result.err
             listed += [line.split()[0] for line in result.out.splitlines()]
 
-    assert [words[words.index("fanout") + 1] for words in commands] == ["serve", "worker", "worker", "workers"]
-    assert listed == ["kind", "serve", "worker", "worker"]
+    assert [words[words.index("fanout") + 1] for words in commands] == ["serve", "serve", "worker", "worker", "workers"]
+    assert listed == ["kind", "serve", "worker", "worker"], "the first server has a store of its own"
 
 
 @pytest.mark.parametrize(
