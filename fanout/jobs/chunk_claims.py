@@ -228,6 +228,8 @@ class ChunkClaims:
         lost = [
             held for held in renewed if held.chunk.number not in kept and held.chunk.number in self._held and not held.is_ending
         ]
+        if not (self._unread or self._is_leaving):  # others may have given chunks back, and nobody here listens
+            self._tell()
         return None if lost else standing
 
     async def wait(self, seconds: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import nullcontext, suppress
 from dataclasses import replace
@@ -30,6 +31,8 @@ MAX_RUNNING_JOBS = 4  # in one process; further jobs stay queued
 POLL_INTERVAL_S = 2.0
 """Interval between searches of the store for jobs that no process runs."""
 MAX_LISTED_JOBS = 1_000
+MAX_FAILED_RUNS = 3
+"""Of a shared job in a row, here: the calls of each may have been charged in vain."""
 OnStart = Callable[[JobWorker], None]
 
 
@@ -184,6 +187,8 @@ class JobSupervisor:
         self.may_take: Callable[[Job], bool] = lambda _: True
         """Choice among the jobs that no process has; those that are not taken are left to others."""
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._failures: Counter[int] = Counter()
+        """Runs in a row of shared jobs that ended because the database could not be used."""
         self._wake = asyncio.Event()
 
     def notify(self) -> None:
@@ -232,11 +237,17 @@ class JobSupervisor:
         logs.account.set(job.account_id or None)
         try:
             await self._executor.work(job.id)
+            self._failures.pop(job.number, None)
         except LeaseLostError:
             log.warning("job.lease_lost", job=job.id)
         except FanoutError as error:
             log.error("job.failed", job=job.id, reason=str(error))
-            await self._stop(job, str(error))
+            self._failures[job.number] += 1
+            # A process that is cut off from the database must not stop what the others go on with.
+            is_cut_off = isinstance(error, StoreError) and is_shared(self._store, job)
+            if not is_cut_off or self._failures[job.number] >= MAX_FAILED_RUNS:
+                del self._failures[job.number]
+                await self._stop(job, str(error))
         except Exception:  # without this, the job would be restarted again and again, and its first calls charged each time
             log.exception("job.crashed", job=job.id)
             await self._stop(job, "Fanout could not run this job; its log has the details")

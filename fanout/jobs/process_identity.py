@@ -16,6 +16,12 @@ def identify_process() -> str:
     return f"{socket.gethostname()}|{_machine_id()}|{os.getpid()}|{_start_time(os.getpid())}"
 
 
+def split_identity(owner: str) -> tuple[str, int]:
+    """Return the host and the number of a process."""
+    host, _, pid, _ = owner.rsplit("|", 3)
+    return host, int(pid)
+
+
 def is_gone(owner: str) -> bool:
     """Return whether a process is known to have ended; false where that cannot be seen from here."""
     _, machine, pid, started = owner.rsplit("|", 3)

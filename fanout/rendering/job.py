@@ -13,13 +13,24 @@ from fanout.core.units import to_rfc3339, to_unix_seconds
 from fanout.core.usage import WorkTotals
 from fanout.jobs.estimate import JobEstimate, ModelEstimate
 from fanout.jobs.job import JobKind, Progress, ResultGroup
+from fanout.jobs.process_identity import split_identity
 from fanout.jobs.result_records import JobResultJson
 from fanout.rendering.shared import CostTotalsJson, PageJson
-from fanout.store.jobs.records import FailurePolicy, JobState
+from fanout.store.jobs.records import FailurePolicy, JobState, WorkerLoad
 from fanout.store.usage import ANSWERED
 
 USD_DIGITS = 12
 """Decimal places of sums of cost; further digits are only floating-point errors."""
+
+
+class JobWorkerJson(TypedDict):
+    """A process that shares a job, as it was a few seconds ago."""
+
+    host: Annotated[str, Doc("The machine's name.")]
+    pid: Annotated[int, Doc("The process's number there.")]
+    chunks: Annotated[int, Doc("Parts of the job that it has.")]
+    running: Annotated[int, Doc("Its calls in flight.")]
+    calls_per_second: Annotated[float | None, Doc("Its recent rate.")]
 
 
 class JobProgressJson(CostTotalsJson):
@@ -29,11 +40,12 @@ class JobProgressJson(CostTotalsJson):
     answered: Annotated[int, Doc("Calls that were answered.")]
     failed: Annotated[int, Doc("Calls that have failed.")]
     left: Annotated[int, Doc("Calls that have not ended.")]
-    running: Annotated[int, Doc("Calls in flight; 0 if another process runs the job.")]
+    running: Annotated[int, Doc("Calls in flight; 0 if another process alone runs the job.")]
     waiting: Annotated[int, Doc("Calls that wait for their retry.")]
     calls_per_second: Annotated[float | None, Doc("Recent rate.")]
     left_s: Annotated[float | None, Doc("Seconds to the end at that rate; null: unknown.")]
     left_usd: Annotated[float | None, Doc("Expected cost of the rest, at the mean of the answers so far.")]
+    workers: Annotated[Sequence[JobWorkerJson], Doc("The processes that share the job just now; none if it is not shared.")]
 
 
 class JobCountsJson(CostTotalsJson):
@@ -201,7 +213,14 @@ def _render_progress(progress: Progress) -> JobProgressJson:
         "cost_usd": _round(progress.cost_usd, USD_DIGITS),
         "cost_unknown": progress.cost_unknown,
         "left_usd": _round(progress.remaining_usd, USD_DIGITS),
+        "workers": [_render_worker(load) for load in progress.workers],
     }
+
+
+def _render_worker(load: WorkerLoad) -> JobWorkerJson:
+    host, pid = split_identity(load.owner)
+    rate = _round(load.rate, 3)
+    return {"host": host, "pid": pid, "chunks": load.chunks, "running": load.running, "calls_per_second": rate}
 
 
 def _render_counts(counts: Mapping[ResultGroup, WorkTotals]) -> Iterator[JobCountsJson]:

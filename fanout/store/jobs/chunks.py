@@ -22,7 +22,6 @@ from sqlalchemy import (
     Executable,
     Integer,
     and_,
-    cast,
     column,
     func,
     literal,
@@ -139,11 +138,8 @@ class Chunks:
             [tuple(one) for one in loads]
         )
         is_it = (_chunk.job == number, _chunk.chunk == load.c.number, _chunk.epoch == load.c.epoch, _chunk.ended.is_(None))
-        figures = {
-            "running": load.c.running,
-            "waiting": load.c.waiting,
-            "rate": cast(load.c.rate, Double),
-        }  # text, where all are NULL
+        rate = load.c.rate.cast(Double)  # text, where all are NULL
+        figures = {"running": load.c.running, "waiting": load.c.waiting, "rate": rate}
         return (
             update(job_chunks).where(*is_it).values(lease_until=end_of_lease(self._database), **figures).returning(_chunk.chunk)
         )
