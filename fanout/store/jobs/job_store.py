@@ -139,8 +139,8 @@ class JobStore:
             statement = statement.where(jobs.c.state.in_(states))
         if epoch is not None:
             statement = statement.where(jobs.c.epoch == epoch)
-        told = [announce(number)] if self.chunks.are_used and change.get("state") in ANNOUNCED_STATES else []
-        return await self._database.execute(*told, statement) == 1
+        announced = [announce(number)] if self.chunks.are_used and change.get("state") in ANNOUNCED_STATES else []
+        return await self._database.execute(*announced, statement) == 1
 
     @run_to_end
     async def queue(self, number: int, spec: str, *, states: Sequence[JobState], dead_owners: Iterable[str]) -> bool:
