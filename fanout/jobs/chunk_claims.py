@@ -225,9 +225,7 @@ class ChunkClaims:
             for number, held in enumerate(renewed)
         ]
         standing, kept = await self._store.chunks.renew(self._job.number, loads)
-        lost = [
-            held for held in renewed if held.chunk.number not in kept and held.chunk.number in self._held and not held.is_ending
-        ]
+        lost = {held.chunk.number for held in self._held.values() if held in renewed and not held.is_ending} - kept
         if not (self._unread or self._is_leaving):  # others may have given chunks back, and nobody here listens
             self._tell()
         return None if lost else standing

@@ -284,12 +284,3 @@ class Progress:
         """Expected cost of the rest, at the mean of the answers so far; `None` where no cost is known."""
         known = sum(totals.calls - totals.cost_unknown for group, totals in self.counts.items() if group.result == ANSWERED)
         return self.cost_usd / known * self.remaining if self.cost_usd is not None and known else None
-
-
-def sum_loads(progress: Progress, loads: Sequence[WorkerLoad]) -> Progress:
-    """Return the progress of a job with what each process does for it, and the sums of that."""
-    if not loads:
-        return progress
-    rate = sum_known(load.rate for load in loads)
-    running, waiting = sum(load.running for load in loads), sum(load.waiting for load in loads)
-    return replace(progress, job=replace(progress.job, rate=rate), running=running, waiting=waiting, workers=loads)

@@ -27,9 +27,8 @@ from fanout.jobs.job import (
     SpecChange,
     build_state_error,
     find_job,
-    read_counts,
-    sum_loads,
 )
+from fanout.jobs.job_progress import read_progress_of
 from fanout.jobs.key_gate import OpenKeyGate
 from fanout.jobs.planner import JobPlanner
 from fanout.jobs.process_identity import identify_process
@@ -127,23 +126,8 @@ class JobManager:
         return progress
 
     async def read_progress_of(self, jobs: Sequence[Job]) -> list[Progress]:
-        """Return the progress of each job, all with one query; of those that several processes share, with another one."""
-        # A worker counts units that the journal has not written yet; but of a shared job only its own.
-        workers = {
-            job.number: worker
-            for job in jobs
-            if (worker := self.executor.workers.get(job.number)) and not worker.claim.is_shared
-        }
-        others = [job for job in jobs if job.number not in workers]
-        counts = iter(await read_counts(self._store, others) if others else ())
-        shared = [job.number for job in others if job.owners and is_shared(self._store, job)]
-        loads = await self._store.chunks.read_loads(shared) if shared else {}
-        return [
-            replace(workers[job.number].progress, job=job)
-            if job.number in workers
-            else sum_loads(Progress(job.as_left, next(counts)), loads.get(job.number, ()))
-            for job in jobs
-        ]
+        """Return the progress of each job, whichever processes run it."""
+        return await read_progress_of(self._store, self.executor.workers, jobs)
 
     async def find_progress(self, job_ids: Sequence[str]) -> Mapping[str, Progress]:
         """Return the progress of those of some jobs that there are, by id."""
