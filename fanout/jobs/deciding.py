@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -20,11 +21,15 @@ from fanout.store.jobs.watches import UnitEnd, WatchState
 from fanout.store.usage import ANSWERED
 
 LOOK_INTERVAL_S = 0.25
-"""Time between looks of the process that decides for all that share a job."""
+"""The longest time between looks of the process that decides for all that share a job."""
+PAUSE_S = 0.05
+"""The shortest: it looks when units of its own have ended."""
 READ_INTERVAL_S = 0.5
 """Time between looks of the others whether it has."""
 TAKE_OVER_INTERVAL_S = 2.0
 """Time between searches for parts of the job that a dead process has left, while all wait for them."""
+COUNT_INTERVAL_S = 1.0
+"""Time between counts of the processes that share the job."""
 ITEMS_AT_ONCE = 1_000
 
 
@@ -54,9 +59,10 @@ class Decider:
         self._store, self._job, self._watch, self._scheduler, self._stop = store, job, watch, scheduler, stop
         self._owner = secrets.token_hex(8)
         self._is_shared = is_shared and watch is not None
-        self._looking = asyncio.Lock()
+        self._looking, self._due = asyncio.Lock(), asyncio.Event()
         self._dropped: set[int] = set()
         self._reach, self._continued_at = 0, time.monotonic()
+        self._workers, self._counted_at = 1, -math.inf
 
     @property
     def reach(self) -> int:
@@ -66,6 +72,7 @@ class Decider:
     async def reconsider(self) -> None:
         """Look whether the job is decided, as far as it has come; drop models that have lost."""
         if self._watch is None or self._is_shared:
+            self._due.set()
             return
         async with self._looking:
             await self._look(self._watch)
@@ -94,7 +101,14 @@ class Decider:
                 raise
             except StoreError as error:
                 log.warning("job.look_failed", job=self._job.id, reason=str(error))
-            await asyncio.sleep(LOOK_INTERVAL_S if is_own else READ_INTERVAL_S)
+            await self._pause() if is_own else await asyncio.sleep(READ_INTERVAL_S)
+
+    async def _pause(self) -> None:
+        await asyncio.sleep(PAUSE_S)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_INTERVAL_S):
+                await self._due.wait()
+        self._due.clear()
 
     async def _take_part(self, watch: StoppingWatch) -> bool:
         """Look for all, or read what another one has found; return whether this one looks."""
@@ -102,8 +116,7 @@ class Decider:
         if state.is_own:
             await self._catch_up(watch, state.reach)
             decision = await self._look(watch)
-            workers = await self._store.watches.count_workers(self._job.number)
-            reach = max(state.reach, watch.reach(workers))
+            reach = max(state.reach, watch.reach(await self._count_workers()))
             found = WatchState(True, reach, sorted(self._dropped), decision)
             if found != state:
                 await self._store.watches.publish(self._job.number, self._owner, found)
@@ -117,6 +130,11 @@ class Decider:
             self._reach, self._continued_at = max(state.reach, self._reach), now
             self._scheduler.continue_to_limit()
         return state.is_own
+
+    async def _count_workers(self) -> int:
+        if time.monotonic() - self._counted_at > COUNT_INTERVAL_S:
+            self._workers, self._counted_at = await self._store.watches.count_workers(self._job.number), time.monotonic()
+        return self._workers
 
     async def _look(self, watch: StoppingWatch) -> str | None:
         """Look at what has ended; return the sentence if the job is decided."""

@@ -182,7 +182,7 @@ class JobManager:
             RequestError: the job is done or running, or its models have changed; every difference is named.
         """
         job = await self.find_job(job_id)
-        spec = await self._drop_past_deadline(replace(job.spec, **changes))
+        spec = _drop_past_deadline(replace(job.spec, **changes), await self._store.read_clock())
         if fork:  # allowed in every state: the old job does not change
             job_id = await self._creator.fork(job, spec)
             self.supervisor.notify()
@@ -208,7 +208,7 @@ class JobManager:
         self.planner.require_unchanged_models(job)  # before anything is reopened: a refused retry must leave the job as it was
         if await self._store.journal.reopen(job.number, kinds, states=(job.state,)) is None:
             await self._refuse_changed_models(job)
-        await self._queue(job, await self._drop_past_deadline(replace(job.spec, **changes)))
+        await self._queue(job, _drop_past_deadline(replace(job.spec, **changes), await self._store.read_clock()))
         return await self.find_job(job_id)
 
     async def _queue(self, job: Job, spec: JobSpec) -> None:
@@ -216,11 +216,6 @@ class JobManager:
         if not await self._store.queue(job.number, spec.to_json(), states=(job.state,), dead_owners=job.dead_owners):
             await self._refuse_changed_models(job)
         self.supervisor.notify()
-
-    async def _drop_past_deadline(self, spec: JobSpec) -> JobSpec:
-        """Drop a deadline that has passed, because a job resumed with it would expire at once."""
-        has_passed = spec.deadline is not None and spec.deadline <= await self._store.read_clock()
-        return replace(spec, deadline=None) if has_passed else spec
 
     async def _refuse_changed_models(self, job: Job) -> NoReturn:
         now = await self.find_job(job.id)
@@ -230,6 +225,11 @@ class JobManager:
 async def _read_rows(rows: Sequence[JobRow]) -> list[Job]:
     # In a thread: a hundred specifications and fingerprints take some milliseconds to parse.
     return await run_in_thread("answers", lambda: [Job.from_row(row) for row in rows])
+
+
+def _drop_past_deadline(spec: JobSpec, now: float) -> JobSpec:
+    """Drop a deadline that has passed, because a job resumed with it would expire at once."""
+    return replace(spec, deadline=None) if spec.deadline is not None and spec.deadline <= now else spec
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""One job with a cost limit, run by many workers some of which are killed: never above the limit, and no more than a call below it.
+"""One job with a cost limit, run by workers of which some are killed: never above the limit, and at most a call below it.
 
 usage: cost.py [--units N] [--share S] [--workers N] [--kills N] [--concurrency N] [--latency-ms N]
 

@@ -53,9 +53,9 @@ async def test_a_planted_difference_stops_the_job_long_before_its_end(any_store_
 
 
 async def test_a_slow_model_and_a_fast_one_stay_in_step_and_a_loser_is_dropped(
-    store_server: Server, upstream: Upstream
+    any_store_server: Server, upstream: Upstream
 ) -> None:
-    job = await run(store_server, 100, ["up/say-yes", "up/say-yes-sleep-0.005", "up/say-no"], max_items=60)
+    job = await run(any_store_server, 100, ["up/say-yes", "up/say-yes-sleep-0.005", "up/say-no"], max_items=60)
 
     assert job["state"] == "done"
     assert job["reason"].startswith("undecided by exact after 60 items: ") or "cannot decide" in job["reason"]
@@ -64,11 +64,11 @@ async def test_a_slow_model_and_a_fast_one_stay_in_step_and_a_loser_is_dropped(
 
 
 async def test_further_calls_of_a_member_are_no_contestants_and_end_with_their_fusion(
-    store_server: Server, upstream: Upstream
+    any_store_server: Server, upstream: Upstream
 ) -> None:
     itself = {"fusion": {"of": ["up/say-yes"] * 3, "by": "up/say-no"}}
-    job = await run(store_server, 200, ["up/say-yes", itself, "up/say-yes-sleep-0.001"], max_items=60)
-    _, report = await read_answer(store_server.session.get(f"/v1/jobs/{job['id']}/report"))
+    job = await run(any_store_server, 200, ["up/say-yes", itself, "up/say-yes-sleep-0.001"], max_items=60)
+    _, report = await read_answer(any_store_server.session.get(f"/v1/jobs/{job['id']}/report"))
     pairs = [(pair["a"], pair["b"], pair["state"]) for pair in report["stopping"]["pairs"]]
     fusion = "fusion(up/say-yes*3 by up/say-no)"
 
@@ -82,8 +82,8 @@ async def test_further_calls_of_a_member_are_no_contestants_and_end_with_their_f
     assert len(upstream.requests_for("say-yes")) <= 60 + 2 * (10 + 32)
 
 
-async def test_a_model_that_cannot_be_called_stops_the_job_instead_of_leaving_it_waiting(store_server: Server) -> None:
-    job = await run(store_server, 100, ["up/say-yes", "up/401"])
+async def test_a_model_that_cannot_be_called_stops_the_job_instead_of_leaving_it_waiting(any_store_server: Server) -> None:
+    job = await run(any_store_server, 100, ["up/say-yes", "up/401"])
 
     assert job["state"] == "stopped"
     assert job["reason"]
