@@ -1,9 +1,10 @@
 """One job of many workers under faults: `kill -9` of random workers, restarts of PostgreSQL, cuts of the network.
 
 usage: chaos.py [--units N] [--workers N] [--kills N] [--restarts N] [--cuts N] [--cut-s S] [--concurrency N] [--latency-ms N]
+       [--per-minute N]
 
 Every unit must have exactly one record, and the upstream may have seen no more calls than units and what was in flight when
-a worker was killed or cut off.
+a worker was killed or cut off; with a limit, in no minute more than that.
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ async def run(rig: Rig, arguments: argparse.Namespace) -> dict[str, object]:
         summary = await rig.summarize()
     in_flight = (len(faults.made) - faults.made.count("restart")) * arguments.concurrency
     in_flight *= max(1, arguments.workers // 2) if arguments.cuts else 1
+    most = rig.count_window(60)
     is_exact = summary["records"] == summary["distinct"] == summary["answered"] == arguments.units
     return {
         "units": arguments.units,
@@ -88,8 +90,12 @@ async def run(rig: Rig, arguments: argparse.Namespace) -> dict[str, object]:
         **summary,
         "extra_calls": summary["calls"] - arguments.units,
         "in_flight_at_most": in_flight,
+        "most_in_a_minute": most,
         "load": round(os.getloadavg()[0], 1),
-        "passed": is_exact and summary["calls"] <= arguments.units + in_flight and state[0][0] == "done",
+        "passed": is_exact
+        and summary["calls"] <= arguments.units + in_flight
+        and state[0][0] == "done"
+        and most <= (arguments.per_minute or most),
     }
 
 
@@ -100,9 +106,11 @@ async def main() -> None:
     parser.add_argument("--cut-s", type=float, default=25.0)
     parser.add_argument("--concurrency", type=int, default=32)
     parser.add_argument("--latency-ms", type=int, default=500)
+    parser.add_argument("--per-minute", type=int)
     parser.add_argument("--logs", type=Path, help="where to write what the workers have logged")
     arguments = parser.parse_args()
-    async with open_rig(latency_ms=arguments.latency_ms) as rig:
+    limits = {"requests_per_minute": arguments.per_minute} if arguments.per_minute else {}
+    async with open_rig(latency_ms=arguments.latency_ms, limits=limits) as rig:
         found = await run(rig, arguments)
         if arguments.logs:
             arguments.logs.write_text(rig.read_logs())

@@ -142,15 +142,16 @@ class Fleet:
             phase = worker / workers
             for place in range(accounts_of_worker):
                 account = (worker * accounts_of_worker + place) % ACCOUNTS
-                simulation.start(self._ask(account), self.ask_s * ((phase + place / 7) % 1))
+                simulation.start(self._ask(worker, account), self.ask_s * ((phase + place / 7) % 1))
             simulation.start(self._write(), MAX_WAIT_S * phase)
 
-    def _ask(self, account: int) -> Process:
+    def _ask(self, worker: int, account: int) -> Process:
         database_s = interpolate(self._costs.ask_database_s, self.members)
         process_s = interpolate(self._costs.ask_process_s, self.members)
         while True:
             sent_at = self._simulation.now
-            yield "wait", NETWORK_S / 2
+            yield "lock", ACCOUNTS + worker  # its asks have one connection
+            yield "wait", 1.5 * NETWORK_S  # with the test of it
             yield "lock", account
             yield "cpu", database_s / 2
             yield "wait", NETWORK_S + process_s
@@ -158,6 +159,7 @@ class Fleet:
             yield "wait", NETWORK_S
             yield "unlock", account
             yield "wait", NETWORK_S / 2
+            yield "unlock", ACCOUNTS + worker
             took_s = self._simulation.now - sent_at
             if sent_at >= WARM_UP_S:
                 self.ask_latencies_s.append(took_s)
@@ -189,8 +191,12 @@ def simulate(costs: Costs, workers: int, accounts_of_worker: int, cores: int, pe
         "asks_per_s": round(len(latencies) / (SECONDS - WARM_UP_S)),
         "ask_p50_ms": round(latencies[len(latencies) // 2] * 1000, 1),
         "ask_p99_ms": round(latencies[int(len(latencies) * 0.99)] * 1000, 1),
+        "asking_cores_of_worker": round(interpolate(costs.ask_process_s, fleet.members) * accounts_of_worker / fleet.ask_s, 2),
         "late_asks_ratio": round(sum(one > fleet.ask_s for one in latencies) / len(latencies), 3),
-        "busiest_row_ratio": round(max(simulation.lock_s.values(), default=0.0) / SECONDS, 2),
+        "busiest_row_ratio": round(
+            max(simulation.lock_s[place] for place in range(ACCOUNTS) if place in simulation.lock_s) / SECONDS, 2
+        ),
+        "busiest_connection_ratio": round(max(simulation.lock_s[ACCOUNTS + place] for place in range(workers)) / SECONDS, 2),
         "units_per_s": round(fleet.units / (SECONDS - WARM_UP_S)),
         "wanted_units_per_s": round(fleet.wanted_units_per_s),
         "database_busy_ratio": round(simulation.busy_s / SECONDS / cores, 2),
