@@ -22,7 +22,7 @@ from fanout.store.usage import ANSWERED
 
 LOOK_INTERVAL_S = 0.25
 """The longest time between looks of the process that decides for all that share a job."""
-PAUSE_S = 0.05
+PAUSE_S = 0.1
 """The shortest: it looks when units of its own have ended."""
 READ_INTERVAL_S = 0.5
 """Time between looks of the others whether it has."""

@@ -118,11 +118,14 @@ class Journal:
         # What is written a second time must not be counted a second time.
         new = [entry for entry in own if not (entry.again and _is_written(connection, entry))]
         unpaid = apply_changes(connection, _sum_changes(new))
-        paid = [entry for entry in new if _find_purse(entry) not in unpaid]
-        self._insert_attempts(connection, paid)
-        self._insert_ends(connection, [entry for entry in paid if isinstance(entry, UnitEnded)])
-        lost = [epochs.get(entry.lease) != entry.epoch or _find_purse(entry) in unpaid for entry in entries]
-        return [LeaseLostError() if is_lost else None for is_lost in lost]
+        if unpaid:
+            new = [entry for entry in new if _find_purse(entry) not in unpaid]
+        self._insert_attempts(connection, new)
+        self._insert_ends(connection, [entry for entry in new if isinstance(entry, UnitEnded)])
+        return [
+            LeaseLostError() if epochs.get(entry.lease) != entry.epoch or (unpaid and _find_purse(entry) in unpaid) else None
+            for entry in entries
+        ]
 
     def _insert_attempts(self, connection: Connection, entries: Sequence[JournalEntry]) -> None:
         started = [(*each.unit, each.attempt, each.epoch, each.at) for each in entries if isinstance(each, AttemptStarted)]
