@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from fanout.jobs.accounts import count_entries, list_accounts
 from fanout.jobs.job import Job
 from fanout.jobs.presence import is_lost
 from fanout.observability.backlog import AccountBacklog
-from fanout.store.jobs.backlog import OpenUnits, list_open_units
+from fanout.store.jobs.backlog import OpenJob, count_ended, list_open_jobs
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.records import JobRow
 from fanout.store.opening import Store
@@ -55,9 +55,11 @@ class BacklogReader:
     async def refresh(self) -> None:
         """Read it anew; raise `StoreError` if the database cannot be read."""
         # Sums of the jobs that are open, never their units: a job of a million costs no more than one of ten.
-        rows = await list_open_units(self._store.database)
-        await self._learn_shapes(rows)
-        left = count_left(rows, self._shapes)
+        jobs = await list_open_jobs(self._store.database)
+        await self._learn_shapes(jobs)
+        counted = [job for job in jobs if (shape := self._shapes.get(job.number)) and shape.is_unattended]
+        ended = await count_ended(self._store.database, [job.number for job in counted])
+        left = count_left(counted, ended, self._shapes)
         processes = [row for row in await self._store.processes.list_processes() if row.kind != "batch" and not is_lost(row)]
         self._found = {
             name: self._summarize(name, left[name], processes) for name in sorted({*left, *self._list_ready()} - {SEVERAL})
@@ -69,8 +71,8 @@ class BacklogReader:
     def _list_ready(self) -> Collection[str]:
         return [name for name, provider in self._get_settings().providers.items() if not provider.lacks()]
 
-    async def _learn_shapes(self, rows: Sequence[OpenUnits]) -> None:
-        ids = {row.number: row.job_id for row in rows}
+    async def _learn_shapes(self, jobs: Sequence[OpenJob]) -> None:
+        ids = {job.number: job.id for job in jobs}
         # What has ended is forgotten, so that what is kept is bounded by the jobs that are open.
         self._shapes = {number: shape for number, shape in self._shapes.items() if number in ids}
         unknown = [job_id for number, job_id in ids.items() if number not in self._shapes]
@@ -99,24 +101,19 @@ def _read_shapes(rows: Sequence[JobRow]) -> Mapping[int, _Shape]:
     return {job.number: _Shape(job.spec.unattended, sorted(list_accounts(job)), count_entries(job)) for job in jobs}
 
 
-def count_left(rows: Sequence[OpenUnits], shapes: Mapping[int, _Shape]) -> Counter[str]:
-    """Return the units that unattended jobs have left, by account."""
-    ended: defaultdict[int, Counter[str]] = defaultdict(Counter)
-    for row in rows:
-        ended[row.number][row.label or ""] += row.ended or 0
+def count_left(jobs: Sequence[OpenJob], ended: Mapping[int, Mapping[str, int]], shapes: Mapping[int, _Shape]) -> Counter[str]:
+    """Return the units that jobs have left, by account."""
     left: Counter[str] = Counter()
-    for number, units in {row.number: row.units for row in rows}.items():
-        shape = shapes.get(number)
-        if shape is None or not shape.is_unattended:
-            continue
+    for job in jobs:
+        shape, of_job = shapes[job.number], ended[job.number]
         if not shape.entries:
             account = shape.accounts[0] if len(shape.accounts) == 1 else SEVERAL
-            left[account] += max(units - ended[number].total(), 0)
+            left[account] += max(job.units - sum(of_job.values()), 0)
             continue
         # Every entry has the same number of units: its items times the repeats.
-        per_entry = units // sum(shape.entries.values())
+        per_entry = job.units // sum(shape.entries.values())
         for (account, label), entries in shape.entries.items():
-            left[account] += max(per_entry * entries - ended[number][label], 0)
+            left[account] += max(per_entry * entries - of_job.get(label, 0), 0)
     return left
 
 

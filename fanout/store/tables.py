@@ -1,9 +1,8 @@
 """All tables of the store, the same on SQLite and PostgreSQL.
 
-`migrations/` creates them; a test compares what it creates with what is declared. Times are Unix seconds, an empty `account_id`
-is none, and a `result` is `answered` or the failure's kind: a new kind needs no new column. Longer than other modules, because
-whoever reads a query, a backup or a migration wants the whole schema on one page; callers' keys are in `key_tables.py`, what
-processes tell each other is in `shared_tables.py`, and pages of the history are in `history/pages.py`.
+`migrations/` creates them. Times are Unix seconds, an empty `account_id` is none, a `result` is `answered` or the failure's
+kind. Longer than other modules: whoever reads a query, a backup or a migration wants the schema on one page; but callers' keys
+are in `key_tables.py`, what processes tell each other in `shared_tables.py`, pages of the history in `history/pages.py`.
 """
 
 from __future__ import annotations
@@ -103,6 +102,7 @@ jobs = Table(
     Column("epoch", BigInteger, nullable=False),
     Column("forked_from", StorableText),
     Column("final_state", StorableText),  # in which all that share it are to leave it, with `reason`; NULL: they go on
+    _partial_index("jobs_open", "created", "state IN ('loading', 'queued', 'running', 'cancelling')"),
 )
 """Batch jobs."""
 

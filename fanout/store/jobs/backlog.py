@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import BigInteger, Select, cast, func, select
+from sqlalchemy import BigInteger, cast, func, select
 
 from fanout.store.engine.database import Database
 from fanout.store.jobs.records import OPEN_STATES
+from fanout.store.jobs.results import JOBS_AT_ONCE
 from fanout.store.tables import job_counts, jobs
 
 MAX_OPEN_JOBS = 1_000
 
 
-class OpenUnits(NamedTuple):
-    """A job that has not ended, and the units of one of its models that have."""
+class OpenJob(NamedTuple):
+    """A job that has not ended."""
 
     number: int
-    job_id: str
+    id: str
     units: int
-    """Of the whole job."""
-    label: str | None
-    """`None`: no unit has ended."""
-    ended: int | None
 
 
-async def list_open_units(database: Database) -> list[OpenUnits]:
-    """Return the ended units of the oldest open jobs, by model; raise `StoreError` if the database cannot be read."""
-    open_jobs = select(jobs.c.number, jobs.c.id, jobs.c.units).where(jobs.c.state.in_(OPEN_STATES))
-    oldest = open_jobs.order_by(jobs.c.number).limit(MAX_OPEN_JOBS).subquery()
-    ended = cast(func.sum(job_counts.c.calls), BigInteger)
-    query: Select[tuple[object, ...]] = (
-        select(oldest.c.number, oldest.c.id, oldest.c.units, job_counts.c.model, ended)
-        .select_from(oldest.outerjoin(job_counts, job_counts.c.job == oldest.c.number))
-        .group_by(oldest.c.number, oldest.c.id, oldest.c.units, job_counts.c.model)
-    )
-    return await database.fetch_as(OpenUnits, query)
+async def list_open_jobs(database: Database) -> Sequence[OpenJob]:
+    """Return the oldest jobs that have not ended; raise `StoreError` if the database cannot be read."""
+    query = select(jobs.c.number, jobs.c.id, jobs.c.units).where(jobs.c.state.in_(OPEN_STATES))
+    return await database.fetch_as(OpenJob, query.order_by(jobs.c.created, jobs.c.number).limit(MAX_OPEN_JOBS))
+
+
+async def count_ended(database: Database, numbers: Sequence[int]) -> Mapping[int, Mapping[str, int]]:
+    """Return the units of jobs that have ended, by label; raise `StoreError` if the database cannot be read."""
+    found: dict[int, dict[str, int]] = {number: {} for number in numbers}
+    counts = job_counts.c
+    query = select(counts.job, counts.model, cast(func.sum(counts.calls), BigInteger)).group_by(counts.job, counts.model)
+    for first in range(0, len(numbers), JOBS_AT_ONCE):
+        rows = await database.fetch_all(query.where(counts.job.in_(numbers[first : first + JOBS_AT_ONCE])))
+        for number, label, ended in rows:
+            found[number][label] = ended
+    return found
