@@ -80,6 +80,10 @@ class AccountLoadJson(TypedDict):
     concurrency: Annotated[int | None, Doc("Most calls in flight; null: no limit.")]
     waiting: Annotated[int, Doc("Calls that wait for a limit.")]
     waiting_batch: Annotated[int, Doc("Those of them that let others go first.")]
+    processes: Annotated[
+        int | None, Doc("Processes that keep to the limits together at present, through their store; null: this one alone.")
+    ]
+    store_lost: Annotated[bool, Doc("That store is away: this process goes on with its share of the limits.")]
 
 
 class AccountJson(AccountLoadJson):
@@ -180,6 +184,8 @@ def _render_load(limits: LimitsRow, limiters: Sequence[Limiter]) -> AccountLoadJ
         "concurrency": None if allowed == math.inf else int(allowed),
         "waiting": sum(state.waiting for state in states),
         "waiting_batch": sum(state.waiting_batch for state in states),
+        "processes": max((state.processes for state in states if state.processes), default=None),
+        "store_lost": any(state.is_alone for state in states),
     }
 
 

@@ -229,6 +229,8 @@ def describe_limits(limiter: Limiter) -> str:
         parts.append(f"{', '.join(state.paused_models[:MAX_SHOWN_MODELS])} paused")
     if failing := [circuit.model or "every call" for circuit in limiter.circuits.list_open()]:
         parts.append(f"{', '.join(failing[:MAX_SHOWN_MODELS])} keeps failing and is tried again from time to time")
+    if state.is_alone:
+        parts.append("the store is away, and its limits are kept by shares")
     if state.waiting_batch:
         parts.append(f"{state.waiting_batch:,} calls waiting for its limits")
     return f"{limiter.name}: {', '.join(parts)}" if parts else ""

@@ -37,6 +37,8 @@ EXAMPLE_ACCOUNT = {
     "concurrency": 64,
     "waiting": 3,
     "waiting_batch": 0,
+    "processes": 2,
+    "store_lost": False,
     "reported_limits": [
         {
             "model": "gpt-6-luna",

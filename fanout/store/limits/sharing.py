@@ -28,6 +28,8 @@ class SharedLimits:
         """Of this process, as the others know it; of another run, another."""
         self._name = database.name
         self.table = LimitTable(database)
+        self.asks = 0
+        """Transactions so far."""
         self._askers: dict[ProcessShare, Asker] = {}
         self._is_lost = False
 
@@ -125,6 +127,7 @@ class Asker:
 
     async def _ask(self, *, is_leaving: bool) -> None:
         share, self._sent_at = self._share, time.monotonic()
+        self._limits.asks += 1
         ask = share.build_ask(self._sent_at, is_leaving=is_leaving)
         try:
             if is_leaving:

@@ -13,6 +13,7 @@ from fanout.config.settings import load_settings
 from fanout.core.schema import Call, Completion, Failure, Outcome, Retry
 from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher
 from fanout.limits.limiter import Limiter
+from fanout.limits.registry import Sharing
 from tests.support.builders.settings import write_providers_file
 
 LIMITS = ("requests_per_minute", "burst", "tokens_per_minute", "token_bucket", "concurrency")
@@ -58,6 +59,7 @@ async def open_observed_dispatcher(
     *,
     more: Mapping[str, Mapping[str, Any]] | None = None,
     environ: Mapping[str, str] | None = None,
+    sharing: Sharing | None = None,
     **row: Any,
 ) -> AsyncGenerator[ObservedDispatcher]:
     """Open a Dispatcher; `row` is its provider's and may name limits directly. Waits between attempts last 20 ms at most."""
@@ -70,7 +72,7 @@ async def open_observed_dispatcher(
         opened.events.append(event)
 
     settings = load_settings(write_providers_file(upstream_url, folder, more=more, **row), environ or {})
-    async with open_dispatcher(settings, observers=[observe]) as dispatcher:
+    async with open_dispatcher(settings, observers=[observe], sharing=sharing) as dispatcher:
         opened = ObservedDispatcher(dispatcher)
         yield opened
     assert dispatcher.cap.used == 0, "a place was not released"

@@ -1,0 +1,98 @@
+"""Processes that share limits: each a store and a dispatcher of its own, before one upstream that counts what arrives."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from fanout.core.schema import Completion
+from fanout.store.opening import MEMORY, open_store
+from tests.support.builders.dispatcher import ObservedDispatcher, expect_failure, open_observed_dispatcher
+from tests.support.databases import query
+from tests.support.upstream.server import Upstream
+
+PROCESSES = 3
+
+
+@asynccontextmanager
+async def open_processes(
+    location: str, upstream: Upstream, folder: Path, **limits: Any
+) -> AsyncIterator[list[ObservedDispatcher]]:
+    async with AsyncExitStack() as stack:
+        opened = []
+        for _ in range(PROCESSES):
+            store = await stack.enter_async_context(open_store(location, shares_limits=True))
+            assert store
+            assert store.limits
+            opened.append(
+                await stack.enter_async_context(open_observed_dispatcher(upstream.url, folder, sharing=store.limits, **limits))
+            )
+        yield opened
+
+
+def list_states(location: str) -> list[str]:
+    return [state for (state,) in query(location, "SELECT state FROM shared_limits")]
+
+
+async def test_starts_of_all_processes_together_reach_the_limit_and_never_exceed_it(
+    location: str, upstream: Upstream, tmp_path: Path
+) -> None:
+    async with open_processes(location, upstream, tmp_path, requests_per_minute=31) as processes:
+        outcomes = await asyncio.gather(*(process.run(*["up/ok"] * 20, deadline_s=1.0) for process in processes))
+        answered = [sum(isinstance(one.result, Completion) for one in some) for some in outcomes]
+        assert (sum(answered), len(upstream.requests_for("ok"))) == (31, 31)
+        refused = [one for some in outcomes for one in some if not isinstance(one.result, Completion)]
+        assert {expect_failure(one).kind for one in refused} == {"rate_limit"}
+        members = {process.find_limiter().snapshot().processes for process in processes}
+        assert max(filter(None, members)) == PROCESSES
+    (state,) = list_states(location)  # what was used counts on
+    assert '"members":{}' in state
+    async with open_processes(location, upstream, tmp_path, requests_per_minute=31) as processes:
+        (outcome,) = await processes[0].run("up/ok", deadline_s=1.0)
+    assert expect_failure(outcome).code == "queue_too_long"
+
+
+async def test_calls_in_flight_of_all_processes_stay_within_the_limit(
+    location: str, upstream: Upstream, tmp_path: Path
+) -> None:
+    most = 0
+
+    async def watch() -> None:
+        nonlocal most
+        while True:
+            most = max(most, upstream.in_flight)
+            await asyncio.sleep(0.002)
+
+    async with open_processes(location, upstream, tmp_path, concurrency=3) as processes:
+        watching = asyncio.create_task(watch())
+        outcomes = await asyncio.gather(*(process.run(*["up/sleep-0.02"] * 8, deadline_s=20.0) for process in processes))
+        watching.cancel()
+    assert all(isinstance(one.result, Completion) for some in outcomes for one in some)
+    assert most == 3
+
+
+async def test_a_429_that_one_process_sees_pauses_the_others(location: str, upstream: Upstream, tmp_path: Path) -> None:
+    async with open_processes(location, upstream, tmp_path, requests_per_minute=500, retries={"attempts": 1}) as processes:
+        first, other, _ = processes
+        await other.run("up/ok")
+        await first.run("up/429-s-30")
+        async with asyncio.timeout(5):
+            while not other.find_limiter().snapshot().paused_models:
+                await asyncio.sleep(0.01)
+        (outcome,) = await other.run("up/429-s-30", deadline_s=1.0)
+        assert expect_failure(outcome).code == "queue_too_long"
+    assert len(upstream.requests_for("429-s-30")) == 1
+
+
+async def test_an_account_without_limits_and_a_store_of_one_process_need_no_row(upstream: Upstream, tmp_path: Path) -> None:
+    location = str(tmp_path / "fanout.db")
+    async with open_processes(location, upstream, tmp_path) as processes:
+        await processes[0].run("up/ok")
+    async with open_store(location, shares_limits=None) as store, open_store(MEMORY, shares_limits=True) as memory:
+        assert store
+        assert memory
+        assert (store.limits, memory.limits) == (None, None)
+    assert list_states(location) == []
