@@ -23,13 +23,12 @@ from fanout.dispatch.in_flight import (
     CANCELLED,
     DISCARDED,
     STOPPED,
-    CallTask,
     Inbox,
     InFlightCall,
     Piece,
-    Race,
     connect,
 )
+from fanout.dispatch.race import CallTask, Race
 from fanout.dispatch.taskless import TasklessCalls
 from fanout.dispatch.tracing import open_tracing
 from fanout.limits.queue import Priority

@@ -1,10 +1,10 @@
-"""Calls in flight: their state, the delivery of their pieces to the reader, and the race between entries."""
+"""Calls in flight: their state, and the delivery of their pieces to the reader."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from contextvars import Context
 from dataclasses import dataclass, field, replace
@@ -19,6 +19,7 @@ from fanout.core.usage import Cost, Usage
 from fanout.dispatch import retries
 from fanout.dispatch.fusing import MemberAnswer, fuse
 from fanout.dispatch.fusion_plan import list_member_places
+from fanout.dispatch.race import CallTask, Race
 from fanout.dispatch.retries import Result
 from fanout.limits.queue import Priority
 
@@ -33,7 +34,6 @@ STOPPED = Failure("cancelled", "cancelled: the server is stopping", code="server
 Ended = Completion | Failure | Exception | None
 """What an attempt came to: a result, or the bug of an adapter; `None`: nothing yet, or it was cancelled."""
 Piece = Delta | Outcome
-CallTask = asyncio.Task[Outcome]
 
 
 class Handle(Protocol):
@@ -113,6 +113,8 @@ class InFlightCall:
     cancelled_as: Failure = CANCELLED
     """The failure that answers the call if it is cancelled."""
     outcome: Outcome | None = None
+    may_start: bool = True
+    """The next attempt may need no coroutine: that has not just been tried."""
     members: Mapping[asyncio.Task[Outcome], InFlightCall] | None = None
     """Calls whose answers it waits for, if it is a fusion."""
     span: CallSpan | None = None
@@ -194,42 +196,6 @@ class DiscardingInbox(Inbox):
 
 
 DISCARDED = DiscardingInbox()
-
-
-class Race:
-    """A race between entries: once enough of them have answered, the calls that still run are cancelled.
-
-    An entry has answered when all its calls have ended and at least one gave an answer.
-    """
-
-    def __init__(self, calls: Iterable[Call], return_when: int | None) -> None:
-        self._wanted = return_when
-        self._unfinished: dict[int, int] = {}
-        for call in calls:
-            if not call.is_member:  # nobody waits for it but a fusion
-                self._unfinished[call.entry] = self._unfinished.get(call.entry, 0) + 1
-        self._answered: set[int] = set()
-        self._tasks: list[CallTask] = []
-
-    def add(self, task: asyncio.Task[Outcome]) -> None:
-        """Add a call's task to the race."""
-        if self._wanted is not None:  # without it no call is ever cancelled
-            self._tasks.append(task)
-            task.add_done_callback(self._judge)
-
-    def _judge(self, task: asyncio.Task[Outcome]) -> None:
-        if task.cancelled() or task.exception() or self._wanted is None:
-            return
-        outcome = task.result()
-        entry = outcome.call.entry
-        if entry not in self._unfinished:
-            return
-        self._unfinished[entry] -= 1
-        if isinstance(outcome.result, Completion):
-            self._answered.add(entry)
-        if sum(not self._unfinished[answered] for answered in self._answered) >= self._wanted:
-            for other in self._tasks:
-                other.cancel()  # has no effect on tasks that have ended
 
 
 End = Callable[[InFlightCall], Outcome]

@@ -9,7 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fanout.core.schema import Failure
-from fanout.dispatch.in_flight import CallTask, InFlightCall, Started
+from fanout.dispatch.in_flight import InFlightCall, Started
+from fanout.dispatch.race import CallTask
 from fanout.dispatch.retries import Result
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class TasklessCalls:
         try:
             await self._woken
         except BaseException:
+            # At once, not with the tasks of the group: what ends from now on would ask it for another one.
             for started in self._attempts:
                 started.end_now()
             raise
@@ -68,6 +70,7 @@ class TasklessCalls:
             runner.crash(running, error)
             return True
         if started is None:
+            running.may_start = False  # its task need not try, and encode it, once more
             return False
         started.on_end = self._take
         self._open += 1
@@ -83,7 +86,7 @@ class TasklessCalls:
             if not (started.has_rest and started.is_done):
                 task = self._create_task(self._runner.run_call(running, partial(self._go_on, started)))
                 self._runner.running[running] = task
-                task.add_done_callback(self._count_end)
+                task.add_done_callback(partial(self._count_end, started))
             return
         if isinstance(ended, Exception):
             self._runner.crash(running, ended)
@@ -103,7 +106,8 @@ class TasklessCalls:
         """Return the result of a call whose first attempt has ended, or has a rest."""
         return await self._runner.retry(await started.finish(), running)
 
-    def _count_end(self, _: object) -> None:
+    def _count_end(self, started: Started, _: object) -> None:
+        started.end_now()  # its task may have been cancelled before it took what was left
         self._open -= 1
         if not self._open:
             self._wake()

@@ -74,7 +74,9 @@ class Upstreams(ProviderTable):
 
     async def attempt(self, running: InFlightCall) -> Result:
         """Make one attempt as soon as the limits allow; record its wait, its time and its usage."""
-        if (started := self.start(running, copy_context())) is not None:
+        started = self.start(running, copy_context()) if running.may_start else None
+        running.may_start = True  # another attempt may find a connection that this one has opened
+        if started is not None:
             return await self._join(started)
         call = running.sent or running.call
         limiter, route, model = self._find_limiter(call), self.find_route(call), call.target.model or ""

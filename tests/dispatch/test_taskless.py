@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import cProfile
 import gc
+from collections.abc import Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from fanout.dispatch.dispatcher import Dispatcher
 from fanout.dispatch.in_flight import STOPPED
 from fanout.dispatch.started_attempt import StartedAttempt
 from tests.support.builders.dispatcher import ObservedDispatcher, name_outcome, open_observed_dispatcher, read_text
+from tests.support.upstream.raw import encode_head, serve_raw
 from tests.support.upstream.script import FAULT_SCRIPTS
 from tests.support.upstream.server import Upstream
 
@@ -49,18 +51,28 @@ def describe(outcome: Outcome) -> tuple[Any, ...]:
     return outcome.call.target.model, timing.attempts, timing.call_s is None, *told, outcome.cost
 
 
-async def test_every_fault_ends_as_on_a_new_connection(upstream: Upstream, tmp_path: Path) -> None:
+HANGING = ("hang", "hang_body")
+SLOW = ("429-", "mb-50", "first-", "tail-", *HANGING)
+
+
+@pytest.mark.parametrize(
+    ("scripts", "timeout_s"),
+    [([*(script for script in FAULT_SCRIPTS if not script.startswith(SLOW)), "mb-1"], 60), (HANGING, 0.2)],
+    ids=["faults", "silence"],
+)
+async def test_every_fault_ends_as_on_a_new_connection(
+    upstream: Upstream, tmp_path: Path, scripts: Sequence[str], timeout_s: float
+) -> None:
     """Also the retries that follow it."""
-    models = [f"up/{script}" for script in (*FAULT_SCRIPTS, "mb-1") if not script.startswith(("429-", "mb-50"))]
-    retries = {"attempts": 2, "max_delay_s": 0.02}
-    async with open_observed_dispatcher(upstream.url, tmp_path, timeout_s=0.4, retries=retries) as opened:
+    models, retries = [f"up/{script}" for script in scripts], {"attempts": 2, "max_delay_s": 0.02}
+    async with open_observed_dispatcher(upstream.url, tmp_path, timeout_s=timeout_s, retries=retries) as opened:
         anew = await opened.run(*models)
         await warm(opened, upstream, len(models))
         connections = upstream.connections
         task = asyncio.create_task(opened.run(*models))
         await upstream.wait_for_requests(len(models))
         assert upstream.connections == connections
-        assert {"hang", "hang_body"} <= set(list_without_tasks(opened))
+        assert scripts is not HANGING or set(list_without_tasks(opened)) == set(HANGING)
         again = await task
         await upstream.wait_until_idle()
 
@@ -161,3 +173,30 @@ async def test_more_calls_than_are_started_at_once_are_all_made(upstream: Upstre
 
     assert [read_text(outcome) for outcome in outcomes] == ["fine"] * 100
     assert len(opened.outcomes) == 100
+
+
+@pytest.mark.parametrize("when", ["before it is sent on", "before its rest is read"])
+async def test_a_call_that_is_cancelled_between_two_steps_keeps_no_place(upstream: Upstream, tmp_path: Path, when: str) -> None:
+    """Its head has come, and the task that is to read the rest has not begun."""
+    async with open_observed_dispatcher(upstream.url, tmp_path) as opened:
+        await warm(opened, upstream, 1)
+        task = asyncio.create_task(opened.run("up/mb-1" if when == "before its rest is read" else "up/hang"))
+        while not opened.dispatcher.running:
+            await asyncio.sleep(0)
+        while when == "before its rest is read" and list_without_tasks(opened):
+            await asyncio.sleep(0)
+        opened.dispatcher.cancel(lambda _: True, STOPPED)
+        outcomes = await task
+        await upstream.wait_until_idle()
+        assert not opened.dispatcher.answers.used
+
+    assert [outcome.result for outcome in outcomes] == [STOPPED]
+
+
+async def test_an_answer_that_can_have_no_body_ends_as_on_a_new_connection(tmp_path: Path) -> None:
+    answers = encode_head("Content-Length: 0", status=204)
+    async with serve_raw(answers) as raw, open_observed_dispatcher(f"{raw.url}/v1", tmp_path) as opened:
+        first, second = await opened.run("up/m"), await opened.run("up/m")
+
+    assert describe(second[0]) == describe(first[0])
+    assert name_outcome(second[0]) == "malformed"

@@ -119,6 +119,10 @@ class UpstreamConnector(TurnTakingConnector):
             socket_factory=_open_socket,
         )
 
+    def has_idle(self, key: ConnectionKey) -> bool:
+        """Return whether a connection is idle, or seems to be."""
+        return key in self._conns
+
     def take_idle(self, key: ConnectionKey) -> TakenConnection | None:
         """Take an idle connection without a coroutine, or any object of aiohttp's; `None`: one must be opened."""
         idle = self._conns.get(key)

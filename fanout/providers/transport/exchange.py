@@ -119,6 +119,8 @@ class Exchange:
 
     def fail(self, error: BaseException) -> None:
         """See `Receiver.fail`."""
+        if self._connection.protocol is None:  # it was cancelled before this was passed on
+            return
         # That of the body tells that it is one which has broken off.
         error = (self._response and self._response.content.exception()) or error
         self._context.run(self._end, self._provider.name_error(self._name_bad_http(error)))
@@ -207,7 +209,7 @@ def begin_exchange(provider: HttpProvider, call: Call) -> Exchange | None:
     size, client = measure_query(call.query), provider.own_client
     if client is None or not provider.is_plain or size.whole > MAX_INLINE_ENCODE_CHARACTERS:
         return None
-    if size.images and not provider.inlines_nothing:
+    if (size.images and not provider.inlines_nothing) or not client.may_have_idle():
         return None
     try:
         request = provider.encode(call, stream=False)
@@ -220,7 +222,7 @@ def begin_exchange(provider: HttpProvider, call: Call) -> Exchange | None:
     connection = client.take_idle(prepared) if prepared else None
     if prepared is None or connection is None:
         return None
-    if not BODIES.take_now(size.whole):
+    if not BODIES.take_now(size.whole):  # large requests wait for each other
         connection.release()
         return None
     return Exchange(provider, call, prepared, body, SecretGuard(provider.find_secrets(request.headers)), size.whole, connection)

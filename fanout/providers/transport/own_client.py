@@ -78,6 +78,9 @@ class OwnResponse:
 
     def read_whole(self) -> bytes:
         """Return the body, of which all has come."""
+        if not self.content.total_bytes:  # also of a response that can have no body, and no pieces of it
+            return b""
+        # As aiohttp's reader holds it: reading one piece by its methods takes eight calls.
         pieces = self.content._buffer
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
@@ -116,6 +119,7 @@ class OwnClient:
         self._prepared: dict[URL, PreparedRequest] = {}
         self._last: tuple[URL, PreparedRequest] | None = None
         """Of those: most providers have one address for all models."""
+        self._key: ConnectionKey | None = None
 
     def prepare(self, url: URL, headers: CIMultiDict[str], *, is_shared: bool) -> PreparedRequest | None:
         """Return a request that may be sent as it is; `None` for one that is out of the ordinary.
@@ -135,6 +139,7 @@ class OwnClient:
         if not is_plain or find_proxy(self._settings, url) is not None:
             return None
         request = PreparedRequest(self._session, url, headers)
+        self._key = request.key
         if is_shared:
             if len(self._prepared) >= MAX_HEADS:
                 self._prepared.clear()
@@ -159,6 +164,10 @@ class OwnClient:
             # Also on cancellation: the answer to a request that was given up must never meet the next one.
             connection.close()
             raise
+
+    def may_have_idle(self) -> bool:
+        """Return whether a connection to the host of the last request is idle, so that it is worth while to encode another."""
+        return self._key is not None and self._connector.has_idle(self._key)
 
     def take_idle(self, request: PreparedRequest) -> TakenConnection | None:
         """Take an idle connection for a request; `None`: there is none."""
