@@ -107,6 +107,7 @@ class ProviderTable:
 
     def _add_route(self, target: Target, task: Task) -> Route:
         assert target.provider is not None
+        # All at once: counting which is oldest would cost every call.
         if len(self._routes) >= MAX_ROUTES:
             self._routes.clear()
         found = self.catalogue.find(target.name)

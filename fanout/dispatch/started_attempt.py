@@ -74,6 +74,7 @@ class StartedAttempt:
     def send(self, context: Context, on_headers: OnHeaders) -> None:
         """Send the request, and have the attempt ended in time."""
         running, self._context = self.running, context
+        # Watched first: a connection that breaks at once must find an attempt that can end.
         self._clock.add(self, min(running.started_at + self.route.settings.row.timeout_s, running.deadline))
         self.exchange.send(context, on_headers, self._end, self._leave_rest)
         self._limiter.counted.count(self._permit)  # it has left, be it in part
@@ -84,6 +85,7 @@ class StartedAttempt:
 
     def cancel(self) -> None:
         """End it soon, with nothing, as a task does."""
+        # Not within the caller's own step: it may be looking through all that is running.
         asyncio.get_running_loop().call_soon(self.end_now, context=self._context)
 
     def end_now(self) -> None:
@@ -120,6 +122,7 @@ class StartedAttempt:
         self.is_done = True
         self._clock.remove(self)
         try:
+            # Without a result only the place is given back: the call was cancelled, or an adapter has a bug.
             result = None
             if isinstance(ended, Completion | Failure):
                 ended = result = self._attempts.hide_secrets(self.running.call, ended)
@@ -128,5 +131,6 @@ class StartedAttempt:
             ended = error
         self.ended = ended
         if (on_end := self.on_end) is not None:
+            # Forgotten, for it refers to the one who holds this: a cycle would outlive the call.
             self.on_end = None
             on_end(self)

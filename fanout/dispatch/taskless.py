@@ -59,6 +59,7 @@ class TasklessCalls:
     def _start(self, running: InFlightCall) -> bool:
         """Start a call, or answer it; return whether that needs no task."""
         runner, upstreams = self._runner, running.upstreams
+        # Hooks are coroutines.
         if upstreams.has_hooks:
             return False
         if (answer := runner.answer_locally(running.call)) is not None:

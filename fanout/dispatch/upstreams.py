@@ -117,9 +117,11 @@ class Upstreams(ProviderTable):
         route = self.find_route(call)
         if route.http is None or running.inbox is not None or (call.query.sampling.max_tokens == 0 and call.reads_prompt):
             return None
+        # A span's headers differ from call to call; and prices are loaded by whoever can wait for them.
         if running.span is not None or (route.needs_prices and not self.has_prices):
             return None
         limiter = self._find_limiter(call)
+        # Encoded before it has a permit, which is then used at once; where others wait, it would be encoded in vain.
         exchange = None if limiter.has_queue else begin_exchange(route.http, call)
         if exchange is None:
             return None
@@ -142,6 +144,7 @@ class Upstreams(ProviderTable):
         try:
             await woken
         except asyncio.CancelledError:
+            # The connection goes with it: the answer to a call that was given up must never meet the next one.
             started.end_now()
             raise
         return await started.finish()

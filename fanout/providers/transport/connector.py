@@ -130,6 +130,7 @@ class UpstreamConnector(TurnTakingConnector):
             protocol, idle_since = idle.popleft()
             if not idle:
                 del self._conns[key]
+            # The same tests as in aiohttp's `_get`, and that of ours.
             is_fresh = time.monotonic() - idle_since <= KEEPALIVE_S
             if is_fresh and protocol.is_connected() and not protocol.should_close:
                 self._acquired.add(protocol)
@@ -139,6 +140,7 @@ class UpstreamConnector(TurnTakingConnector):
 
     def give_back(self, key: ConnectionKey, protocol: UpstreamProtocol, *, should_close: bool = False) -> None:
         """Take back what `take_idle` has given."""
+        # What comes now belongs to nobody.
         protocol.receiver = None
         if should_close or self._cleanup_handle is None or protocol.should_close or protocol.transport is None:
             self._release(key, protocol, should_close=should_close)

@@ -91,6 +91,7 @@ class Exchange:
         self._context, self._on_headers, self._on_end, self._on_rest = context, on_headers, on_end, on_rest
         protocol = self._connection.protocol
         assert protocol is not None
+        # Before the request: an answer may come with the next event.
         protocol.receiver = self
         try:
             self._request.write(protocol, self._body)
@@ -140,6 +141,7 @@ class Exchange:
             self._end(error)
             return
         if not is_short:
+            # From here on a coroutine waits for what comes, as for any other response.
             if self._connection.protocol is not None:
                 self._connection.protocol.receiver = None
             self._on_rest()
