@@ -49,6 +49,12 @@ class HeldChunk:
         """The places that were not read yet."""
         return range(self.chunk.first + self.read, self.chunk.first + self.chunk.size)
 
+    def count_read(self, items: int) -> None:
+        """Count items that were read; none, if there is nothing at the places that are left."""
+        if not items:
+            self.planned += len(self.unread)
+        self.read += items or len(self.unread)
+
     @property
     def is_done(self) -> bool:
         return self.planned >= self.chunk.size and not self.open and not self.running
@@ -138,19 +144,18 @@ class ChunkClaims:
         self._unread = deque(sorted(self._unread, key=lambda held: held.chunk.number))
 
     def note_read(self, places: range, items: Sequence[InputItem]) -> bool:
-        held = self._unread[0]
-        held.read += len(items)
-        for item in items:
-            self._by_item[item.item] = held
-        if not items:  # there is nothing at these places
-            held.planned += len(held.unread)
-            held.read = held.chunk.size
+        held = next((held for held in self._unread if held.unread.start == places.start), None)
+        if held is None:  # it was given back while they were read
+            return False
+        held.count_read(len(items))
+        self._by_item.update((item.item, held) for item in items)
         if not held.unread:
-            self._unread.popleft()
-        return False
+            self._unread.remove(held)
+        return bool(items)
 
     def add_units(self, item: int, units: Mapping[Place, ModelQueue], closed_because: str | None, left_out: int) -> None:
-        held = self._by_item[item]
+        if (held := self._by_item.get(item)) is None:  # given back: the claim lets none of them begin
+            return
         sent = {place: queue for place, queue in units.items() if not queue.closed_because}
         held.open |= sent
         held.planned += 1

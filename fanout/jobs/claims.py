@@ -48,7 +48,7 @@ class Claim(Protocol):
         ...
 
     def note_read(self, places: range, items: Sequence[InputItem]) -> bool:
-        """Count the items that were read at some places; return whether they are the last ones."""
+        """Count the items that were read at some places; return whether to use them, be there none: else the next are taken."""
         ...
 
     def add_units(self, item: int, units: Mapping[Place, ModelQueue], closed_because: str | None, left_out: int) -> None:
@@ -117,7 +117,7 @@ class WholeJob:
         return range(after + 1, after + 1 + limit)
 
     def note_read(self, places: range, items: Sequence[InputItem]) -> bool:
-        return not items
+        return True
 
     def add_units(self, item: int, units: Mapping[Place, ModelQueue], closed_because: str | None, left_out: int) -> None:
         pass

@@ -74,7 +74,7 @@ class UnitJournal:
             if not places:
                 return None if places is None else InputChunk([], frozenset(), {}, {})
             chunk = await self._read_places(places)
-            if self._claim.note_read(places, chunk.items) or chunk.items:
+            if self._claim.note_read(places, chunk.items):
                 return chunk
 
     async def _read_places(self, places: range) -> InputChunk:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from fanout.jobs.job import Job
+from fanout.store.jobs.records import ENDED_STATES
 from tests.support.builders.job_process import kill, start_worker
 from tests.support.builders.jobs import OpenJobs, open_jobs
 from tests.support.databases import OutsideConnection
@@ -80,31 +82,18 @@ async def open_shared(upstream: Upstream, folder: Path, location: str, model: st
                 await kill(process)
 
 
-async def test_processes_share_a_job_and_send_each_unit_once(upstream: Upstream, tmp_path: Path, location: str) -> None:
-    async with open_shared(upstream, tmp_path, location, "up/sleep-0.05", 3) as shared:
-        progress = await shared.kept.manager.read_progress(shared.job.id)
-        assert progress.job.state == "running"
-        assert 1 <= len(progress.workers) <= 3
-        await shared.wait_for_records()
-    assert len(upstream.requests) == ITEMS
-
-
-async def test_the_chunks_of_a_killed_process_are_run_by_the_others(upstream: Upstream, tmp_path: Path, location: str) -> None:
-    async with open_shared(upstream, tmp_path, location, "up/sleep-0.05", 2) as shared:
-        await kill(shared.workers[0])
-        await shared.wait_for_records()
-    assert ITEMS <= len(upstream.requests) <= ITEMS + CONCURRENCY
-
-
-async def test_sigterm_hands_chunks_back_once_their_calls_are_recorded(
+async def test_others_go_on_with_what_a_killed_and_a_stopped_process_had(
     upstream: Upstream, tmp_path: Path, location: str
 ) -> None:
-    async with open_shared(upstream, tmp_path, location, "up/sleep-0.05", 2) as shared:
-        shared.workers[0].terminate()
-        await shared.wait_until_left_by(shared.workers[0])
-        await asyncio.to_thread(shared.workers[0].join)
+    async with open_shared(upstream, tmp_path, location, "up/sleep-0.05", 3) as shared:
+        killed, stopped, _ = shared.workers
+        stopped.terminate()
+        await kill(killed)
+        await asyncio.to_thread(stopped.join)
+        assert stopped.exitcode == 0
+        assert str(stopped.pid) not in shared.list_owners()  # it gave back what it had, once its calls were recorded
         await shared.wait_for_records()
-    assert len(upstream.requests) == ITEMS
+    assert ITEMS <= len(upstream.requests) <= ITEMS + CONCURRENCY
 
 
 async def test_a_process_that_slept_through_its_leases_writes_nothing(
@@ -121,16 +110,102 @@ async def test_a_process_that_slept_through_its_leases_writes_nothing(
     assert ITEMS <= len(upstream.requests) <= ITEMS + CONCURRENCY
 
 
+@asynccontextmanager
+async def open_pair(upstream: Upstream, folder: Path, location: str) -> AsyncGenerator[OpenJobs]:
+    """Open two managers that run waiting jobs, as processes of two other machines would."""
+    others = [folder / name for name in ("one", "two")]
+    for other in others:
+        other.mkdir()
+    async with (
+        open_jobs(upstream.url, others[0], store=location, owner="one|machine|1|1", run_waiting=True),
+        open_jobs(upstream.url, others[1], store=location, owner="two|machine|2|2", run_waiting=True),
+        open_jobs(upstream.url, folder, store=location) as kept,
+    ):
+        yield kept
+
+
+async def end_of(kept: OpenJobs, job: Job) -> Job:
+    async with asyncio.timeout(60):
+        while (job := await kept.manager.find_job(job.id)).state not in ENDED_STATES:
+            await asyncio.sleep(0.02)
+    return job
+
+
+async def test_processes_share_a_job_and_send_each_unit_once(upstream: Upstream, tmp_path: Path, location: str) -> None:
+    async with open_pair(upstream, tmp_path, location) as kept:
+        job = await kept.create(ITEMS, "up/sleep-0.02", unattended=True, concurrency=CONCURRENCY)
+        async with asyncio.timeout(30):
+            while len((progress := await kept.manager.read_progress(job.id)).workers) < 2:
+                await asyncio.sleep(0.01)
+        job = await end_of(kept, job)
+        found = await kept.list_results(job)
+
+    assert progress.job.state == "running"
+    assert [worker.owner[:3] for worker in progress.workers] == ["one", "two"]
+    assert (job.state, job.reason) == ("done", None)
+    assert len(found) == len({tuple(row[:3]) for row in found}) == len(upstream.requests) == ITEMS
+
+
 async def test_a_shared_job_is_cancelled_by_any_process_and_resumed_by_all(
     upstream: Upstream, tmp_path: Path, location: str
 ) -> None:
-    async with open_shared(upstream, tmp_path, location, "up/sleep-0.05", 2) as shared:
-        manager = shared.kept.manager
-        assert (await manager.cancel(shared.job.id)).job.state == "cancelling"
-        job = await shared.wait_for_end()
-        assert (job.state, job.reason) == ("cancelled", "it was cancelled")
-        sent = len(upstream.requests)
-        assert sent == (await manager.read_progress(job.id)).ended < ITEMS
-        await manager.resume(job.id)
-        await shared.wait_for_records()
+    async with open_pair(upstream, tmp_path, location) as kept:
+        job = await kept.create(ITEMS, "up/sleep-0.02", unattended=True, concurrency=CONCURRENCY)
+        await upstream.wait_for_requests(2 * CONCURRENCY)
+        assert (await kept.manager.cancel(job.id)).job.state in ("cancelling", "cancelled")
+        job = await end_of(kept, job)
+        sent, ended = len(upstream.requests), (await kept.manager.read_progress(job.id)).ended
+        await kept.manager.resume(job.id)
+        done = await end_of(kept, job)
+
+    assert (job.state, job.reason, done.state) == ("cancelled", "it was cancelled", "done")
+    assert sent == ended < ITEMS
     assert len(upstream.requests) == ITEMS
+
+
+async def test_a_model_that_takes_no_calls_stops_a_shared_job_once_the_others_are_done(
+    upstream: Upstream, tmp_path: Path, location: str
+) -> None:
+    models = ("up/ok", "up/401", "fusion(up/ok, up/401 by up/sleep-0.01)")
+    async with open_pair(upstream, tmp_path, location) as kept:
+        job = await end_of(kept, await kept.create(60, *models, unattended=True, concurrency=4))
+        progress = await kept.manager.read_progress(job.id)
+        found = await kept.list_results(job)
+
+    assert job.state == "stopped"
+    assert job.reason
+    assert {row.model for row in found} == {"up/ok"}
+    assert len(found) == progress.ended == 60
+    assert len(upstream.requests_for("401")) <= 2 * 4
+    assert not upstream.requests_for("sleep-0.01")
+
+
+async def test_a_job_none_of_whose_models_takes_calls_is_left_by_all(upstream: Upstream, tmp_path: Path, location: str) -> None:
+    async with open_pair(upstream, tmp_path, location) as kept:
+        job = await end_of(kept, await kept.create(ITEMS, "up/401", unattended=True, concurrency=4))
+
+    assert job.state == "stopped"
+    assert len(upstream.requests) <= 2 * 4
+
+
+async def test_fusions_and_retries_of_a_shared_job_end_once(upstream: Upstream, tmp_path: Path, location: str) -> None:
+    models = ("up/ok", "up/503-then-ok", "fusion(up/ok, up/503-then-ok by up/sleep-0.01)")
+    async with open_pair(upstream, tmp_path, location) as kept:
+        job = await end_of(kept, await kept.create(20, *models, repeats=2, unattended=True))
+        found = await kept.list_results(job)
+        counts = await kept.manager.read_progress(job.id)
+
+    assert (job.state, job.reason) == ("done", None)
+    assert len(found) == len({tuple(row[:3]) for row in found}) == counts.ended == 20 * 2 * 3
+    assert len(upstream.requests_for("ok")) == len(upstream.requests_for("sleep-0.01")) == 40
+
+
+async def test_the_deadline_of_a_shared_job_ends_it_for_all(upstream: Upstream, tmp_path: Path, location: str) -> None:
+    async with open_pair(upstream, tmp_path, location) as kept:
+        deadline = time.time() + 0.5
+        job = await kept.create(ITEMS, "up/sleep-0.05", unattended=True, concurrency=2, deadline=deadline)
+        job = await end_of(kept, job)
+        ended = (await kept.manager.read_progress(job.id)).ended
+
+    assert (job.state, job.reason) == ("expired", "its deadline has passed")
+    assert ended == len(upstream.requests) < ITEMS
