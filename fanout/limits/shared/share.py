@@ -95,7 +95,7 @@ class ProcessShare:
 
     def count_places(self, now: float) -> float:
         """Return the calls that may be in flight; infinite without a limit."""
-        if self.rules.concurrency is None:
+        if self.kept.concurrency is None:
             return math.inf
         if now < self._reached_at + LEASE_S:
             return self._places
@@ -146,7 +146,7 @@ class ProcessShare:
     def _claim_places(self, backlog: Backlog, now: float) -> SliceClaim:
         places = self.count_places(now)
         if places == math.inf:
-            return SliceClaim()
+            return SliceClaim(backlog.in_flight)
         waiting = backlog.interactive + backlog.batch
         if waiting and backlog.in_flight >= places:
             held, demand = int(places), SliceDemand(backlog.interactive, backlog.batch)
