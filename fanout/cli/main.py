@@ -27,6 +27,8 @@ from fanout.core.shown_text import to_safe_text
 COMMANDS = {
     "serve": "Serve the HTTP API.",
     "reload": "Have a running server read its configuration again.",
+    "worker": "Run the jobs of a store that others share.",
+    "workers": "List the processes that share a store.",
     "ask": "Ask many models at once.",
     "chat": "Talk with many models at once.",
     "log": "List, search and show your questions.",
@@ -39,8 +41,6 @@ COMMANDS = {
     "init": "Set up your providers.",
     "keys": "Keys for providers, and keys of a server's callers.",
     "store": "Copy the store, and put a copy back.",
-    "worker": "Run the jobs of a store that others share.",
-    "workers": "List the processes that share a store.",
     "models": "List the models: ready, or what is missing.",
     "check": "Check the configuration and name every fault.",
     "schema": "Print the JSON Schema of providers.json.",

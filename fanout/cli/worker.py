@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 import fanout
+from fanout.cli.completion import complete_providers
 from fanout.cli.options import with_settings
 from fanout.cli.serve import greet
 from fanout.cli.shared_store import load_sharing_settings, name_store, url_option
@@ -24,7 +25,11 @@ MAX_SHOWN_ACCOUNTS = 8
 @click.command()
 @with_settings
 @url_option
-@click.option("--accounts", help="Providers whose jobs it takes, with commas; by default all that are ready here.")
+@click.option(
+    "--accounts",
+    help="Providers whose jobs it takes, with commas; by default all that are ready here.",
+    shell_complete=complete_providers,
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address for --port.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Serve /livez, /readyz and /metrics there; 0 takes a free one.")
 def worker(
@@ -75,7 +80,7 @@ def _parse_accounts(given: str | None, settings: Settings) -> tuple[str, ...]:
     for name in names:
         if name not in known:
             suggestion = did_you_mean(name, known) or f"; known: {', '.join(known)}"
-            faults.append(Fault("--accounts", f"no provider is called `{name}`{suggestion}"))
+            faults.append(Fault("--accounts", f"unknown provider `{name}`{suggestion}"))
         elif lacking := known[name].lacks():
             faults.append(Fault("--accounts", f"`{name}` needs {' and '.join(f'`{variable}`' for variable in lacking)}"))
     if faults:

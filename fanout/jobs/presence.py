@@ -18,6 +18,8 @@ from fanout.store.processes import Processes, ProcessKind, ProcessRow
 
 BEAT_INTERVAL_S = 5.0
 """Interval between two writes of the row."""
+SETTLING_S = 1.0
+"""The same after the first write, at which a process does nothing yet."""
 BEATS_BETWEEN_SWEEPS = 12
 
 
@@ -103,7 +105,7 @@ class Presence:
                 self._is_failing = False
             number += 1
             with suppress(TimeoutError):
-                async with asyncio.timeout(BEAT_INTERVAL_S):
+                async with asyncio.timeout(BEAT_INTERVAL_S if number > 1 else min(SETTLING_S, BEAT_INTERVAL_S)):
                     await self._wake.wait()
 
     async def _beat(self, *, sweeps: bool) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from fanout.cli.batch.local_jobs import open_local_jobs
+from fanout.config.settings import load_settings
 from tests.support.builders.jobs import open_jobs
 from tests.support.builders.settings import write_providers_file
 from tests.support.cli import PATIENCE_S, Process, run_fanout, start_fanout, start_server
@@ -111,6 +113,20 @@ async def test_workers_run_what_a_server_takes_and_leave_it_to_others_when_they_
     assert [line.split()[0] for line in table] == ["kind", "serve", "worker"]
 
 
+async def test_a_command_that_runs_a_job_is_listed_until_it_ends(upstream: Upstream, tmp_path: Path, location: str) -> None:
+    async with open_jobs(upstream.url, tmp_path, store=location) as kept:
+        created = await kept.create(3, "up/sleep-0.02", concurrency=1)
+        settings = load_settings(tmp_path / "providers.json", {"HOME": str(tmp_path), "FANOUT_STORE": location})
+        seen: set[tuple[str, str | None]] = set()
+        async with open_local_jobs(settings) as jobs:
+            job = await jobs.get(created.id)
+            assert job
+            async for _ in jobs.run(job):
+                seen |= {(row.kind, row.accounts) for row in await kept.store.processes.list_processes()}
+        assert seen == {("batch", "[]")}, "it takes no other job"
+        assert await kept.store.processes.list_processes() == []
+
+
 async def test_the_commands_of_the_document_of_scale_run(location: str, tmp_path: Path) -> None:
     """Those that stay are left running while the others are tried."""
     keys: Any = {"OPENAI_API_KEY": "sk-0123456789", "ANTHROPIC_API_KEY": "sk-0123456789"}
@@ -146,8 +162,8 @@ async def test_the_commands_of_the_document_of_scale_run(location: str, tmp_path
         ),
         (("--url", "nowhere.db"), "and there is no such file; allowed: `postgresql://"),
         (("--url", f"mysql://me:{PASSWORD}@db/x"), "--url: `mysql` is not known; allowed: "),
-        (("--accounts", "upp,there"), "--accounts: no provider is called `upp`; did you mean `up`?"),
-        (("--accounts", "there"), "--accounts: no provider is called `there`; known: up, local"),
+        (("--accounts", "upp,there"), "--accounts: unknown provider `upp`; did you mean `up`?"),
+        (("--accounts", "there"), "--accounts: unknown provider `there`; known: up, local"),
         (("--accounts", "up"), "--accounts: `up` needs `UP_KEY`"),
     ],
     ids=str,
