@@ -20,7 +20,7 @@ from fanout.core.sockets import raise_file_limit
 from fanout.dispatch.default_models import choose_default_models
 from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher
 from fanout.dispatch.entries import Entry, Models, parse_entries
-from fanout.dispatch.plan import Request
+from fanout.dispatch.request import Request
 from fanout.evaluate.scoring.declarations import parse_scorers, to_declaration
 from fanout.evaluate.scoring.scoring import make_scorer_factory
 from fanout.jobs.input_files import read_rows

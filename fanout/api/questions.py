@@ -30,7 +30,7 @@ from fanout.core.schema import Delta
 from fanout.dispatch.default_models import choose_default_models
 from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher
 from fanout.dispatch.entries import Models, parse_entries
-from fanout.dispatch.plan import Request
+from fanout.dispatch.request import Request
 
 Prompt = str | Sequence[Message | Mapping[str, Any]]
 """A text, or the messages of a conversation in OpenAI's format: `{"role": "user", "content": "…"}`."""

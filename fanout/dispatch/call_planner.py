@@ -12,7 +12,8 @@ from fanout.config.catalogue import Catalogue
 from fanout.config.settings import Settings
 from fanout.core.schema import Call
 from fanout.core.usage import Cost, Usage
-from fanout.dispatch.plan import Request, plan
+from fanout.dispatch.plan import plan
+from fanout.dispatch.request import Request
 from fanout.dispatch.upstreams import Upstreams
 from fanout.limits.answer_memory import AnswerMemory
 from fanout.limits.limiter import InFlightCap

@@ -2,65 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import field, replace
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import replace
 from datetime import date
 
-from fanout.config.catalogue import Catalogue, Model
-from fanout.config.settings import ProviderSettings
+from fanout.config.catalogue import Catalogue
 from fanout.core.errors import Fault, RequestError
 from fanout.core.fusion import FusedMembers
 from fanout.core.json_text import JsonObject
 from fanout.core.messages import Message
 from fanout.core.query_size import measure, measure_inputs
 from fanout.core.sampling import Sampling
-from fanout.core.schema import Call, Credential, Failure, FittedParameters, Query, RequestScope, Target, Task
+from fanout.core.schema import Call, Credential, Failure, FittedParameters, Query, RequestScope, Target
 from fanout.core.value_type import value_type
 from fanout.dispatch.entries import Entry, expand_entries
 from fanout.dispatch.fusion_plan import drop_unfused, make_fusion, spare_members
-from fanout.providers import EMBEDDERS, find_adapter
+from fanout.dispatch.refusals import find_refusal, refuse_fusion
+from fanout.dispatch.request import Prompt, Request
 
 ParameterFitter = Callable[[Target, Query], FittedParameters]
 """`Provider.fit` of the target's provider."""
-Prompt = str | tuple[int, ...]
-"""Text, or the ids of one tokenizer."""
 MAX_SEED = 2**63 - 1  # the contracts' limit, beyond which the seeds of samples wrap around
-TOKEN_ID_ADAPTERS = frozenset({"ngram", "openai"})
-"""Adapters whose text models take a prompt as token ids."""
-
-
-@value_type(frozen=True, slots=True)
-class Request:
-    """A caller's request, whatever its dialect. It has `prompts`, `messages` or `inputs`."""
-
-    entries: tuple[Entry, ...]
-    prompts: tuple[Prompt, ...] = ()
-    many_prompts: bool = False
-    """The prompt was a list, so each answer names its prompt."""
-    messages: tuple[Message, ...] | None = None
-    inputs: tuple[Prompt, ...] | None = None
-    """Texts to embed, all in one call of each entry."""
-    task: Task = "answer"
-    earlier: tuple[Message, ...] = ()
-    """Earlier messages of a conversation, which each of `prompts` continues."""
-    system: str | None = None
-    sampling: Sampling = field(default_factory=Sampling)
-    passthrough: JsonObject = field(default_factory=dict)
-    defaults: frozenset[str] = frozenset()
-    """Sampling parameters that the endpoint's contract set, not the caller."""
-    strict: bool = False
-    """A parameter that a provider cannot take fails that entry instead of being ignored."""
-    native_n: bool = False
-    """`n` is sent upstream where the provider knows it: one call with n answers instead of n calls."""
-    credentials: Mapping[str, Credential] = field(default_factory=dict)
-    """Caller-supplied keys, by provider."""
-    account_id: str | None = None
-    """The account that the usage is counted for."""
-
-    @property
-    def has_ids(self) -> bool:
-        """Tell if a prompt is given as the ids of its tokens."""
-        return tuple in map(type, self.prompts)
 
 
 def plan(
@@ -163,11 +125,11 @@ class _ResolvedEntry:
             target = catalogue.make_target(model, entry.model, label)
             if model.row and model.row.deprecated_on:
                 refusal = catalogue.refuse_after_shutdown(model, today)
-            refusal = refusal or _find_refusal(model, catalogue, request, earlier)
+            refusal = refusal or find_refusal(model, catalogue, request, earlier)
         if entry.fusion is None:
             resolved = cls(target, sampling, defaults, passthrough, earlier, samples, refusal, credential)
             return replace(resolved, is_member=True) if entry.is_member else resolved
-        refusal = refusal or _refuse_fusion(request)
+        refusal = refusal or refuse_fusion(request)
         sampling, passthrough, ignored = drop_unfused(sampling, passthrough)
         return cls(
             *(target, sampling, defaults, passthrough, earlier, samples, refusal, credential),
@@ -223,46 +185,6 @@ class _QueryBuilder:
         if request.messages is not None:
             return (*system, *request.messages)
         return (*system, *earlier, Message("user", self._prompt if isinstance(self._prompt, str) else None))
-
-
-def _find_refusal(model: Model, catalogue: Catalogue, request: Request, earlier: tuple[Message, ...]) -> Failure | None:
-    if catalogue.lacks(model, own_key=model.provider in request.credentials):
-        return catalogue.refuse_without_settings(model)
-    if request.task != "answer":
-        return _find_task_refusal(catalogue.find_provider(model), request.task)
-    if request.messages is not None and model.kind == "text":
-        sentence = f"`{model.name}` completes text and takes no messages; call it at `/v1/completion` or `/v1/completions`"
-        return Failure("unsupported", sentence, code="unsupported_endpoint", param="model")
-    if earlier and model.kind == "text":
-        sentence = f"`{model.name}` completes text and takes no `messages`; send the whole text as `prompt`"
-        return Failure("unsupported", sentence, code="unsupported_endpoint", param="messages")
-    if not request.has_ids:
-        return None
-    if model.kind == "chat" or catalogue.find_provider(model).adapter not in TOKEN_ID_ADAPTERS:
-        sentence = f"`{model.name}` takes no token ids, which depend on the tokenizer; send the prompt as text"
-        return Failure("unsupported", sentence, code="unsupported_prompt", param="prompt")
-    return None
-
-
-def _refuse_fusion(request: Request) -> Failure | None:
-    if request.task != "answer":
-        sentence = "a fusion makes a text, and has neither embeddings nor tokens of its own"
-        return Failure("unsupported", sentence, code="unsupported_endpoint", param="model")
-    if request.has_ids:
-        sentence = "a fusion is made of texts, and takes no token ids; send the prompt as text"
-        return Failure("unsupported", sentence, code="unsupported_prompt", param="prompt")
-    return None
-
-
-def _find_task_refusal(provider: ProviderSettings, task: Task) -> Failure | None:
-    if find_adapter(provider.row, task) is not None:
-        return None
-    if task == "embed":
-        known = ", ".join(f"`{name}`" for name in sorted(EMBEDDERS))
-        sentence = f"`{provider.name}` has no embeddings here; providers of the adapters {known} do"
-    else:
-        sentence = f"`{provider.name}` has no endpoint that tells the tokens of a prompt, or its row names no `tokenizer`"
-    return Failure("unsupported", sentence, code="unsupported_endpoint", param="model")
 
 
 def _plan_samples(

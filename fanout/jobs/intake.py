@@ -14,7 +14,7 @@ from itertools import islice
 from fanout.core.errors import Fault, LeaseLostError, RequestError, StoppingError, StoreError
 from fanout.core.schema import Call
 from fanout.core.usage import Usage
-from fanout.dispatch.plan import Request
+from fanout.dispatch.request import Request
 from fanout.jobs.estimate import JobEstimate
 from fanout.jobs.input_formats.rows import BadRow, InputRow
 from fanout.jobs.job import FINGERPRINT_JSON, Fingerprint, Job, JobSpec, build_state_error

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from fanout.core.errors import Fault, RequestError
 from fanout.core.schema import Call
 from fanout.core.usage import WorkTotals, sum_known
-from fanout.dispatch.plan import Request
+from fanout.dispatch.request import Request
 from fanout.jobs.process_identity import is_gone
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.records import RUNNING_STATES, FailurePolicy, JobRow, JobState, WorkerLoad

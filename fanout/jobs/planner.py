@@ -11,7 +11,7 @@ from fanout.core.json_text import JsonObject
 from fanout.core.schema import Call
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.dispatch.entries import Entry, add_self_fusions, parse_entries
-from fanout.dispatch.plan import Request
+from fanout.dispatch.request import Request
 from fanout.jobs.copies import list_copies
 from fanout.jobs.job import FINGERPRINT_JSON, Fingerprint, Job, JobKind, JobSpec, RequestBuilder, RequestBuilderFactory
 from fanout.jobs.row_request import RowRequestBuilder

@@ -10,7 +10,7 @@ from fanout.core.errors import Fault, RequestError
 from fanout.core.sampling import Sampling
 from fanout.core.sampling_fields import validate_sampling
 from fanout.dispatch.entries import parse_entries
-from fanout.dispatch.plan import Request
+from fanout.dispatch.request import Request
 from fanout.jobs.job import JobSpec
 from fanout.jobs.row_parser import MESSAGES, SYSTEM_ROLES, RowItem, parse_row
 from fanout.jobs.template import PromptTemplate

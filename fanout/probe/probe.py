@@ -24,7 +24,7 @@ from fanout.dispatch import pricing
 from fanout.dispatch.default_models import find_cheapest_model, rank_by_cost
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.dispatch.entries import Entry
-from fanout.dispatch.plan import Request
+from fanout.dispatch.request import Request
 from fanout.probe.diagnosis import Finding, diagnose, diagnose_listing, diagnose_without_model
 from fanout.providers.model_listing import PATHS, list_models
 from fanout.providers.transport.connection_errors import PARSER_LIMITS

@@ -27,7 +27,7 @@ from fanout.core.sampling import INT64, Sampling, at_most
 from fanout.core.sampling_fields import SamplingFields
 from fanout.core.schema import Credential
 from fanout.dispatch.entries import Entry
-from fanout.dispatch.plan import Request
+from fanout.dispatch.request import Request
 
 DEFAULT_TEMPERATURE = 0.2
 

@@ -12,7 +12,7 @@ from fanout.core.long_lists import IN_STEPS
 from fanout.core.messages import MessageBody
 from fanout.core.sampling import Sampling
 from fanout.core.schema import Credential
-from fanout.dispatch.plan import Request
+from fanout.dispatch.request import Request
 from fanout.requests.bodies import (
     MAX_ENTRIES,
     EntryBody,

@@ -15,7 +15,8 @@ from fanout.core.messages import Message
 from fanout.core.sampling import Sampling
 from fanout.core.schema import Target
 from fanout.dispatch.entries import Entry
-from fanout.dispatch.plan import MAX_SEED, Request, plan
+from fanout.dispatch.plan import MAX_SEED, plan
+from fanout.dispatch.request import Request
 from tests.support.builders.plans import TODAY, build_catalogue, fit_parameters, plan_call, plan_calls
 
 # Places

@@ -11,7 +11,7 @@ from fanout.core.errors import RequestError
 from fanout.core.messages import ImagePart, Message, TextPart
 from fanout.core.sampling import Sampling
 from fanout.dispatch.entries import Entry
-from fanout.dispatch.plan import Request
+from fanout.dispatch.request import Request
 from fanout.jobs.job import JobSpec, RequestBuilder
 from fanout.jobs.row_request import RowRequestBuilder, is_request_line
 

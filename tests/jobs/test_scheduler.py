@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fanout.dispatch.plan import Request
+from fanout.dispatch.request import Request
 from fanout.jobs import model_queues
 from fanout.jobs.claims import WholeJob
 from fanout.jobs.job import RequestBuilder

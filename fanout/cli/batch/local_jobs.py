@@ -24,7 +24,7 @@ from fanout.core.threads import run_in_thread
 from fanout.dispatch.default_models import EMBEDDED_SET, OWN_SET
 from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher
 from fanout.dispatch.entries import Entry
-from fanout.dispatch.plan import Request
+from fanout.dispatch.request import Request
 from fanout.evaluate.judging.checks import check_judges
 from fanout.evaluate.scoring.declarations import parse_scorers, to_declaration
 from fanout.evaluate.scoring.scoring import make_scorer_factory

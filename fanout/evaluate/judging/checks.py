@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fanout.core.errors import Fault, RequestError
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.dispatch.entries import Entry
-from fanout.dispatch.plan import Request
+from fanout.dispatch.request import Request
 
 if TYPE_CHECKING:
     from fanout.evaluate.scorers import Scorer

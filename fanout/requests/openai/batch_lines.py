@@ -16,7 +16,7 @@ from fanout.core.errors import Fault, RequestError
 from fanout.core.faults import to_faults
 from fanout.core.json_text import JsonObject
 from fanout.core.long_lists import BoundedObject
-from fanout.dispatch.plan import Request
+from fanout.dispatch.request import Request
 from fanout.jobs.job import JobSpec
 from fanout.requests.bodies import validate_body
 from fanout.requests.openai.bodies import OpenAiBody

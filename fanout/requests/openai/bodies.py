@@ -18,7 +18,7 @@ from fanout.core.sampling import SAMPLING_NAMES, Sampling
 from fanout.core.sampling_fields import SamplingFields
 from fanout.core.schema import Credential
 from fanout.dispatch.entries import Entry, FusionEntry
-from fanout.dispatch.plan import Request
+from fanout.dispatch.request import Request
 from fanout.requests.bodies import ReturnWhen
 from fanout.requests.fusions import FusibleEntry
 

@@ -15,7 +15,7 @@ from fanout.core.long_lists import IN_STEPS, BoundedObject
 from fanout.core.sampling import INT64, Sampling
 from fanout.core.schema import Credential
 from fanout.dispatch.entries import Entry
-from fanout.dispatch.plan import Prompt, Request
+from fanout.dispatch.request import Prompt, Request
 from fanout.requests.bodies import IN_PATH, EntryCount, ReturnWhen, entries_schema, to_entry_list
 from fanout.requests.openai.text import Inputs
 

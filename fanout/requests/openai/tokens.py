@@ -15,7 +15,7 @@ from fanout.core.long_lists import IN_STEPS, BoundedObject
 from fanout.core.messages import MessageBody
 from fanout.core.schema import Credential
 from fanout.dispatch.entries import Entry
-from fanout.dispatch.plan import Request
+from fanout.dispatch.request import Request
 from fanout.requests.bodies import EntryCount, ReturnWhen, entries_schema, to_entry_list
 
 

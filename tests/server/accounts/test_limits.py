@@ -17,7 +17,7 @@ from fanout.api import build_request
 from fanout.core.sampling import Sampling
 from fanout.core.schema import Failure, Outcome, Timing
 from fanout.dispatch.entries import Entry
-from fanout.dispatch.plan import Request
+from fanout.dispatch.request import Request
 from fanout.requests.keys import KeyLimits
 from fanout.server.accounts.admission import KEY_LEDGER, estimate_call, give_back, reserve, settle
 from fanout.server.accounts.ledger import KeyCounts

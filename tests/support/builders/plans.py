@@ -11,7 +11,8 @@ from typing import Any
 from fanout.config.catalogue import Catalogue
 from fanout.core.schema import Call, FittedParameters, Query, Target
 from fanout.dispatch.entries import Entry
-from fanout.dispatch.plan import Request, plan
+from fanout.dispatch.plan import plan
+from fanout.dispatch.request import Request
 from tests.support.builders.settings import load_own_settings
 
 TODAY = date(2026, 6, 1)

@@ -12,7 +12,7 @@ from fanout.core.ids import create_uuid
 from fanout.core.merge import has_answer
 from fanout.core.schema import Call, Credential, Outcome
 from fanout.core.threads import run_in_thread
-from fanout.dispatch.plan import Request
+from fanout.dispatch.request import Request
 from fanout.rendering.errors import render_all_failed
 from fanout.rendering.openai.answers import OpenAiHeadJson
 from fanout.requests.bodies import check_limits
