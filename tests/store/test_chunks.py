@@ -142,5 +142,5 @@ async def test_a_million_items_are_cut_in_one_statement(location: str) -> None:
 
     assert chunk.size == MAX_UNITS
     sizes = [size_chunks(*job) for job in ((10, 10), (6_400, 6_400), (1_000, 8_000), (100, 6_000), (0, 0))]
-    assert sizes == [MIN_UNITS, 100, 15, 1, 1]  # whole items, as many units as suit the job
+    assert sizes == [MIN_UNITS, MAX_UNITS, 25, 1, 1]  # whole items, as many units as suit the job
     assert query(location, "SELECT count(*), sum(count) FROM job_chunks") == [(5_000, 1_000_000)]

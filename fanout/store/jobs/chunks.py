@@ -46,7 +46,7 @@ CHANNEL = "fanout_jobs"
 """On which a job's number is announced, whenever other processes may have to do something about it."""
 MIN_UNITS, MAX_UNITS = 50, 200
 """Of a chunk, as far as whole items allow."""
-WANTED_CHUNKS = 64
+WANTED_CHUNKS = 32
 """Of a job, so that a small one is shared evenly, too."""
 MAX_REASONS = 10
 _chunk = job_chunks.c
