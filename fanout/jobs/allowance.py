@@ -63,6 +63,8 @@ class Allowance:
         self._is_scarce = False
         """Another process needs what is not used here."""
         self._dead_holders: list[str] = []
+        self._is_refused = False
+        """The last look has found too little, of which more may come back."""
         self._is_doubted = False
         """The last look has found no money anywhere."""
         budget.limit_usd, budget.spent_usd = 0.0, 0.0
@@ -81,7 +83,7 @@ class Allowance:
                     await self._due.wait()
             self._due.clear()
             await self.look()
-            await asyncio.sleep(ASK_AGAIN_S if self._is_scarce else PAUSE_S)
+            await asyncio.sleep(ASK_AGAIN_S if self._is_refused else PAUSE_S)
 
     async def look(self) -> bool:
         """Draw money if more is needed; else give back what is not, and see whether others need it.
@@ -152,7 +154,7 @@ class Allowance:
         if grant is None:
             raise LeaseLostError
         budget.limit_usd = (budget.limit_usd or 0.0) + grant.usd
-        self._is_scarce = grant.is_scarce
+        self._is_scarce, self._is_refused = grant.is_scarce, bool(need_usd) and not grant.usd and not grant.is_final
         if not grant.usd:  # a killed process of this machine is seen at once; another's lease must run out
             self._dead_holders = [holder for holder in grant.others if is_gone(holder.partition("#")[0])]
         if self._slice_usd == math.inf:
@@ -171,7 +173,7 @@ class Allowance:
 
     async def _give_back(self) -> None:
         budget = self._budget
-        self._is_doubted = False
+        self._is_doubted = self._is_refused = False
         budget.drop_unused(keep_usd=0.0 if self._is_scarce else 2 * self._slice_usd)
         if (is_scarce := await self._report()) and budget.unused_usd:
             budget.drop_unused()
