@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, nullcontext
+
+from sqlalchemy import Connection, inspect
 
 from fanout.core.errors import StoreError
 from fanout.core.schema import Outcome, Retry
@@ -14,7 +16,7 @@ from fanout.store.call_times import CallTimes
 from fanout.store.engine.connections import LOCK_TIMEOUT_MS
 from fanout.store.engine.database import Database
 from fanout.store.engine.errors import describe_error
-from fanout.store.engine.location import MEMORY, OFF, create_file
+from fanout.store.engine.location import MEMORY, OFF, create_file, find_file, parse_location
 from fanout.store.engine.upgrade import has_current_tables, upgrade
 from fanout.store.history.recorder import History, HistoryMode
 from fanout.store.idempotency import IdempotencyStore
@@ -23,6 +25,7 @@ from fanout.store.keys.key_store import KeyStore
 from fanout.store.limits.sharing import SharedLimits
 from fanout.store.processes import Processes
 from fanout.store.retention import DEFAULT_HISTORY_DAYS, DEFAULT_USAGE_DAYS, Retention
+from fanout.store.shared_tables import shared_limits
 from fanout.store.usage import UsageLedger
 
 __all__ = ["MEMORY", "OFF", "Store", "open_store"]
@@ -31,6 +34,8 @@ OPEN_TIMEOUT_S = 10.0
 """The longest wait at the start for a database that another process has locked."""
 ASK_TIMEOUT_S = 2.0
 """The longest that PostgreSQL may take for an ask: after that the process goes on without it."""
+LIMITS_SUFFIX = "-limits"
+"""Of the file beside a store's, with what its processes share of their limits; what it holds is of no use after a minute."""
 LOCK_MESSAGES = ("locked", "lock timeout")
 """How SQLite and PostgreSQL say that the database is locked."""
 
@@ -125,8 +130,14 @@ async def _open_limits(database: Database, location: str, *, shares_limits: bool
     if not (is_server if shares_limits is None else shares_limits) or database.in_memory:
         yield None
         return
-    # A connection of its own: an ask must not wait behind what the process writes otherwise. A file has one writer anyway.
-    own = Database(location, statement_timeout_s=ASK_TIMEOUT_S) if is_server else database
+    # A connection of its own, and of a store in a file another file: an ask must not wait behind what is written otherwise.
+    own = database
+    if is_server:
+        own = Database(location, statement_timeout_s=ASK_TIMEOUT_S)
+    elif file := find_file(parse_location(location)):
+        place = f"{file}{LIMITS_SUFFIX}"
+        own = Database(place, is_lasting=False)
+        await _prepare(own, place, _has_limits, _create_limits)
     # Last to open and first to close: calls have ended by then, and what they used is known.
     limits = SharedLimits(own)
     try:
@@ -137,7 +148,20 @@ async def _open_limits(database: Database, location: str, *, shares_limits: bool
             await own.close()
 
 
-async def _prepare(database: Database, location: str) -> None:
+def _has_limits(connection: Connection, _: Database) -> bool:
+    return inspect(connection).has_table(shared_limits.name)
+
+
+def _create_limits(connection: Connection, _: Database) -> None:
+    shared_limits.create(connection, checkfirst=True)
+
+
+async def _prepare(
+    database: Database,
+    location: str,
+    has_tables: Callable[[Connection, Database], bool] = has_current_tables,
+    make_tables: Callable[[Connection, Database], None] = upgrade,
+) -> None:
     began = time.monotonic()
     try:
         await run_in_thread("setup", create_file, location)
@@ -145,10 +169,10 @@ async def _prepare(database: Database, location: str) -> None:
             try:
                 # Only what has something to migrate takes the lock: another process may hold it for long.
                 async with database.read_transaction() as connection:
-                    is_current = await connection.run_sync(has_current_tables, database)
+                    is_current = await connection.run_sync(has_tables, database)
                 if not is_current:
                     async with database.migration_transaction() as connection:
-                        await connection.run_sync(upgrade, database)
+                        await connection.run_sync(make_tables, database)
             except StoreError as error:
                 is_late = time.monotonic() - began > OPEN_TIMEOUT_S - LOCK_TIMEOUT_MS / 1e3
                 if is_late or not any(message in str(error) for message in LOCK_MESSAGES):

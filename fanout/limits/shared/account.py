@@ -8,18 +8,20 @@ from the sending of the ask, and the ask is answered after that.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from fanout.limits.shared.allotment import SliceStanding, allot, compute_level
-from fanout.limits.shared.messages import Ask, Part, SharedPause, SliceClaim, SliceGrant
+from fanout.limits.shared.messages import Ask, Part, SharedPause, SliceClaim, SliceDemand, SliceGrant
 from fanout.limits.shared.meter import Meter, MeterRules, Room
 from fanout.limits.shared.rules import LEASE_S, MAX_ASKS_PER_S, SILENT_S, SharedRules, Window, combine
 from fanout.limits.windows import MAX_PAUSE_S, add_skew
 
 FRESH_ASKS = 2.5
 """Of a process that has not been heard of for so many asks, nobody expects that it still wants something."""
+SPARE_PARTS = 4
+"""What is free is divided by this and by the processes: so much each may keep ready while it has calls."""
 MAX_PAUSES = 128
 """Callers choose the names of models."""
 MAX_OUTAGE_S = 3600.0
@@ -91,13 +93,13 @@ class SharedAccount:
         fresh = [member for member in self.members.values() if now - member.seen <= FRESH_ASKS * ask_s]
         # What will be free before its slice ends is granted by its time, so that nothing lies idle between two asks.
         until = now + 2 * ask_s
-        start_parts, start_rooms, starts = _take(
+        start_parts, start_rooms, starts, spare_starts = _take(
             self.starts, for_starts, ask.starts, mine.starts, [one.starts for one in self._living(fresh)], now, until
         )
-        token_parts, token_rooms, tokens = _take(
+        token_parts, token_rooms, tokens, spare_tokens = _take(
             self.tokens, for_tokens, ask.tokens, mine.tokens, [one.tokens for one in self._living(fresh)], now, until
         )
-        places, standing = self._lease_places(ask.places, mine.places, rules.concurrency, fresh, now)
+        places, standing, spare_places = self._lease_places(ask.places, mine.places, rules.concurrency, fresh, now)
         self.members[ask.member] = Member(
             ask.number, mine.joined, now, now + LEASE_S, count, ask.rules, 0.0, starts, tokens, standing
         )
@@ -115,6 +117,9 @@ class SharedAccount:
             pauses=[SharedPause(model, end - now, reason) for model, (end, reason) in self.pauses.items()],
             expected_starts=_render_rooms(start_rooms, now) if starts.wants else (),
             expected_tokens=_render_rooms(token_rooms, now) if tokens.wants else (),
+            spare_starts=spare_starts,
+            spare_tokens=spare_tokens,
+            spare_places=spare_places,
         )
 
     def _living(self, fresh: list[Member]) -> Iterator[Member]:
@@ -181,13 +186,14 @@ class SharedAccount:
 
     def _lease_places(
         self, claim: SliceClaim, mine: SliceStanding, limit: int | None, fresh: list[Member], now: float
-    ) -> tuple[int | None, SliceStanding]:
+    ) -> tuple[int | None, SliceStanding, int]:
         if limit is None:
-            return None, SliceStanding()
+            return None, SliceStanding(), 0
         others = [member.places for member in self._living(fresh)]
         since = mine.since if mine.since is not None and mine.wants else now
         free = limit - claim.held - sum(other.held for other in others)
-        granted = allot(free, claim.demand, since, others)
+        spare = _compute_spare(free, others)
+        granted = allot(free, _add_spare(claim.demand, spare), since, others)
         places = claim.held + granted
         if any(other.wants for other in others):
             # Whoever has more than a fair share gives places back as its calls end; of batch, all that interactive calls want.
@@ -197,7 +203,7 @@ class SharedAccount:
             # Its batch calls that end are not followed by others.
             if not claim.demand.interactive:
                 places = min(places, max(claim.held + granted - sum(other.interactive for other in others), 0))
-        return places, _stand(max(claim.held, places), claim, granted, since, now)
+        return places, _stand(max(claim.held, places), claim, granted, since, now), spare
 
     def _take_pauses(self, ask: Ask, now: float) -> None:
         for model, seconds, reason in ask.pauses:
@@ -224,22 +230,34 @@ def _take(
     others: list[SliceStanding],
     now: float,
     until: float,
-) -> tuple[list[Part], list[Room], SliceStanding]:
-    """Grant what a process gets of one quantity, now and until its slice ends."""
+) -> tuple[list[Part], list[Room], SliceStanding, int]:
+    """Grant what a process gets of one quantity, now and until its slice ends; return also what it may keep ready."""
     if not rules.is_limited:
-        return [], [], SliceStanding()
+        return [], [], SliceStanding(), 0
     held = claim.held + sum(other.held for other in others)
     rooms = meter.list_rooms(rules, held, now)
     soon = [room for room in rooms if room.at <= until]
     since = mine.since if mine.since is not None and mine.wants else now
-    granted = allot(soon[-1].amount, claim.demand, since, others)
+    spare = _compute_spare(soon[0].amount if soon[0].at <= now else 0, others)
+    granted = allot(soon[-1].amount, _add_spare(claim.demand, spare), since, others)
     parts, left = [], granted
     for room in soon:
         part = min(left, room.amount - (granted - left))
         if part > 0:
             parts.append(Part(max(room.at - now, 0.0), part))
             left -= part
-    return parts, rooms, _stand(claim.held + granted, claim, granted, since, now)
+    return parts, rooms, _stand(claim.held + granted, claim, granted, since, now), spare
+
+
+def _compute_spare(free: int, others: Sequence[SliceStanding]) -> int:
+    # A part of what is free, not of the limit: near the limit there is none, and nothing lies idle with anybody.
+    return max(free, 0) // (SPARE_PARTS * (len(others) + 1))
+
+
+def _add_spare(demand: SliceDemand, spare: int) -> SliceDemand:
+    """Return the demand of a process that has calls, which get something ahead."""
+    is_idle = not (demand.interactive or demand.batch or demand.ahead)
+    return demand if is_idle else demand._replace(ahead=max(demand.ahead, spare))
 
 
 def _stand(held: int, claim: SliceClaim, granted: int, since: float, now: float) -> SliceStanding:

@@ -42,6 +42,8 @@ class Holding:
         self._alone: _Alone | None = None
         self._alone_until = -math.inf
         self._is_asking = False
+        self.spare = 0
+        """That may be kept ready beside what was used, as of the last grant; 0 for a process without calls."""
 
     @property
     def span_s(self) -> float:
@@ -112,7 +114,7 @@ class Holding:
             demand = _lessen(demand, self.available + sum(part for _, part in self._coming))
         else:
             # What calls would have used by now, had they not to wait for something else, goes back.
-            keep = recent + (wanted.need if is_waiting else 0)
+            keep = max(recent + (wanted.need if is_waiting else 0), self.spare)
             self.available = min(self.available, keep)
             if self.available + sum(part for _, part in self._coming) > keep:
                 self._coming.clear()

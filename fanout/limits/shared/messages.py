@@ -94,3 +94,7 @@ class SliceGrant:
     expected_starts: Sequence[Part] = ()
     """What will be free if nobody uses anything."""
     expected_tokens: Sequence[Part] = ()
+    spare_starts: int = 0
+    """That a process with calls may keep ready, because so much more is free: far below a limit no call waits for an ask."""
+    spare_tokens: int = 0
+    spare_places: int = 0

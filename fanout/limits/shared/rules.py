@@ -18,6 +18,8 @@ ALONE_S = 1.0
 """So long after an ask that failed, a process may go on by itself; then it has to find out if the store is back."""
 ASKING_S = 2.5
 """The same for an ask that was not answered yet."""
+SLICE_ASKS = 4
+"""A slice ends when so many asks could have been answered: one that is late, because the machine is busy, costs nothing."""
 ASKS_PER_PERIOD = 240
 MIN_ASK_S, MAX_ASK_S = 0.02, 0.25
 MAX_ASKS_PER_S = 100.0

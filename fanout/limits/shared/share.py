@@ -9,9 +9,11 @@ from typing import NamedTuple, Protocol
 from fanout.limits.shared.counters import SharedStarts, SharedTokens
 from fanout.limits.shared.holding import Holding
 from fanout.limits.shared.messages import Ask, SharedPause, SliceClaim, SliceDemand, SliceGrant
-from fanout.limits.shared.rules import BEAT_S, LEASE_S, SharedRules, Window
+from fanout.limits.shared.rules import BEAT_S, LEASE_S, SLICE_ASKS, SharedRules, Window
 
 SPARE_RATIO = 1.25
+IDLE_ASKS = 20
+"""Asks in a row without a new call after which a process keeps nothing ready."""
 MIN_FAILURES = 3
 """Asks in a row that fail where the store is away."""
 RETRY_S = 1.0
@@ -72,6 +74,9 @@ class ProcessShare:
         self._places = 0
         self._most_in_flight: int | None = None
         """Since the last ask; `None`: no call has begun."""
+        self._spare_places = self._idle_asks = 0
+        self._has_started = False
+        """A call has begun since the last ask."""
         self._number = 0
         self._pauses: dict[str, tuple[float, str]] = {}
         """Of this process, which the others do not know of."""
@@ -112,6 +117,7 @@ class ProcessShare:
     def note_start(self, in_flight: int) -> None:
         """Note that a call begins, with which so many are in flight."""
         self._most_in_flight = max(self._most_in_flight or 0, in_flight)
+        self._has_started = True
         if self.is_alone:
             self.wake()
 
@@ -128,6 +134,9 @@ class ProcessShare:
         if is_leaving:
             self.starts.drop()
             self.tokens.drop()
+        self._idle_asks, self._has_started = (0 if self._has_started else self._idle_asks + 1), False
+        if self._idle_asks > IDLE_ASKS:
+            self.starts.spare = self.tokens.spare = self._spare_places = 0
         backlog, self._sent_pauses = self.limiter.measure_backlog(), dict(self._pauses)
         self.token_counter.expire(now)
         starts = SliceDemand(backlog.interactive, backlog.batch)
@@ -154,6 +163,7 @@ class ProcessShare:
             # Calls begin and end: as many as there were at once, and some more; what waits, waits for something else.
             most, self._most_in_flight = self._most_in_flight, None
             wanted = backlog.in_flight if most is None else math.ceil(most * SPARE_RATIO) + 1
+            wanted = max(wanted, backlog.in_flight + self._spare_places)
             held = min(int(places), wanted)
             demand = SliceDemand(ahead=wanted - held)
         # Until the grant comes no more may start than this ask tells of.
@@ -170,11 +180,12 @@ class ProcessShare:
         # By the sending: the lease began later, so that it ends here before it does there.
         self._reached_at, self.ask_s = sent_at, grant.ask_s
         self._keep(grant.rules)
-        ends_at = sent_at + 2 * grant.ask_s
+        ends_at = sent_at + SLICE_ASKS * grant.ask_s
         self.starts.accept(grant.starts, grant.expected_starts, received_at, ends_at)
         self.tokens.accept(grant.tokens, grant.expected_tokens, received_at, ends_at)
         if grant.places is not None:
             self._places = grant.places
+        self.starts.spare, self.tokens.spare, self._spare_places = grant.spare_starts, grant.spare_tokens, grant.spare_places
         # Those that came while the ask was on its way are in the next one.
         self._pauses = {model: one for model, one in self._pauses.items() if self._sent_pauses.get(model) != one}
         for model, seconds, reason in grant.pauses:
@@ -192,7 +203,7 @@ class ProcessShare:
         if not self.is_alone and is_lost:
             self.is_alone = True
             # The others may have had a slice until then.
-            since = now + 2 * self.ask_s
+            since = now + SLICE_ASKS * self.ask_s
             for holding in (self.starts, self.tokens):
                 holding.go_alone(self._failing_since, since, self.members, is_known=self._is_known and self.is_member)
         self.limiter.pump()

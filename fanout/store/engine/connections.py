@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, Connection, Engine, event
@@ -33,8 +34,17 @@ MIGRATION_TIMEOUT_S = 3600.0
 """The same for a migration, which may write a large table anew; keep-alive still finds out a silent network."""
 
 
-def create_engine(url: URL, connections: int, statement_timeout_s: float | None = None) -> AsyncEngine:
-    """Return an engine with at most so many connections, whose statements may take as long as given, else as usual."""
+def create_engine(
+    url: URL, connections: int, statement_timeout_s: float | None = None, *, is_lasting: bool = True
+) -> AsyncEngine:
+    """Return an engine with at most so many connections.
+
+    Args:
+        url: of the database.
+        connections: how many.
+        statement_timeout_s: how long PostgreSQL may take for a statement, else as usual.
+        is_lasting: a file's commits are on disk before they return.
+    """
     if url.get_backend_name() != "sqlite":
         settings = {"lock_timeout": str(LOCK_TIMEOUT_MS), "application_name": "fanout"}
         options = {
@@ -49,20 +59,20 @@ def create_engine(url: URL, connections: int, statement_timeout_s: float | None 
         event.listen(engine.sync_engine, "connect", _prepare_postgres)
         return engine
     engine = create_async_engine(as_read_only(url), poolclass=AsyncAdaptedQueuePool, pool_size=connections, max_overflow=0)
-    _listen_sqlite(engine.sync_engine)
+    _listen_sqlite(engine.sync_engine, is_lasting=is_lasting)
     return engine
 
 
-def create_blocking_engine(url: URL) -> Engine:
+def create_blocking_engine(url: URL, *, is_lasting: bool = True) -> Engine:
     """Return an engine that writes a SQLite file in the thread that uses it."""
     url = as_read_only(url).set(drivername="sqlite")
     engine = create_sync_engine(url, pool_size=1, max_overflow=0, execution_options={"begin": BEGIN_WRITE})
-    _listen_sqlite(engine)
+    _listen_sqlite(engine, is_lasting=is_lasting)
     return engine
 
 
-def _listen_sqlite(engine: Engine) -> None:
-    event.listen(engine, "connect", _prepare_sqlite)
+def _listen_sqlite(engine: Engine, *, is_lasting: bool) -> None:
+    event.listen(engine, "connect", partial(_prepare_sqlite, is_lasting=is_lasting))
     event.listen(engine, "begin", _begin_sqlite)
 
 
@@ -74,11 +84,13 @@ def _prepare_postgres(adapted: Any, _: ConnectionPoolEntry) -> None:
         notice_silence(raw)
 
 
-def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry, *, is_lasting: bool) -> None:
     connection.isolation_level = None  # or Python's driver begins transactions by itself, at other times than we do
     cursor = connection.cursor()
-    # WAL lets readers and the writer work side by side; FULL has every commit on disk before it returns.
-    for pragma in (f"busy_timeout={LOCK_TIMEOUT_MS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    # WAL lets readers and the writer work side by side; FULL has every commit on disk before it returns, and with NORMAL the
+    # last ones are gone after the machine has failed.
+    synchronous = f"synchronous={'FULL' if is_lasting else 'NORMAL'}"
+    for pragma in (f"busy_timeout={LOCK_TIMEOUT_MS}", "journal_mode=WAL", synchronous, "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

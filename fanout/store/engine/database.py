@@ -55,20 +55,20 @@ class Database(DialectStatements):
     Transactions and statements raise `StoreError` if the database cannot be read or written.
     """
 
-    def __init__(self, location: str, *, statement_timeout_s: float | None = None) -> None:
+    def __init__(self, location: str, *, statement_timeout_s: float | None = None, is_lasting: bool = True) -> None:
         url = parse_location(location)
         self.dialect = url.get_backend_name()
         self.name = name_database(url)
         # A database in memory belongs to one connection. Otherwise the writer has its own: slow readers must not hold it up.
         self.in_memory = url.database == MEMORY
         try:
-            writing = create_engine(url, 1, statement_timeout_s)
+            writing = create_engine(url, 1, statement_timeout_s, is_lasting=is_lasting)
             reading = writing if self.in_memory else create_engine(url, MAX_READERS)
         except ImportError as error:
             raise self.to_config_error(f"PostgreSQL needs {explain_missing_extra('asyncpg', 'postgresql')}") from error
         except (SQLAlchemyError, ValueError) as error:  # ValueError: an option of a SQLite URL
             raise self.to_config_error(str(error).partition("\n")[0]) from error
-        self._file_writer = FileWriter(url) if find_file(url) else None
+        self._file_writer = FileWriter(url, is_lasting=is_lasting) if find_file(url) else None
         self._turn = asyncio.Lock()
         """Of writers: those of one process would else sleep until SQLite looks again whether its file is free."""
         self.before_reading: Callable[[], Awaitable[None]] = _do_nothing
