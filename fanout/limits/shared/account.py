@@ -22,6 +22,8 @@ FRESH_ASKS = 2.5
 """Of a process that has not been heard of for so many asks, nobody expects that it still wants something."""
 SPARE_PARTS = 4
 """What is free is divided by this and by the processes: so much each may keep ready while it has calls."""
+LEAST_SPARE = 16
+"""Of fewer, each is for whoever asks for it."""
 MAX_PAUSES = 128
 """Callers choose the names of models."""
 MAX_OUTAGE_S = 3600.0
@@ -251,7 +253,8 @@ def _take(
 
 def _compute_spare(free: int, others: Sequence[SliceStanding]) -> int:
     # A part of what is free, not of the limit: near the limit there is none, and nothing lies idle with anybody.
-    return max(free, 0) // (SPARE_PARTS * (len(others) + 1))
+    spare = max(free, 0) // (SPARE_PARTS * (len(others) + 1))
+    return spare if spare >= LEAST_SPARE else 0
 
 
 def _add_spare(demand: SliceDemand, spare: int) -> SliceDemand:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fanout.core.schema import Completion
-from fanout.store.opening import MEMORY, open_store
+from fanout.store.opening import LIMITS_SUFFIX, MEMORY, open_store
 from tests.support.builders.dispatcher import ObservedDispatcher, expect_failure, open_observed_dispatcher
 from tests.support.databases import query
 from tests.support.upstream.server import Upstream
@@ -34,7 +34,9 @@ async def open_processes(
 
 
 def list_states(location: str) -> list[str]:
-    return [state for (state,) in query(location, "SELECT state FROM shared_limits")]
+    # What a file's processes share stands in a file beside it.
+    place = location if location.startswith("postgresql") else f"{location}{LIMITS_SUFFIX}"
+    return [state for (state,) in query(place, "SELECT state FROM shared_limits")]
 
 
 async def test_starts_of_all_processes_together_reach_the_limit_and_never_exceed_it(
