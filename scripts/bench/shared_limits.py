@@ -136,7 +136,10 @@ async def measure(arguments: argparse.Namespace, count: int, location: str, clus
                 cluster.stop()
                 await asyncio.sleep(length_s)
                 await asyncio.to_thread(cluster.start)
-            outputs = [json.loads((await process.communicate())[0]) for process in processes]
+            lines = [(await process.communicate())[0].splitlines() for process in processes]
+    for line in {line for some in lines for line in some[:-1]}:  # the log
+        print(line.decode(), file=sys.stderr)
+    outputs = [json.loads(some[-1]) for some in lines]
     print(json.dumps(summarize(arguments, upstream, count, began, idle_ms, outputs)), flush=True)
 
 
