@@ -82,6 +82,7 @@ class ChunkClaims:
         """The end of the whole job, to be written."""
         self._is_leaving = False
         self._rate, self._chunk_items = 0.0, 1
+        self._cut: int | None = None
         self._version = 0
         """Changes whenever a claim could find more than the last one."""
         self.get_reach: Callable[[], int] = lambda: job.items
@@ -139,7 +140,7 @@ class ChunkClaims:
         for chunk in found:
             self._held[chunk.number] = held = HeldChunk(chunk)
             self._unread.append(held)
-            self._chunk_items = max(self._chunk_items, chunk.size)
+            self._chunk_items, self._cut = max(self._chunk_items, chunk.size), chunk.cut
         # What a dead process has left comes before what may not be sent yet.
         self._unread = deque(sorted(self._unread, key=lambda held: held.chunk.number))
 
@@ -218,7 +219,7 @@ class ChunkClaims:
     async def renew(self, rate: float | None, waiting: int) -> Standing | None:
         self._rate = rate or 0.0
         if self._wanted:
-            await self._store.chunks.request_end(self._job.number, *self._wanted)
+            await self._store.chunks.request_end(self._job.number, *self._wanted, self._cut)
             self._wanted = None
         await self._end_chunks()
         if self._is_leaving:
@@ -250,7 +251,7 @@ class ChunkClaims:
     async def finish(self, state: JobState, reason: str | None) -> bool:
         self.stop(state, reason)
         if self._wanted:
-            await self._store.chunks.request_end(self._job.number, *self._wanted)
+            await self._store.chunks.request_end(self._job.number, *self._wanted, self._cut)
         await self._end_chunks()
         await self._release(self._held.values())
         return await self._store.chunks.close(self._job.number, [self._owner, *self._dead_owners]) is not None

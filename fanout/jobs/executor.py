@@ -83,7 +83,13 @@ class JobExecutor:
         self._taken.add(job.number)
         try:
             claim = await self._claim(job)
-            return await self._run(job, claim, fingerprint, scorer, on_start) if claim else None
+            if claim is None:
+                return None
+            try:
+                return await self._run(job, claim, fingerprint, scorer, on_start)
+            except BaseException:
+                await claim.abandon()
+                raise
         finally:
             self._taken.discard(job.number)
 
@@ -125,9 +131,6 @@ class JobExecutor:
                 on_start(worker)
             log.info("job.started", job=job.id, units=job.units, remaining=worker.progress.remaining)
             state, reason = await worker.run()
-        except BaseException:
-            await claim.abandon()
-            raise
         finally:
             del self.workers[job.number]
         return await self._finish(job, claim, state, reason)
@@ -168,12 +171,7 @@ class JobExecutor:
         if not has_ended:
             log.info("job.left", job=job.id, state=left.state)
             return left
-        log.info(
-            "job.ended",
-            job=job.id,
-            state=left.state if claim.is_shared else state,
-            reason=left.reason if claim.is_shared else reason,
-        )
+        log.info("job.ended", job=job.id, state=left.state, reason=left.reason)
         if self.on_end:
             await self.on_end(left)
         return left
@@ -186,7 +184,7 @@ class JobSupervisor:
         self._store, self._executor, self._owner = store, executor, owner
         self.may_take: Callable[[Job], bool] = lambda _: True
         """Choice among the jobs that no process has; those that are not taken are left to others."""
-        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._tasks: dict[int, asyncio.Task[bool]] = {}
         self._failures: Counter[int] = Counter()
         """Runs in a row of shared jobs that ended because the database could not be used."""
         self._wake = asyncio.Event()
@@ -232,25 +230,32 @@ class JobSupervisor:
             if job.is_free:
                 await self._store.discard(job.number)
 
-    async def run_job(self, job: Job) -> None:
-        """Run one job; a failure stops the job and is recorded as its reason. Its log lines name its account."""
+    async def run_job(self, job: Job) -> bool:
+        """Run one job, and return whether to look for another at once. Its log lines name its account.
+
+        A failure stops the job and is recorded as its reason.
+        """
         logs.account.set(job.account_id or None)
+        started: list[JobWorker] = []
+        has_run = True
         try:
-            await self._executor.work(job.id)
+            # If it has not, the next look would find the same, again and again.
+            has_run = await self._executor.work(job.id, started.append) is not None
             self._failures.pop(job.number, None)
         except LeaseLostError:
             log.warning("job.lease_lost", job=job.id)
         except FanoutError as error:
             log.error("job.failed", job=job.id, reason=str(error))
-            self._failures[job.number] += 1
+            self._failures[job.number] += bool(started)
             # A process that is cut off from the database must not stop what the others go on with.
-            is_cut_off = isinstance(error, StoreError) and is_shared(self._store, job)
-            if not is_cut_off or self._failures[job.number] >= MAX_FAILED_RUNS:
-                del self._failures[job.number]
-                await self._stop(job, str(error))
+            if isinstance(error, StoreError) and is_shared(self._store, job) and self._failures[job.number] < MAX_FAILED_RUNS:
+                return False
+            del self._failures[job.number]
+            await self._stop(job, str(error))
         except Exception:  # without this, the job would be restarted again and again, and its first calls charged each time
             log.exception("job.crashed", job=job.id)
             await self._stop(job, "Fanout could not run this job; its log has the details")
+        return has_run
 
     async def _start_free_jobs(self) -> None:
         if self._executor.is_leaving:
@@ -275,9 +280,10 @@ class JobSupervisor:
         self._executor.poke(int(announced))
         self._wake.set()
 
-    def _forget(self, number: int, _: asyncio.Task[None]) -> None:
+    def _forget(self, number: int, task: asyncio.Task[bool]) -> None:
         self._tasks.pop(number, None)
-        self._wake.set()
+        if not task.cancelled() and task.result():
+            self._wake.set()
 
     async def _stop(self, job: Job, reason: str) -> None:
         """Stop a job, unless another process has taken it."""

@@ -15,7 +15,7 @@ from fanout.store.engine.database import Database
 from fanout.store.jobs.chunks import MAX_UNITS, MIN_UNITS, size_chunks
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.journal import AttemptStarted
-from fanout.store.jobs.records import Chunk, ChunkLoad, NewJobRow, Unit
+from fanout.store.jobs.records import Chunk, ChunkLoad, NewJobRow, Standing, Unit
 from fanout.store.jobs.sharing_tables import job_chunks
 from fanout.store.opening import open_store
 from fanout.store.tables import jobs
@@ -48,7 +48,7 @@ async def test_processes_that_claim_at_once_share_the_places_of_a_job(location: 
         row = await kept.find("job")
 
     taken = sorted(chunk for chunks in found for chunk in chunks)
-    places = [place for _, first, size, _ in taken for place in range(first, first + size)]
+    places = [place for chunk in taken for place in range(chunk.first, chunk.first + chunk.size)]
     assert places == list(range(200))
     assert row
     assert row.state == "running"
@@ -79,11 +79,14 @@ async def test_a_lease_that_was_lost_writes_nothing_even_after_the_job_is_cut_ag
         assert (standing and standing.state, mine) == ("running", frozenset())
         assert not await kept.chunks.end(number, old)
         await kept.chunks.request_end(number, "stopped", "enough")
+        assert await kept.chunks.list_claimable([number], [THERE]) == frozenset()
         await kept.chunks.release(number, [new])
         assert await kept.chunks.close(number) == "stopped"
         assert await kept.queue(number, "{}", states=("stopped",), dead_owners=())
         again = await kept.chunks.claim(number, THERE, 9)
         assert min(chunk.epoch for chunk in again) > new.epoch
+        await kept.chunks.request_end(number, "stopped", "too late", new.cut)
+        assert (await kept.chunks.renew(number, []))[0] == Standing("running")
         for chunk in (old, new):
             with pytest.raises(LeaseLostError):
                 await kept.journal.put(AttemptStarted(Unit(number, 0, 0, 0), 1, chunk.epoch, 0.0, chunk=chunk.number))
@@ -142,5 +145,5 @@ async def test_a_million_items_are_cut_in_one_statement(location: str) -> None:
 
     assert chunk.size == MAX_UNITS
     sizes = [size_chunks(*job) for job in ((10, 10), (6_400, 6_400), (1_000, 8_000), (100, 6_000), (0, 0))]
-    assert sizes == [MIN_UNITS, MAX_UNITS, 25, 1, 1]  # whole items, as many units as suit the job
+    assert sizes == [MIN_UNITS, MAX_UNITS, 25, 3, 1]  # whole items, as many units as suit the job
     assert query(location, "SELECT count(*), sum(count) FROM job_chunks") == [(5_000, 1_000_000)]

@@ -49,6 +49,8 @@ MIN_UNITS, MAX_UNITS = 50, 200
 WANTED_CHUNKS = 32
 """Of a job, so that a small one is shared evenly, too."""
 MAX_REASONS = 10
+GOING_ON: tuple[JobState, ...] = ("queued", "running")
+"""Also `queued`: it seems to be so while one process leaves it and another one is between two chunks."""
 _chunk = job_chunks.c
 
 
@@ -104,7 +106,7 @@ class Chunks:
             if not found and await connection.scalar(select(_chunk.job).where(_chunk.job == number).limit(1)) is None:
                 await connection.execute(build_cut(self._database, number, items, size or size_chunks(items, units), epoch))
                 found = (await connection.execute(take)).all()
-        return sorted(Chunk(*row) for row in found)
+        return sorted(Chunk(at, first, count, lease, cut=epoch) for at, first, count, lease in found)
 
     def _build_claim(self, number: int, owner: str, most: int, is_free: ColumnElement[bool]) -> Executable:
         free = select(_chunk.chunk).where(_chunk.job == number, _chunk.ended.is_(None), is_free)
@@ -130,7 +132,7 @@ class Chunks:
         state, final_state, reason = row
         if state in ("cancelling", "cancelled"):
             return CANCELLED, frozenset(kept)
-        return Standing(final_state if state == "running" and final_state else state, reason), frozenset(kept)
+        return Standing(final_state if state in GOING_ON and final_state else state, reason), frozenset(kept)
 
     def _build_renewal(self, number: int, loads: Sequence[ChunkLoad]) -> Executable:
         types = {"number": BigInteger, "epoch": BigInteger, "running": BigInteger, "waiting": BigInteger, "rate": Double}
@@ -166,9 +168,14 @@ class Chunks:
         freed = {"owner": None, "epoch": _chunk.epoch + 1, "running": 0, "waiting": 0, "rate": None}
         await self._database.execute(update(job_chunks).where(*is_it).values(**freed), announce(number))
 
-    async def request_end(self, number: int, state: JobState, reason: str | None) -> None:
-        """Have all processes that share a job leave it, which ends it in a state; what was wanted first counts."""
-        wanted = update(jobs).where(jobs.c.number == number, jobs.c.state == "running", jobs.c.final_state.is_(None))
+    async def request_end(self, number: int, state: JobState, reason: str | None, cut: int | None = None) -> None:
+        """Have all processes that share a job leave it, which ends it in a state; what was wanted first counts.
+
+        With a `cut`, only if it was not cut anew: a process that was slow must not end a job that was resumed meanwhile.
+        """
+        wanted = update(jobs).where(jobs.c.number == number, jobs.c.state.in_(GOING_ON), jobs.c.final_state.is_(None))
+        if cut is not None:
+            wanted = wanted.where(jobs.c.epoch == cut)
         await self._database.execute(wanted.values(final_state=state, reason=reason), announce(number))
 
     @run_to_end
@@ -226,9 +233,9 @@ class Chunks:
 
     async def list_claimable(self, numbers: Sequence[int], dead_owners: Iterable[str]) -> frozenset[int]:
         """Return those of some jobs of which a process could take a chunk now."""
-        query = (
-            select(_chunk.job).where(_chunk.job.in_(numbers), _chunk.ended.is_(None), self._is_free([*dead_owners])).distinct()
-        )
+        goes_on = (jobs.c.state.in_(GOING_ON), jobs.c.final_state.is_(None))
+        query = select(_chunk.job).join(jobs, jobs.c.number == _chunk.job).where(_chunk.job.in_(numbers), *goes_on).distinct()
+        query = query.where(_chunk.ended.is_(None), self._is_free([*dead_owners]))
         return frozenset(row[0] for row in await self._database.fetch_all(query)) if numbers else frozenset()
 
     async def read_loads(self, numbers: Sequence[int]) -> Mapping[int, Sequence[WorkerLoad]]:

@@ -72,6 +72,8 @@ class Chunk(NamedTuple):
     size: int
     """Number of its items."""
     epoch: int
+    cut: int
+    """Epoch of the job, which changes whenever it is to be cut anew."""
 
 
 class ChunkLoad(NamedTuple):
