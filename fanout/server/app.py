@@ -26,6 +26,7 @@ from fanout.server.accounts.admission import KEY_LEDGER
 from fanout.server.accounts.directory import KEY_DIRECTORY, KeyDirectory
 from fanout.server.accounts.ledger import KeyLedger
 from fanout.server.accounts.quotas import QUOTA_TURNS
+from fanout.server.afterwork import AFTERWORK, Afterwork
 from fanout.server.connections import WAIT_LIMITS, BoundedRunner, WaitLimits, count_connections, log_accept_errors
 from fanout.server.endpoints import ENDPOINTS
 from fanout.server.job_running import ROLE, run_jobs
@@ -82,6 +83,7 @@ def create_app(
     app[providers.ACCOUNT_HEALTH] = RecentCalls()
     app[LIFECYCLE] = Lifecycle()
     app[WAIT_LIMITS] = wait_limits or WaitLimits()
+    app[AFTERWORK] = Afterwork()
     app[WRONG_KEYS] = WrongKeys()
     app[QUOTA_TURNS] = WeakValueDictionary()
     app[REPORT_TURNS] = ReportTurns()
@@ -130,16 +132,10 @@ async def _run_store(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _run_dispatcher(app: web.Application) -> AsyncIterator[None]:
-    metrics = app[METRICS]
-    observers = [
-        metrics.observe,
-        app[providers.ACCOUNT_HEALTH].observe,
-        history.collect_outcome,
-        request_log.log_retry,
-        admission.observe,
-    ]
-    if STORE in app:
-        observers.append(app[STORE].observe)
+    metrics, afterwork = app[METRICS], app[AFTERWORK]
+    stores = [app[STORE].observe] if STORE in app else []
+    afterwork.observers = (metrics.observe, app[providers.ACCOUNT_HEALTH].observe, *stores)
+    observers = [history.collect_outcome, request_log.log_retry, admission.observe, afterwork.observe]
     sharing = app[STORE].limits if STORE in app else None
     async with open_dispatcher(app[SETTINGS], observers, is_serving=True, sharing=sharing) as dispatcher:
         app[DISPATCHER] = dispatcher
@@ -149,6 +145,7 @@ async def _run_dispatcher(app: web.Application) -> AsyncIterator[None]:
         app[LIFECYCLE].is_ready = True
         yield
         await app[RELOADER].close()
+    afterwork.finish()
 
 
 async def _run_live_comparisons(app: web.Application) -> AsyncIterator[None]:

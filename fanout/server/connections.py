@@ -9,7 +9,6 @@ import resource
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, cast
 
 from aiohttp import HttpVersion10, HttpVersion11, web
@@ -59,8 +58,6 @@ class WaitLimits:
 WAIT_LIMITS = web.AppKey("wait_limits", WaitLimits)
 ANSWER_SCOPES = web.RequestKey("answer_scopes", frozenset[AnswerScope])
 """Scopes of the calls of a request, whose answers hold memory until the response has left."""
-AFTER_SENDING = web.RequestKey("after_sending", partial[None])
-"""What is to be done once the response has been sent."""
 
 
 def count_connections(configured: int | None) -> int:
@@ -173,12 +170,7 @@ class Connection(TurnTaking, RequestHandler):
     ) -> tuple[web.StreamResponse, bool]:
         """Send the response; give back the memory of its answers once a client that reads slowly has taken most of it."""
         try:
-            try:
-                finished = await super().finish_response(request, resp, start_time)
-            finally:
-                if after := request.get(AFTER_SENDING):
-                    del request[AFTER_SENDING]  # an error here is answered, too, and that answer comes through here again
-                    after()
+            finished = await super().finish_response(request, resp, start_time)
             with suppress(ConnectionError):
                 await self._drain_helper()
         finally:

@@ -54,7 +54,7 @@ def test_nothing_runs_in_the_threads_that_asyncio_shares() -> None:
     found = {
         path.relative_to(ROOT).as_posix() for path in (ROOT / "fanout").rglob("*.py") if elsewhere.search(path.read_text())
     }
-    own = {"fanout/core/threads.py", "fanout/api/questions.py", "fanout/store/engine/file_writer.py"}
+    own = {"fanout/core/threads.py", "fanout/api/questions.py", "fanout/store/engine/file_threads.py"}
     assert found == {*own, "fanout/dispatch/hooks.py"}
 
 

@@ -19,6 +19,7 @@ import aiohttp
 import pytest
 
 from fanout.observability.logs import MAX_QUEUED_LINES, LogWriter, to_json_line
+from fanout.server.afterwork import AFTERWORK
 from tests.support.builders.settings import write_providers_file
 from tests.support.cli import ServerProcess, run_command, start_server
 from tests.support.client import Client
@@ -40,6 +41,11 @@ def client(server: Server) -> Client:
     return Client(server)
 
 
+def end(client: Client) -> None:
+    """Have what has been answered logged now."""
+    client.server.app[AFTERWORK].finish()
+
+
 def find_events(log_lines: list[str], event: str) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in log_lines]
     return [line for line in lines if line["event"] == event]
@@ -49,6 +55,7 @@ def find_events(log_lines: list[str], event: str) -> list[dict[str, Any]]:
 async def test_a_request_is_logged_in_one_line_with_its_calls(client: Client, log_lines: list[str]) -> None:
     headers = {"X-Request-Id": "mine-1"}
     await client.complete(headers, model=["up/sleep-0.1-input-7-tokens-5", "nobody", "up/fail-1-then-ok"])
+    end(client)
 
     (line,) = find_events(log_lines, "request.answered")
     assert (line["request_id"], line["method"], line["path"], line["status"]) == ("mine-1", "POST", "/v1/completion", 200)
@@ -73,6 +80,7 @@ async def test_every_request_is_logged_in_one_line_however_it_ended(
     await client.send("GET", "/v1/models/ok")
     await client.send("GET", "/livez")
     await client.send("GET", "/metrics")
+    end(client)
 
     lines = [json.loads(line) for line in log_lines]
     assert {line["event"] for line in lines} == {"request.answered"}
@@ -116,6 +124,7 @@ async def test_a_retry_is_logged_in_one_line(client: Client, log_lines: list[str
 
 async def test_a_line_cannot_be_forged_through_a_path(client: Client, log_lines: list[str]) -> None:
     await client.send("GET", "/a%0A%7B%22event%22:%22request%22%7D%1B[31m")
+    end(client)
 
     (line,) = find_events(log_lines, "request.answered")
     assert line["path"] == "/a%0A%7B%22event%22:%22request%22%7D%1B%5B31m"

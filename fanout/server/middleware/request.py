@@ -21,7 +21,8 @@ from fanout.rendering.history import CLIENT_LEFT
 from fanout.server.accounts.admission import ADMISSION, RATE_HEADERS, AdmissionError
 from fanout.server.accounts.callers import OWN_KEY_PATH, Caller, find_caller
 from fanout.server.accounts.directory import KEY_DIRECTORY
-from fanout.server.connections import AFTER_SENDING, ANSWER_SCOPES, SAFE_HEADERS, Connection
+from fanout.server.afterwork import AFTERWORK
+from fanout.server.connections import ANSWER_SCOPES, SAFE_HEADERS
 from fanout.server.lifecycle import DISPATCHER, FORWARD, LIFECYCLE, REQUEST_ID
 from fanout.server.middleware import auth, compression, cors, history, idempotency, traces
 from fanout.server.middleware.history import COMPARISON, REQUEST_OUTCOMES, RequestOutcomes
@@ -31,7 +32,7 @@ from fanout.server.openapi.endpoint import Handler
 from fanout.server.responses import error_response, is_scale_path
 
 if TYPE_CHECKING:
-    from fanout.observability.tracing import RequestSpan
+    pass
 
 STARTED_RESPONSE = web.RequestKey("started_response", web.StreamResponse)
 """The response whose head has been sent: no other response can follow."""
@@ -72,6 +73,8 @@ async def handle_request(request: web.Request, handler: Handler) -> web.StreamRe
     span = traces.begin_span(request, tracing) if tracing is not None else None
     lifecycle = request.app[LIFECYCLE]
     lifecycle.begin_request()
+    if request.method != "POST":  # it may read what has just been counted; calls are made by POST alone
+        request.app[AFTERWORK].finish()
     status = CLIENT_LEFT  # stays if the handler is cancelled
     try:
         response = await _respond(request, handler)
@@ -83,22 +86,20 @@ async def handle_request(request: web.Request, handler: Handler) -> web.StreamRe
         _hand_over_answers(request, collected, is_sent=status != CLIENT_LEFT)
         lifecycle.end_request()
         collected.is_closed = True  # an outcome reported from here on is in neither line nor history
-        record_end = partial(_record_end, request, status, time.perf_counter() - began, collected, span)
-        if status != CLIENT_LEFT and isinstance(request.protocol, Connection):
-            request[AFTER_SENDING] = record_end  # a tenth of a millisecond that the client need not wait for
-        else:  # nobody waits, or another server's connection, which would never run it
-            record_end()
+        if span is not None:
+            traces.end_span(span, request, status, collected.outcomes)
+        total_s, trace_id = time.perf_counter() - began, span.trace_id if span is not None else None
+        # Later: it takes a tenth of a millisecond that the client need not wait for.
+        request.app[AFTERWORK].add(partial(_record_end, request, status, total_s, collected, trace_id, logs.account.get()))
     return response
 
 
 def _record_end(
-    request: web.Request, status: int, total_s: float, collected: RequestOutcomes, span: RequestSpan | None
+    request: web.Request, status: int, total_s: float, collected: RequestOutcomes, trace_id: str | None, account: str | None
 ) -> None:
     history.record_comparison(request, status, total_s, collected)
-    if span is not None:
-        traces.end_span(span, request, status, collected.outcomes)
     if FORWARDED not in request:
-        log_request(request, status, total_s, collected.outcomes, trace_id=span.trace_id if span is not None else None)
+        log_request(request, status, total_s, collected.outcomes, trace_id=trace_id, account=account)
     # A connection to a provider keeps the context of the call that opened it, and would keep these as long.
     collected.outcomes = []
 

@@ -26,7 +26,13 @@ def find_route(request: web.Request) -> str:
 
 
 def log_request(
-    request: web.Request, status: int, total_s: float, outcomes: list[Outcome], *, trace_id: str | None = None
+    request: web.Request,
+    status: int,
+    total_s: float,
+    outcomes: list[Outcome],
+    *,
+    trace_id: str | None = None,
+    account: str | None = None,
 ) -> None:
     """Write the line of a request, and count it."""
     route = find_route(request)
@@ -43,6 +49,8 @@ def log_request(
     line |= {"status": status, "total_ms": round(total_s * 1e3, 1)}
     if trace_id:
         line["trace_id"] = trace_id
+    if account:
+        line["account"] = account
     if outcomes:
         line |= _summarize(outcomes, overhead_s or 0.0)
     log.info("request.answered", **line)

@@ -11,6 +11,7 @@ from fanout.core.errors import Fault, RequestError
 from fanout.evaluate.voting.ballots import cast_vote, draw_from_comparison, draw_from_job
 from fanout.rendering.votes import BallotJson, VoteJson, VoteListJson, render_ballot, render_vote
 from fanout.requests.bodies import ObjectBody
+from fanout.server.afterwork import AFTERWORK
 from fanout.server.lifecycle import JOB_STORE, STORE
 from fanout.server.middleware import auth
 from fanout.server.openapi.endpoint import (
@@ -86,6 +87,7 @@ async def draw_comparison_ballot(request: web.Request) -> web.StreamResponse:
 async def _find_own_comparison(request: web.Request) -> StoredComparison:
     id_ = request.match_info["id"]
     # Cleaned: a NUL in the path would be an error of PostgreSQL instead of a 404.
+    request.app[AFTERWORK].finish()  # it may have ended just now
     stored = await request.app[STORE].history.find(clean_text(id_)[:256])
     if stored is None or auth.find_account(request) not in (None, stored.comparison.account_id):
         sentence = f"no comparison has the id {id_!a:.80}: it was never kept, or it is older than what is kept"

@@ -26,6 +26,7 @@ from fanout.core.errors import ConfigError, StoreError
 from fanout.observability.logs import log
 from fanout.server.accounts.admission import KEY_LEDGER
 from fanout.server.accounts.directory import KEY_DIRECTORY
+from fanout.server.afterwork import AFTERWORK
 from fanout.server.lifecycle import JOB_MANAGER, METRICS, REQUEST_ID, STORE
 from fanout.server.listening import BACKLOG, RescueSite, Site
 from fanout.server.live_comparisons import LIVE_COMPARISONS
@@ -214,6 +215,7 @@ class Peers:
         return desk
 
     async def _answer_figures(self, _: web.Request) -> web.Response:
+        self._app[AFTERWORK].finish()
         return web.Response(body=to_json(self._app[METRICS].export() | {"pid": os.getpid()}))
 
     async def _write(self, _: web.Request) -> web.Response:
@@ -257,6 +259,7 @@ def is_forwarded(request: web.Request) -> bool:
 
 async def write_all(app: web.Application) -> None:
     """Write at once what is kept back to be written."""
+    app[AFTERWORK].finish()
     if store := app.get(STORE):
         await asyncio.gather(store.write(), app[KEY_LEDGER].write())
 

@@ -63,10 +63,10 @@ def create_engine(
     return engine
 
 
-def create_blocking_engine(url: URL, *, is_lasting: bool = True) -> Engine:
-    """Return an engine that writes a SQLite file in the thread that uses it."""
+def create_blocking_engine(url: URL, connections: int, begin: str, *, is_lasting: bool = True) -> Engine:
+    """Return an engine that works on a SQLite file in the threads that use it, and begins transactions by this statement."""
     url = as_read_only(url).set(drivername="sqlite")
-    engine = create_sync_engine(url, pool_size=1, max_overflow=0, execution_options={"begin": BEGIN_WRITE})
+    engine = create_sync_engine(url, pool_size=connections, max_overflow=0, execution_options={"begin": begin})
     _listen_sqlite(engine, is_lasting=is_lasting)
     return engine
 

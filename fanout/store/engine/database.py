@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
-from functools import wraps
+from functools import partial, wraps
 from itertools import starmap
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 from weakref import WeakSet
@@ -24,7 +24,7 @@ from fanout.observability.logs import log
 from fanout.store.engine.connections import BEGIN_WRITE, MIGRATION_TIMEOUT_S, create_engine
 from fanout.store.engine.dialects import DialectStatements
 from fanout.store.engine.errors import describe_error
-from fanout.store.engine.file_writer import FileWriter
+from fanout.store.engine.file_threads import FileThreads
 from fanout.store.engine.location import MEMORY, find_file, name_database, parse_location, to_config_error
 
 if TYPE_CHECKING:  # see `connections.py`
@@ -34,6 +34,8 @@ ROWS_AT_ONCE = 64
 """Rows that are taken before other requests get a turn."""
 MAX_READERS = 4
 """Simultaneous read transactions; further ones wait."""
+READING_THREADS = 2
+"""Of a file, for queries that are transactions of their own; further ones wait."""
 CLOSE_TIMEOUT_S = 10.0
 """The longest wait for a database at the end; then what is under way is given up."""
 # In a `BEGIN` of its own SQLite reads from one snapshot; PostgreSQL does so only at this isolation level.
@@ -68,7 +70,9 @@ class Database(DialectStatements):
             raise self.to_config_error(f"PostgreSQL needs {explain_missing_extra('asyncpg', 'postgresql')}") from error
         except (SQLAlchemyError, ValueError) as error:  # ValueError: an option of a SQLite URL
             raise self.to_config_error(str(error).partition("\n")[0]) from error
-        self._file_writer = FileWriter(url, is_lasting=is_lasting) if find_file(url) else None
+        is_file, begin = find_file(url) is not None, "BEGIN"
+        self._file_writer = FileThreads(url, "writer", is_lasting=is_lasting) if is_file else None
+        self._file_readers = FileThreads(url, "reader", threads=READING_THREADS, begin=begin) if is_file else None
         self._turn = asyncio.Lock()
         """Of writers: those of one process would else sleep until SQLite looks again whether its file is free."""
         self.before_reading: Callable[[], Awaitable[None]] = _do_nothing
@@ -151,6 +155,9 @@ class Database(DialectStatements):
         return await self.shield(self._fetch(query, make))
 
     async def _fetch(self, query: Query, make: Callable[..., Any] | None) -> list[Any]:
+        if self._file_readers is not None:
+            async with self._within_lifetime():
+                return await self._file_readers.run(partial(_fetch_all, query, make))
         rows: list[Any] = []
         async with self.read_transaction() as connection:
             found = await connection.execute(query)
@@ -171,19 +178,17 @@ class Database(DialectStatements):
         return await self.shield(self._execute(statements))
 
     async def _execute(self, statements: Sequence[Executable]) -> int:
-        changed = 0
-        async with self.write_transaction() as connection:
-            for statement in statements:
-                changed = (await connection.execute(statement)).rowcount
-        return changed
+        def run(connection: Connection) -> int:
+            return [connection.execute(statement).rowcount for statement in statements][-1]
+
+        return await self.write(run)
 
     async def execute_returning(self, statement: Executable) -> Any:
         """Execute a statement that changes at most one row; return its value, or `None`."""
         return await self.shield(self._execute_returning(statement))
 
     async def _execute_returning(self, statement: Executable) -> Any:
-        async with self.write_transaction() as connection:
-            return (await connection.execute(statement)).scalar_one_or_none()
+        return await self.write(lambda connection: connection.execute(statement).scalar_one_or_none())
 
     async def shield(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Run work to its end in a task of its own, even if the caller is cancelled. `close` waits for it."""
@@ -237,10 +242,15 @@ class Database(DialectStatements):
             await asyncio.wait(self._tasks)
         await self._reading.dispose()
         await self._writing.dispose()
-        if self._file_writer:
-            await self._file_writer.close()
+        for threads in filter(None, (self._file_writer, self._file_readers)):
+            await threads.close()
         if self._abort:
             self._abort.cancel()
+
+
+def _fetch_all(query: Query, make: Callable[..., Any] | None, connection: Connection) -> list[Any]:
+    rows = connection.execute(query).all()
+    return list(rows if make is None else starmap(make, rows))
 
 
 class HasDatabase(Protocol):

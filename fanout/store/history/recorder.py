@@ -39,6 +39,8 @@ MAX_TURN_S = 0.0005
 """How long the event loop is held at once."""
 FRESH = 32
 """Comparisons whose rows are made together, in about as long."""
+FRESH_BYTES = 16 * 1024
+"""The size of a comparison whose rows are made at once."""
 THREAD_BYTES = 128 * 1024
 """The size of a comparison from which its digests and JSON are made in a thread."""
 
@@ -102,7 +104,7 @@ class History:
         if not self._fresh:
             self._writer.notify()
         self._fresh.append(pending)
-        if len(self._fresh) >= FRESH:
+        if len(self._fresh) >= FRESH or size > FRESH_BYTES:
             self._make_rows()
 
     def _make_rows(self) -> None:

@@ -69,7 +69,9 @@ async def fetch_comparison(server: Server, id_: str) -> dict[str, Any]:
 
 def count_rows(path: Path) -> int:
     with closing(sqlite3.connect(path)) as database:
-        return int(database.execute("SELECT count(*) FROM comparisons").fetchone()[0])
+        pages = database.execute("SELECT rows FROM comparison_pages").fetchall()
+        written = int(database.execute("SELECT count(*) FROM comparisons").fetchone()[0])
+    return written + sum(len(json.loads(rows)) for (rows,) in pages)
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])

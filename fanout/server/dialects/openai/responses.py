@@ -25,6 +25,7 @@ from fanout.rendering.openai.responses import ResponseHeadJson, ResponseJson, re
 from fanout.requests.bodies import validate_body
 from fanout.requests.openai.responses import ResponsesBody
 from fanout.server import event_stream
+from fanout.server.afterwork import AFTERWORK
 from fanout.server.dialects.openai.completions import HEADERS, LISTS, join_labels, plan_calls
 from fanout.server.lifecycle import DISPATCHER, STORE
 from fanout.server.middleware import auth, history
@@ -105,6 +106,7 @@ def _keeps_texts(request: web.Request) -> bool:
 
 async def _find(request: web.Request, id_: str) -> StoredComparison | None:
     """Return a response of the caller's account."""
+    request.app[AFTERWORK].finish()  # it may have ended just now
     stored = await request.app[STORE].history.find(clean_text(id_)[:256])
     # An id of another endpoint's comparison is no response, even if its texts are kept.
     if stored is None or stored.comparison.path != PATH:
