@@ -18,7 +18,7 @@ MAX_CALLS = 64
 
 
 class Afterwork:
-    """What is to be done once answers have been sent.
+    """Work to be done once answers have been sent.
 
     Together, because the code of a single one has left the processor's caches by the next: see docs/performance.md.
     """

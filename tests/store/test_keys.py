@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine, text
 
 from fanout.core.errors import StoreError
+from fanout.store.engine.upgrade import MIGRATIONS
 from fanout.store.files import FileStore
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.keys import key_store
@@ -110,14 +113,14 @@ async def test_what_keys_have_used_is_added_up_by_all_who_write_it(location: str
 async def test_a_row_of_the_record_of_changes_is_not_replaced_either(tmp_path: Path, version: str) -> None:
     """In SQLite, `REPLACE` deletes rows without a trigger's knowledge."""
     path = str(tmp_path / "fanout.db")
+    if version != "new":
+        with create_engine(f"sqlite:///{path}").begin() as connection:
+            config = Config(attributes={"connection": connection})
+            config.set_main_option("script_location", str(MIGRATIONS))
+            command.upgrade(config, version)
     async with open_store(path) as store:
         assert store
         await store.audit.record("configuration.reloaded", "signal", "providers.json", {"models": 3})
-        if version != "new":
-            await store.database.execute(text("DROP TRIGGER audit_no_replace"))
-            await store.database.execute(text(f"UPDATE alembic_version SET version_num = '{version}'"))
-    async with open_store(path) as store:
-        assert store
         with pytest.raises(StoreError, match="never changed"):
             await store.database.execute(text("REPLACE INTO audit SELECT * FROM audit"))
         await store.audit.record("configuration.reloaded", "signal", "providers.json", {"models": 4})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic_core import from_json, to_json
 from sqlalchemy import BigInteger, Column, Connection, Table, delete, select
 
-from fanout.store.engine.text_columns import StorableText
+from fanout.store.engine.text_columns import StorableText, clean_text
 from fanout.store.history.records import AnswerRow, ComparisonRow, ComparisonRows
 from fanout.store.tables import metadata
 
@@ -80,6 +80,6 @@ async def read_pages(
     columns = comparison_pages.c
     query = select(columns.rows).where(columns.last >= since, columns.first < until).order_by(columns.last.desc())
     for word in words:
-        query = query.where(columns.rows.contains(to_json(word).decode(), autoescape=True))
+        query = query.where(columns.rows.contains(to_json(clean_text(word)).decode(), autoescape=True))
     async for (text,) in await connection.stream(query):
         yield list(decode_page(text))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_json
@@ -49,6 +49,13 @@ class ComparisonFilter:
     failed: bool | None = None
     """Comparisons with a failed call, or those without one."""
     limit: int = 20
+
+    def clean(self) -> ComparisonFilter:
+        """Return the filter with names as they are stored."""
+        names = (self.account_id, self.model, self.label, self.path)
+        account_id, model, label, path = (name if name is None else clean_text(name) for name in names)
+        pairs = {clean_text(name): clean_text(value) for name, value in (self.metadata or {}).items()}
+        return replace(self, account_id=account_id, model=model, label=label, path=path, metadata=pairs or None)
 
     def matches(self, rows: ComparisonRows) -> bool:
         """Return whether a comparison that is not written yet is to be listed."""

@@ -195,6 +195,7 @@ class History:
 
     async def list_comparisons(self, filter_: ComparisonFilter) -> list[StoredComparison]:
         """Return the matching comparisons, newest first, without their answers; also those that are not written yet."""
+        filter_ = filter_.clean()
         # Memory first, then the database: a comparison that is written in between is found twice, never missed.
         await self._prepare_all()
         await self._database.before_reading()
