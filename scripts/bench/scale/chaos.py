@@ -1,7 +1,7 @@
-"""One job of many workers under faults: `kill -9` of random workers, restarts of PostgreSQL, cuts of the network.
+"""One job of many workers under faults: `kill -9`, restarts of PostgreSQL, cuts of the network, workers that sleep.
 
-usage: chaos.py [--units N] [--workers N] [--kills N] [--restarts N] [--cuts N] [--cut-s S] [--concurrency N] [--latency-ms N]
-       [--per-minute N]
+usage: chaos.py [--units N] [--workers N] [--kills N] [--restarts N] [--cuts N] [--sleeps N] [--away-s S]
+       [--concurrency N] [--latency-ms N] [--per-minute N]
 
 Every unit must have exactly one record, and the upstream may have seen no more calls than units and what was in flight when
 a worker was killed or cut off; with a limit, in no minute more than that.
@@ -14,6 +14,7 @@ import asyncio
 import json
 import os
 import random
+import signal
 import sys
 import time
 from pathlib import Path
@@ -30,9 +31,9 @@ class Faults:
     """Faults that come as the job's units end, spread evenly over them."""
 
     def __init__(self, rig: Rig, network: Network, arguments: argparse.Namespace) -> None:
-        self._rig, self._network, self._cut_s = rig, network, arguments.cut_s
+        self._rig, self._network, self._away_s = rig, network, arguments.away_s
         self._dice = random.Random(14)
-        counts = {"kill": arguments.kills, "restart": arguments.restarts, "cut": arguments.cuts}
+        counts = {"kill": arguments.kills, "restart": arguments.restarts, "cut": arguments.cuts, "sleep": arguments.sleeps}
         self._due = sorted(
             (units, fault)
             for fault, count in counts.items()
@@ -52,8 +53,14 @@ class Faults:
                 await asyncio.sleep(2)
                 await asyncio.to_thread(self._rig.cluster.start)
                 return
+            if fault == "sleep":
+                worker = self._dice.choice(self._rig.workers)
+                worker.send_signal(signal.SIGSTOP)
+                await asyncio.sleep(self._away_s)
+                worker.send_signal(signal.SIGCONT)
+                return
             self._network.is_cut = True
-            await asyncio.sleep(self._cut_s)
+            await asyncio.sleep(self._away_s)
             self._network.is_cut = False
             return
 
@@ -83,7 +90,7 @@ async def run(rig: Rig, arguments: argparse.Namespace) -> dict[str, object]:
     return {
         "units": arguments.units,
         "workers": arguments.workers,
-        "faults": {fault: faults.made.count(fault) for fault in ("kill", "restart", "cut")},
+        "faults": {fault: faults.made.count(fault) for fault in ("kill", "restart", "cut", "sleep")},
         "ended_by_themselves": restarted,
         "seconds": round(took, 1),
         "state": state[0],
@@ -101,9 +108,9 @@ async def run(rig: Rig, arguments: argparse.Namespace) -> dict[str, object]:
 
 async def main() -> None:
     parser = argparse.ArgumentParser()
-    for name, default in (("units", 20_000), ("workers", 8), ("kills", 100), ("restarts", 5), ("cuts", 0)):
+    for name, default in (("units", 20_000), ("workers", 8), ("kills", 100), ("restarts", 5), ("cuts", 0), ("sleeps", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--cut-s", type=float, default=25.0)
+    parser.add_argument("--away-s", type=float, default=25.0, help="of a cut or a sleep: longer than a lease")
     parser.add_argument("--concurrency", type=int, default=32)
     parser.add_argument("--latency-ms", type=int, default=500)
     parser.add_argument("--per-minute", type=int)
