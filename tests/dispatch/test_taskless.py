@@ -18,11 +18,13 @@ from fanout.core.schema import Failure, Outcome
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.dispatch.in_flight import STOPPED
 from fanout.dispatch.started_attempt import StartedAttempt
+from fanout.providers.transport.own_client import TESTED_VERSIONS
 from tests.support.builders.dispatcher import ObservedDispatcher, name_outcome, open_observed_dispatcher, read_text
 from tests.support.upstream.raw import encode_head, serve_raw
 from tests.support.upstream.script import FAULT_SCRIPTS
 from tests.support.upstream.server import Upstream
 
+pytestmark = pytest.mark.skipif(not TESTED_VERSIONS, reason="the tests run by aiohttp's client, whose calls are tasks")
 PACKAGE = Path(fanout.__file__).parent
 MAX_STEPS = 280
 """Calls of functions for one call of a request with four models, its plan included (2026-11-28)."""
