@@ -22,8 +22,8 @@ from tests.support.databases import OutsideConnection
 from tests.support.upstream.server import Upstream
 
 pytestmark = pytest.mark.parametrize("location", ["postgresql"], indirect=True)
-ITEMS = 200
-"""Four chunks."""
+ITEMS = 150
+"""Three chunks."""
 CONCURRENCY = 4
 """Of each process."""
 
