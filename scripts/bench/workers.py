@@ -72,6 +72,9 @@ def wait_until_idle(pids: Sequence[int]) -> None:
 
 def load_workers(server: Server, to: Upstream, seconds: float) -> WorkersSample:
     pids = list_workers(server)
+    # A steady load: after seconds without any, workers keep nothing of the account's limits, and its first calls wait for that.
+    run_wrk(server.url, build_comparison(MODELS), connections=CONNECTIONS, seconds=1)
+    wait_until_idle(pids)
     before, calls_before = {pid: read_times(pid) for pid in pids}, to.counts()["requests"]
     load = run_wrk(server.url, build_comparison(MODELS), connections=CONNECTIONS, seconds=seconds)
     wait_until_idle(pids)

@@ -15,6 +15,8 @@ from fanout.limits.shared.messages import Part, SliceClaim, SliceDemand, UsedAmo
 from fanout.limits.shared.rules import ALONE_S, ASKING_S, Window
 from fanout.limits.windows import MARGIN_S
 
+REPORT_CELLS = 4800
+"""Of the longest window: 12 ms of a minute."""
 AHEAD_RATIO = 1.5
 """How much more is kept ready than was used since the last ask."""
 
@@ -33,7 +35,8 @@ class Holding:
         self._expected: list[tuple[float, int]] = []
         self._reports: list[tuple[int, list[tuple[float, int]]]] = []
         self._used: list[tuple[float, int]] = []
-        """Not in any report yet."""
+        """Not in any report yet; uses of nearly the same time are one, at that of the last."""
+        self._used_cell = -1
         self._used_since_ask = 0
         self.log = AmountLog()
         """Its own use in the last period."""
@@ -89,8 +92,16 @@ class Holding:
     def report(self, at: float, reserved: int, used: int) -> None:
         """Have it reported that of what was reserved so much was used, at that time."""
         self.open -= reserved
-        if used > 0:
+        if used <= 0:
+            return
+        # Hundreds a second would be written and read one by one. Of a fixed grid, or a whole report could become one use.
+        cell = int(at / self.span_s * REPORT_CELLS) if self.windows else 0
+        if self._used and cell == self._used_cell:
+            last, amount = self._used[-1]
+            self._used[-1] = (max(last, at), amount + used)
+        else:
             self._used.append((at, used))
+            self._used_cell = cell
 
     def is_stalled(self, need: int) -> bool:
         """Return whether calls that wait wait for something else."""

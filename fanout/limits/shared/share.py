@@ -12,7 +12,7 @@ from fanout.limits.shared.messages import Ask, SharedPause, SliceClaim, SliceDem
 from fanout.limits.shared.rules import BEAT_S, LEASE_S, SLICE_ASKS, SharedRules, Window
 
 SPARE_RATIO = 1.25
-IDLE_ASKS = 20
+IDLE_ASKS = 4
 """Asks in a row without a new call after which a process keeps nothing ready."""
 MIN_FAILURES = 3
 """Asks in a row that fail where the store is away."""
