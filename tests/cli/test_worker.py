@@ -115,7 +115,7 @@ async def test_workers_run_what_a_server_takes_and_leave_it_to_others_when_they_
 
 async def test_a_command_that_runs_a_job_is_listed_until_it_ends(upstream: Upstream, tmp_path: Path, location: str) -> None:
     async with open_jobs(upstream.url, tmp_path, store=location) as kept:
-        created = await kept.create(3, "up/sleep-0.02", concurrency=1)
+        created = await kept.create(4, "up/sleep-0.3", concurrency=1)
         settings = load_settings(tmp_path / "providers.json", {"HOME": str(tmp_path), "FANOUT_STORE": location})
         seen: set[tuple[str, str | None]] = set()
         async with open_local_jobs(settings) as jobs:
