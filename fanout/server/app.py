@@ -259,6 +259,7 @@ def _find_drain_s(app: web.Application) -> float:
 async def _wind_down(app: web.Application, sites: Sequence[Site]) -> None:
     lifecycle, dispatcher = app[LIFECYCLE], app[DISPATCHER]
     lifecycle.is_stopping = True
+    app[AFTERWORK].finish()  # lines of requests that were answered before stand before it
     log.info("server.stopping", requests=lifecycle.running_requests)
     manager = app.get(JOB_MANAGER)
     if manager:
