@@ -31,6 +31,8 @@ class SharedLimits:
         self.asks = 0
         """Transactions so far."""
         self._askers: dict[ProcessShare, Asker] = {}
+        self._leaving: set[Asker] = set()
+        """Of accounts that are used no longer, until their last ask has ended."""
         self._is_lost = False
 
     def join(self, provider: str, group: str | None, digest: str | None, rules: SharedRules) -> ProcessShare:
@@ -43,7 +45,12 @@ class SharedLimits:
     def leave(self, share: ProcessShare) -> None:
         """Give back what an account has that is used no longer."""
         if asker := self._askers.pop(share, None):
+            self._leaving.add(asker)
             asker.close()
+
+    def forget(self, asker: Asker) -> None:
+        """Let go of an asker that has left its account."""
+        self._leaving.discard(asker)
 
     @asynccontextmanager
     async def run(self) -> AsyncGenerator[None]:
@@ -53,14 +60,12 @@ class SharedLimits:
         try:
             yield
         finally:
-            tasks = [asker.task for asker in self._askers.values() if asker.stop()]
+            askers = [*self._askers.values(), *self._leaving]
+            tasks = [asker.task for asker in askers if asker.stop()]
             await asyncio.gather(*(task for task in tasks if task), return_exceptions=True)
             now = time.monotonic()
-            asks = [
-                (asker.account, share.build_ask(now, is_leaving=True))
-                for share, asker in self._askers.items()
-                if share.is_member
-            ]
+            members = [asker for asker in askers if asker.share.is_member]
+            asks = [(asker.account, asker.share.build_ask(now, is_leaving=True)) for asker in members]
             with suppress(StoreError, TimeoutError):  # else all of it comes back when the lease ends
                 async with asyncio.timeout(LEAVE_TIMEOUT_S):
                     if asks:
@@ -85,10 +90,10 @@ class Asker:
     def __init__(self, limits: SharedLimits, account: str, share: ProcessShare) -> None:
         self.account = account
         self.task: asyncio.Task[None] | None = None
-        self._limits, self._share = limits, share
+        self._limits, self.share = limits, share
         self._timer: asyncio.TimerHandle | None = None
         self._sent_at = -1e9
-        self._is_wanted = self._is_stopped = False
+        self._is_wanted = self._is_stopped = self._is_closed = False
 
     def wake(self) -> None:
         """Ask as soon as that may be."""
@@ -96,7 +101,7 @@ class Asker:
         if self.task:
             self._is_wanted = True
         else:
-            self._schedule(max(self._sent_at + self._share.spacing_s, time.monotonic()))
+            self._schedule(max(self._sent_at + self.share.spacing_s, time.monotonic()))
 
     def stop(self) -> bool:
         """Begin nothing more; return whether an ask is under way."""
@@ -106,15 +111,21 @@ class Asker:
         return self.task is not None
 
     def close(self) -> None:
-        """Leave the account."""
+        """Leave the account, once an ask that is under way has ended."""
+        self._is_closed = True
         if self._timer:
             self._timer.cancel()
-        if not self.task and self._share.is_member and not self._is_stopped:
+        if not self.task:
+            self._leave()
+
+    def _leave(self) -> None:
+        if self.share.is_member and not self._is_stopped:
             self._begin(is_leaving=True)
-        self._is_stopped = True
+        else:
+            self._limits.forget(self)
 
     def _schedule(self, at: float) -> None:
-        if self._is_stopped or (self._timer and self._timer.when() <= at):
+        if self._is_stopped or self._is_closed or (self._timer and self._timer.when() <= at):
             return
         if self._timer:
             self._timer.cancel()
@@ -126,7 +137,7 @@ class Asker:
         self.task.add_done_callback(self._end)
 
     async def _ask(self, *, is_leaving: bool) -> None:
-        share, self._sent_at = self._share, time.monotonic()
+        share, self._sent_at = self.share, time.monotonic()
         self._limits.asks += 1
         ask = share.build_ask(self._sent_at, is_leaving=is_leaving)
         try:
@@ -145,15 +156,18 @@ class Asker:
         self.task = None
         if not task.cancelled() and (error := task.exception()):
             log.error("limits.ask_crashed", exc_info=error)
+        if self._is_closed:
+            self._leave()
+            return
         if self._is_stopped:
             return
-        pause_s = self._share.find_pause_s(time.monotonic())
+        pause_s = self.share.find_pause_s(time.monotonic())
         # Demand that came while the ask was on its way is not in it.
         if self._is_wanted:
             self.wake()
         if pause_s is not None:
             self._schedule(self._sent_at + pause_s)
-        elif self._share.may_leave:
+        elif self.share.may_leave:
             self._begin(is_leaving=True)
 
 

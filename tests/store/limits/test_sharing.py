@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fanout.core.schema import Completion
+from fanout.store.limits.sharing import SharedLimits
 from fanout.store.opening import LIMITS_SUFFIX, MEMORY, open_store
 from tests.support.builders.dispatcher import ObservedDispatcher, expect_failure, open_observed_dispatcher
 from tests.support.databases import query
@@ -98,3 +99,22 @@ async def test_an_account_without_limits_and_a_store_of_one_process_need_no_row(
         assert memory
         assert (store.limits, memory.limits) == (None, None)
     assert list_states(location) == []
+
+
+async def test_an_account_that_is_used_no_longer_is_left_also_while_an_ask_is_on_its_way(
+    location: str, upstream: Upstream, tmp_path: Path
+) -> None:
+    async with open_processes(location, upstream, tmp_path, concurrency=3) as (process, *_):
+        await process.run("up/ok")
+        share, limits = process.find_limiter().share, process.dispatcher.limiters._sharing
+        assert share
+        assert isinstance(limits, SharedLimits)
+        asker = limits._askers[share]
+        share.wake()
+        while asker.task is None:
+            await asyncio.sleep(0)
+        limits.leave(share)
+        while asker.task:
+            await asyncio.sleep(0.01)
+        assert not share.is_member
+        assert not limits._leaving
