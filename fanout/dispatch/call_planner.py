@@ -26,6 +26,7 @@ class CallPlanner:
     def __init__(
         self, settings: Settings, session: aiohttp.ClientSession, *, is_serving: bool, sharing: Sharing | None = None
     ) -> None:
+        self._is_serving = is_serving
         self.answers = AnswerMemory(settings.environment.held_bytes)
         self.cap = InFlightCap(settings.environment.max_in_flight or resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
         self.limiters = LimiterRegistry(self.cap, max_waiting=settings.environment.max_waiting, sharing=sharing)

@@ -38,24 +38,11 @@ from fanout.providers.transport.connector import UpstreamConnector
 from fanout.providers.transport.departures import WatchedRequest
 
 if TYPE_CHECKING:
-    from fanout.observability.tracing import Tracing
+    pass
 
 
 class Dispatcher(CallRunner):
     """Maker of upstream calls. Open a dispatcher with `open_dispatcher` and keep it: it holds the connections and limits."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        session: aiohttp.ClientSession,
-        observers: Sequence[Observer] = (),
-        *,
-        is_serving: bool = False,
-        tracing: Tracing | None = None,
-        sharing: Sharing | None = None,
-    ) -> None:
-        super().__init__(settings, session, observers, is_serving=is_serving, tracing=tracing, sharing=sharing)
-        self._is_serving = is_serving
 
     async def attempt(self, call: Call, *, deadline_s: float, stream: bool = False) -> Outcome:
         """Make one attempt for a job, with batch priority: all interactive calls go first. The caller decides about retries.

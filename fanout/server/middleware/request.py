@@ -6,7 +6,6 @@ import re
 import time
 from collections.abc import Awaitable
 from functools import partial
-from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -30,9 +29,6 @@ from fanout.server.middleware.request_log import log_request
 from fanout.server.middleware.wrong_keys import WRONG_KEYS
 from fanout.server.openapi.endpoint import Handler
 from fanout.server.responses import error_response, is_scale_path
-
-if TYPE_CHECKING:
-    pass
 
 STARTED_RESPONSE = web.RequestKey("started_response", web.StreamResponse)
 """The response whose head has been sent: no other response can follow."""
