@@ -43,6 +43,7 @@ from fanout.server.role import SERVER, Role
 from fanout.server.workers.peers import PEERS, Peers
 from fanout.server.workers.routing import send_to_owner
 from fanout.server.workers.seat import Orders, Seat
+from fanout.server.workers.turns import hold_turn
 from fanout.store.engine.database import CLOSE_TIMEOUT_S
 from fanout.store.keys.counts import KeyCountStore
 from fanout.store.opening import MEMORY, open_store
@@ -90,7 +91,9 @@ def create_app(
     app[RELOADER] = Reloader(app, load, host or LOOPBACK)
     if seat:
         app[PEERS] = peers = Peers(seat, app)
-        app[FORWARD], app[HOLD_TURN] = peers.forward_by_scope, peers.hold_turn
+        app[FORWARD] = peers.forward_by_scope
+        folder = seat.folder
+        app[HOLD_TURN] = lambda name: hold_turn(folder, name)
     # The store opens first and closes last, so that it counts calls that end while the dispatcher closes.
     app.cleanup_ctx.extend([_run_store, _run_dispatcher, run_jobs, _run_live_comparisons, _run_peers])
     app.on_response_prepare.append(request.add_headers)

@@ -7,8 +7,6 @@ answers the other workers' own questions.
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import hashlib
 import os
 import zlib
 from collections.abc import AsyncGenerator, Awaitable, Sequence
@@ -41,7 +39,6 @@ QUESTION_TIMEOUT_S = 2.0
 REACH_TIMEOUT_S = 3.0
 """The longest wait for a worker that is being replaced."""
 REACH_PAUSE_S = 0.05
-TURN_PAUSE_S = 0.01
 HOP_HEADERS = frozenset(
     ("connection", "keep-alive", "trailer", "transfer-encoding", "upgrade", "expect", "content-length", "date")
 )
@@ -70,8 +67,8 @@ class Peers:
         self.seat = seat
         self._app = app
         self._figures = WorkersFigures(seat)
-        self._doors: dict[int, aiohttp.ClientSession] = {}
-        self._desks: dict[int, aiohttp.ClientSession] = {}
+        self._forwarders: dict[int, aiohttp.ClientSession] = {}
+        self._askers: dict[int, aiohttp.ClientSession] = {}
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -79,13 +76,13 @@ class Peers:
         async with AsyncExitStack() as stack:
             for number in range(self.seat.count):
                 if number != self.seat.number:
-                    self._doors[number] = await stack.enter_async_context(_connect(self._name_socket(number, "door")))
-                    self._desks[number] = await stack.enter_async_context(_connect(self._name_socket(number, "desk")))
-            # Apart from the door, so that callers, however many, do not hold up the workers' own questions.
-            desk = web.AppRunner(self._make_desk(), access_log=None, shutdown_timeout=0)
-            await desk.setup()
-            stack.push_async_callback(desk.cleanup)
-            await web.UnixSite(desk, self._name_socket(self.seat.number, "desk")).start()
+                    self._forwarders[number] = await stack.enter_async_context(_connect(self._name_socket(number, "forwarded")))
+                    self._askers[number] = await stack.enter_async_context(_connect(self._name_socket(number, "control")))
+            # Apart from forwarded requests, so that callers, however many, do not hold up the workers' own questions.
+            control = web.AppRunner(self._make_control_app(), access_log=None, shutdown_timeout=0)
+            await control.setup()
+            stack.push_async_callback(control.cleanup)
+            await web.UnixSite(control, self._name_socket(self.seat.number, "control")).start()
             if store := self._app.get(STORE):
                 store.database.before_reading = self._have_written
             if manager := self._app.get(JOB_MANAGER):
@@ -95,10 +92,10 @@ class Peers:
 
     async def open_sites(self, runner: web.AppRunner) -> Sequence[Site]:
         """Serve the port, and requests that other workers have received."""
-        door = web.UnixSite(runner, self._name_socket(self.seat.number, "door"))
+        forwarded = web.UnixSite(runner, self._name_socket(self.seat.number, "forwarded"))
         others = [one for number, of in enumerate(self.seat.listeners) if number != self.seat.number for one in of]
         own = (web.SockSite(runner, one, backlog=BACKLOG) for one in self.seat.listeners[self.seat.number])
-        sites: list[Site] = [door, *own, RescueSite(runner, others)]
+        sites: list[Site] = [forwarded, *own, RescueSite(runner, others)]
         for site in sites:
             await site.start()
         if self.seat.is_leader and self.seat.is_replacement:
@@ -120,7 +117,7 @@ class Peers:
         async with AsyncExitStack() as stack:
             for _ in range(int(REACH_TIMEOUT_S / REACH_PAUSE_S)):
                 try:
-                    call = self._doors[number].request(request.method, url, headers=headers, data=body)
+                    call = self._forwarders[number].request(request.method, url, headers=headers, data=body)
                     answer = await stack.enter_async_context(call)
                     break
                 except aiohttp.ClientConnectorError:
@@ -134,32 +131,19 @@ class Peers:
             request[FORWARDED] = True
             return await _relay(request, answer)
 
-    @asynccontextmanager
-    async def hold_turn(self, name: str) -> AsyncGenerator[None]:
-        """Hold a lock among all workers; the system releases that of one that dies."""
-        path = self.seat.folder / f"{hashlib.sha256(name.encode(errors='replace')).hexdigest()}.turn"
-        with path.open("wb") as file:
-            while True:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    await asyncio.sleep(TURN_PAUSE_S)
-            yield
-
     async def tell(self, subject: str, body: bytes = b"", *, needs_all: bool = True) -> list[WorkerAnswer]:
         """Ask all other workers, at once; those that are dead have no answer.
 
         Raises:
             HTTPServiceUnavailable: one lives and does not answer, but all must.
         """
-        asked = (self._ask(number, subject, body) for number in self._desks)
+        asked = (self._ask(number, subject, body) for number in self._askers)
         answers = await asyncio.gather(*asked, return_exceptions=not needs_all)
         return [answer for answer in answers if isinstance(answer, WorkerAnswer)]
 
     async def _ask(self, number: int, subject: str, body: bytes) -> WorkerAnswer | None:
         try:
-            async with self._desks[number].post(f"http://worker/{subject}", data=body) as response:
+            async with self._askers[number].post(f"http://worker/{subject}", data=body) as response:
                 return WorkerAnswer(number, response.status == 200, await response.read())
         except (aiohttp.ClientConnectorError, aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
             return None
@@ -201,8 +185,8 @@ class Peers:
         await self.seat.keep(SETTINGS, settings)  # first: then it is whole even if this process dies here
         await self.tell("settings", _pack(settings))
 
-    def _make_desk(self) -> web.Application:
-        desk = web.Application(client_max_size=2**26)
+    def _make_control_app(self) -> web.Application:
+        control = web.Application(client_max_size=2**26)
         for path, handler in (
             ("/figures", self._answer_figures),
             ("/write", self._write),
@@ -211,8 +195,8 @@ class Peers:
             ("/settings", self._take_settings),
             ("/holding", self._answer_holding),
         ):
-            desk.router.add_post(path, handler)
-        return desk
+            control.router.add_post(path, handler)
+        return control
 
     async def _answer_figures(self, _: web.Request) -> web.Response:
         self._app[AFTERWORK].finish()
@@ -276,7 +260,7 @@ def _pack(settings: Settings) -> bytes:
 
 
 def _connect(path: str) -> aiohttp.ClientSession:
-    timeout = aiohttp.ClientTimeout(total=QUESTION_TIMEOUT_S if path.endswith("desk") else None)
+    timeout = aiohttp.ClientTimeout(total=QUESTION_TIMEOUT_S if path.endswith("control") else None)
     return aiohttp.ClientSession(
         connector=aiohttp.UnixConnector(path, limit=0),
         timeout=timeout,

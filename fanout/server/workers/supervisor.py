@@ -83,7 +83,7 @@ class Supervisor:
                 if seat := self._start_due():
                     return seat
                 self._wait()
-                self._bury()
+                self._reap()
                 if not any(place.worker for place in self._places) and self._is_stopping:
                     sys.exit(self._code)
         finally:
@@ -184,8 +184,8 @@ class Supervisor:
         try:
             kind, *values = channel.recv()
         except (EOFError, OSError):
-            if place.worker and place.worker.channel is channel:  # dead or dying: `_bury` finds out
-                _bury_at_end(place.worker.pid)
+            if place.worker and place.worker.channel is channel:  # dead or dying: `_reap` finds out
+                _wait_for_exit(place.worker.pid)
             return
         if kind == READY and place.worker:
             place.worker.is_ready = True
@@ -210,7 +210,7 @@ class Supervisor:
             if place.worker:
                 _send(place.worker, STOP, number)
 
-    def _bury(self) -> None:
+    def _reap(self) -> None:
         """Find the workers that have died."""
         for number, place in enumerate(self._places):
             if place.worker is None:
@@ -257,7 +257,7 @@ def _send(worker: Worker, *message: object) -> None:
         worker.channel.send(message)
 
 
-def _bury_at_end(pid: int) -> None:
+def _wait_for_exit(pid: int) -> None:
     """Wait until a process has ended whose channel is closed, without taking its exit code."""
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
