@@ -212,8 +212,11 @@ class JobManager:
         return await self.find_job(job_id)
 
     async def _queue(self, job: Job, spec: JobSpec) -> None:
-        # Only from the state read above: of two callers that resume the job at the same time, one gets an error.
-        if not await self._store.queue(job.number, spec.to_json(), states=(job.state,), dead_owners=job.dead_owners):
+        # Only from the state read above: of two callers that resume the job at the same time, one gets an error. A job that was
+        # left is shown as ended before that is written, perhaps at this moment.
+        left = job.as_left.state
+        states = (job.state, left) if left in ENDED_STATES else (job.state,)
+        if not await self._store.queue(job.number, spec.to_json(), states=states, dead_owners=job.dead_owners):
             await self._refuse_changed_models(job)
         self.supervisor.notify()
 

@@ -322,3 +322,19 @@ async def test_a_row_is_refused_for_its_own_parameters_among_rows_that_are_not(u
             await kept.manager.create(spec, (InputRow(number, row) for number, row in enumerate(rows, 1)))
 
     assert [(fault.path, "`top_k`" in fault.message) for fault in refused.value.faults] == [("line 3: top_k", True)]
+
+
+async def test_a_cancelled_job_is_resumed_also_while_its_end_is_being_written(
+    upstream: Upstream, tmp_path: Path, location: str
+) -> None:
+    async with open_jobs(upstream.url, tmp_path, store=location) as kept:
+        created = await kept.create(1, "up/ok")
+        await kept.jobs.update(created.number, {"state": "cancelling"})
+        left = await kept.manager.find_job(created.id)
+        assert left.as_left.state == "cancelled", "as everybody sees it"
+        # Whoever ran it writes its end between the look of `resume` and its write.
+        await kept.jobs.update(created.number, {"state": "cancelled"})
+        await kept.manager._queue(left, left.spec)
+        assert (await kept.manager.find_job(created.id)).state == "queued"
+        with pytest.raises(RequestError, match="another process has it"):
+            await kept.manager._queue(left, left.spec)
