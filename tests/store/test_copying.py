@@ -18,6 +18,7 @@ from fanout.core.errors import ConfigError, FanoutError
 from fanout.store.engine.copying import copy_store, require_file
 from fanout.store.opening import open_store
 from fanout.store.usage import UsageFilter
+from tests.support.batches import wait_for_state
 from tests.support.builders.outcomes import make_answer
 from tests.support.databases import query
 from tests.support.postgres import Postgres
@@ -52,6 +53,7 @@ async def test_a_copy_of_a_store_that_is_written_is_whole_and_can_be_put_back(tm
             counts += query(str(tmp_path / f"{number}.db"), "SELECT count(*) FROM attempts")[0]
             if counts[-1] == 80:
                 break
+        await wait_for_state(server.session, f"/v1/jobs/{id_}", "done")  # its end is recorded after its last attempt
         await asyncio.to_thread(copy_store, live, copy)
         async with server.session.post("/v1/completion", json={"model": "local/ngram-2", "prompt": "later"}) as response:
             assert response.status == 200
