@@ -21,6 +21,8 @@ PRICE = {"input_usd_per_mtok": 1.0, "output_usd_per_mtok": 10.0}
 MOST_USD = (18 + 4 * 10.0) / 1e6
 """The most that a call can cost: its prompt has at most two bytes, and 16 tokens may be put around it."""
 EACH_USD = (10 + 4 * 10.0) / 1e6
+AT_ONCE = 4
+"""Calls of a process in flight."""
 real_time = time.time
 
 
@@ -45,7 +47,7 @@ async def test_a_job_never_costs_more_than_its_limit_over_all_processes(
     limit_usd = 80.5 * EACH_USD
     workers = [start_worker(upstream.url, tmp_path, location, more={"models": models}) for _ in range(2)]
     async with open_jobs(upstream.url, tmp_path, store=location, more={"models": models}) as kept:
-        spec = {"unattended": True, "concurrency": 4, "parameters": {"max_tokens": 4}}
+        spec = {"unattended": True, "concurrency": AT_ONCE, "parameters": {"max_tokens": 4}}
         job = await kept.create(99, "dear", max_cost_usd=limit_usd, **spec)
         await wait_for_owners(kept, job, 2)
         await kill(workers[0])
@@ -54,9 +56,10 @@ async def test_a_job_never_costs_more_than_its_limit_over_all_processes(
         progress = await kept.manager.read_progress(job.id)
 
     lost = len(upstream.requests) - progress.answered
-    assert (job.state, 0 <= lost <= 4) == ("stopped", True)
+    assert (job.state, 0 <= lost <= AT_ONCE) == ("stopped", True)
     assert (job.reason or "").startswith(f"the next call could exceed the limit of {limit_usd:g} USD; ")
-    assert limit_usd - (1 + lost) * MOST_USD < (progress.cost_usd or 0) <= limit_usd - lost * EACH_USD
+    # Some calls of the dead process may have been begun and not sent: nobody can know, so they count as spent.
+    assert limit_usd - (1 + AT_ONCE) * MOST_USD < (progress.cost_usd or 0) <= limit_usd - lost * EACH_USD
 
 
 @asynccontextmanager

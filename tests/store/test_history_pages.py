@@ -38,9 +38,10 @@ def make_outcomes(number: int) -> list[Outcome]:
 async def put_in_page(store: Store, count: int = 12, created: float | None = None) -> list[str]:
     """Return the ids of comparisons that stand in a page, of which their store does not know."""
     ids = []
+    created = time.time() if created is None else created
     for number in range(count):
         more = {"account_id": ("a", "b", None)[number % 3], "metadata": {"experiment": str(number % 4), "arm": "b"}}
-        ids.append(record(store, *make_outcomes(number), created=created, **more))
+        ids.append(record(store, *make_outcomes(number), created=created + number / 1e3, **more))
     history = store.history
     await history._prepare_all()
     rows = [one.rows for one in history._pending.values() if one.rows]
