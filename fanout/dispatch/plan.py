@@ -8,21 +8,15 @@ from datetime import date
 
 from fanout.config.catalogue import Catalogue
 from fanout.core.errors import Fault, RequestError
-from fanout.core.fusion import FusedMembers
-from fanout.core.json_text import JsonObject
 from fanout.core.messages import Message
 from fanout.core.query_size import measure, measure_inputs
-from fanout.core.sampling import Sampling
-from fanout.core.schema import Call, Credential, Failure, FittedParameters, Query, RequestScope, Target
-from fanout.core.value_type import value_type
-from fanout.dispatch.entries import Entry, expand_entries
-from fanout.dispatch.fusion_plan import drop_unfused, make_fusion, spare_members
-from fanout.dispatch.refusals import find_refusal, refuse_fusion
+from fanout.core.schema import Call, Failure, FittedParameters, Query, RequestScope, Target
+from fanout.dispatch.fusion_plan import spare_members
 from fanout.dispatch.request import Prompt, Request
+from fanout.dispatch.resolution import ResolvedEntry, resolve, wrap_seed
 
 ParameterFitter = Callable[[Target, Query], FittedParameters]
 """`Provider.fit` of the target's provider."""
-MAX_SEED = 2**63 - 1  # the contracts' limit, beyond which the seeds of samples wrap around
 
 
 def plan(
@@ -44,20 +38,12 @@ def plan(
     Raises:
         RequestError: more than `max_calls`, or an `n` below 1.
     """
-    expanded, has_fusions = expand_entries(request.entries, catalogue)
-    # Resolved once, not for each prompt: a thousand prompts share the entries.
-    entries = [
-        (position, _ResolvedEntry.from_entry(entry, catalogue, request, today))
-        for position, entry in enumerate(expanded)
-        if only is None or position in only
-    ]
-    samples = [entry.samples for _, entry in entries]
-    if samples and min(samples) < 1:
-        raise RequestError([Fault("n", "is at least 1")])
+    resolution = resolve(request, catalogue, today, only)
+    entries, has_fusions = resolution.entries, resolution.has_fusions
     if has_fusions and request.native_n:
         request = replace(request, native_n=False)  # a fusion's samples need calls of their own to wait for
     prompts: tuple[Prompt | None, ...] = request.prompts or (None,)
-    count = len(prompts) * sum(samples)
+    count = len(prompts) * resolution.samples
     # Checked before any call is built, so that a huge `n` costs no memory.
     if count > max_calls:
         allowed = f"at most {max_calls} are allowed for a request or a row (FANOUT_MAX_CALLS)"
@@ -75,77 +61,15 @@ def plan(
     return spare_members(calls) if has_fusions else calls
 
 
-@value_type(frozen=True, slots=True)
-class _ResolvedEntry:
-    """An entry whose name has been resolved to a target."""
-
-    target: Target
-    sampling: Sampling
-    defaults: frozenset[str]
-    passthrough: JsonObject
-    earlier: tuple[Message, ...]
-    samples: int
-    refusal: Failure | None
-    credential: Credential | None
-    fusion: FusedMembers | None = None
-    is_member: bool = False
-    ignored: tuple[str, ...] = ()
-    """Parameters that a fusion's own call is not sent."""
-
-    def gets_query_of(self, other: _ResolvedEntry) -> bool:
-        """Return whether both get the same query. By identity: to compare values would cost more than building it."""
-        return (
-            self.target.kind == other.target.kind
-            and self.sampling is other.sampling
-            and self.passthrough is other.passthrough
-            and self.earlier is other.earlier
-        )
-
-    @classmethod
-    def from_entry(cls, entry: Entry, catalogue: Catalogue, request: Request, today: date) -> _ResolvedEntry:
-        model = catalogue.find(entry.model)
-        sampling = replace(request.sampling, **entry.overrides) if entry.overrides else request.sampling
-        # The caller's `n` becomes calls of their own, because most providers take no `n`, and each sample needs its own
-        # failure.
-        samples = 1 if sampling.n is None else sampling.n
-        # `n` becomes calls; it goes upstream only where a provider takes it and the request allows one call for all.
-        sampling = sampling if sampling.n is None else replace(sampling, n=None)
-        if entry.copy and sampling.seed is not None:
-            sampling = replace(sampling, seed=_wrap_seed(sampling.seed + entry.copy * samples))
-        defaults = request.defaults
-        if defaults and entry.overrides:
-            defaults -= {name for name, value in entry.overrides.items() if value is not None}
-        passthrough = {**request.passthrough, **entry.passthrough} if entry.passthrough else request.passthrough
-        credential = request.credentials.get(model.provider) if model and request.credentials else None
-        earlier = request.earlier if entry.earlier is None else entry.earlier
-        label, refusal = entry.label or entry.model, None
-        if model is None:
-            target, refusal = Target(label, entry.model, None, None), catalogue.refuse_unknown(entry.model)
-        else:
-            target = catalogue.make_target(model, entry.model, label)
-            if model.row and model.row.deprecated_on:
-                refusal = catalogue.refuse_after_shutdown(model, today)
-            refusal = refusal or find_refusal(model, catalogue, request, earlier)
-        if entry.fusion is None:
-            resolved = cls(target, sampling, defaults, passthrough, earlier, samples, refusal, credential)
-            return replace(resolved, is_member=True) if entry.is_member else resolved
-        refusal = refusal or refuse_fusion(request)
-        sampling, passthrough, ignored = drop_unfused(sampling, passthrough)
-        return cls(
-            *(target, sampling, defaults, passthrough, earlier, samples, refusal, credential),
-            *(make_fusion(entry.fusion, model), entry.is_member, ignored),
-        )
-
-
 class _QueryBuilder:
     """The queries for one prompt. Equal entries share a query, so that it is built, and encoded, once."""
 
     def __init__(self, request: Request, prompt: Prompt | None) -> None:
         self._request, self._prompt = request, prompt
         self._built: dict[tuple[bool, int, int, int], Query] = {}
-        self._last: tuple[_ResolvedEntry, Query] | None = None
+        self._last: tuple[ResolvedEntry, Query] | None = None
 
-    def build(self, entry: _ResolvedEntry) -> Query:
+    def build(self, entry: ResolvedEntry) -> Query:
         """Return an entry's query: a chat model gets the prompt as one user message, any other model as plain text."""
         if (last := self._last) and entry.gets_query_of(last[0]):  # nearly always, if not the first
             return last[1]
@@ -153,7 +77,7 @@ class _QueryBuilder:
         self._last = entry, query
         return query
 
-    def _build(self, entry: _ResolvedEntry) -> Query:
+    def _build(self, entry: ResolvedEntry) -> Query:
         request = self._request
         if request.inputs is not None:
             size = measure_inputs(request.inputs)
@@ -188,7 +112,7 @@ class _QueryBuilder:
 
 
 def _plan_samples(
-    entry: _ResolvedEntry, queries: _QueryBuilder, fit: ParameterFitter, request: Request
+    entry: ResolvedEntry, queries: _QueryBuilder, fit: ParameterFitter, request: Request
 ) -> Iterable[tuple[Query, FittedParameters, int]]:
     """Return one entry's calls for one prompt: query, fitted parameters, number of the sample."""
     query = queries.build(entry)
@@ -200,7 +124,7 @@ def _plan_samples(
 
 
 def _plan_many(
-    entry: _ResolvedEntry, query: Query, fit: ParameterFitter, request: Request
+    entry: ResolvedEntry, query: Query, fit: ParameterFitter, request: Request
 ) -> Iterator[tuple[Query, FittedParameters, int]]:
     if request.native_n:
         together = replace(query, sampling=replace(query.sampling, n=entry.samples))
@@ -218,7 +142,7 @@ def _plan_many(
 
 
 def _build_call(
-    entry: _ResolvedEntry,
+    entry: ResolvedEntry,
     query: Query,
     fitted: FittedParameters,
     place: tuple[int, int, int | None, int],
@@ -251,12 +175,7 @@ def _build_call(
 
 def _shift_seed(query: Query, seed: int | None, sample: int) -> Query:
     """Give sample k of a seeded entry the seed + k, because with equal seeds all samples would be the same text."""
-    return replace(query, sampling=replace(query.sampling, seed=_wrap_seed((seed or 0) + sample)))
-
-
-def _wrap_seed(seed: int) -> int:
-    # Wraps to the negative end: the greatest seed is legal, and its second sample must be, too.
-    return seed if seed <= MAX_SEED else seed - 2 * (MAX_SEED + 1)
+    return replace(query, sampling=replace(query.sampling, seed=wrap_seed((seed or 0) + sample)))
 
 
 def _find_strict_refusal(target: Target, fitted: FittedParameters) -> Failure | None:

@@ -16,6 +16,17 @@ Prompt = str | tuple[int, ...]
 """Text, or the ids of one tokenizer."""
 
 
+class Shape:
+    """The part of a request that many requests have in common, so that what is made of it alone can be kept with it."""
+
+    __slots__ = ("earlier", "entries", "resolution", "sampling")
+
+    def __init__(self, entries: tuple[Entry, ...], earlier: tuple[Message, ...], sampling: Sampling) -> None:
+        self.entries, self.earlier, self.sampling = entries, earlier, sampling
+        self.resolution: object | None = None
+        """What `plan` has last found for its entries."""
+
+
 @value_type(frozen=True, slots=True)
 class Request:
     """A caller's request, whatever its dialect. It has `prompts`, `messages` or `inputs`."""
@@ -43,6 +54,8 @@ class Request:
     """Caller-supplied keys, by provider."""
     account_id: str | None = None
     """The account that the usage is counted for."""
+    shape: Shape | None = field(default=None, compare=False, repr=False)
+    """Set where requests before and after this one have the same `entries`, `earlier` and `sampling`."""
 
     @property
     def has_ids(self) -> bool:

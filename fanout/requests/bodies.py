@@ -181,9 +181,14 @@ def validate_body(
     Raises:
         RequestError: names every wrong field.
     """
-    value = _parse(raw)
+    value = parse_body(raw)
     if replaced and isinstance(value, dict):
         value |= replaced
+    return validate_value(value, model, context)
+
+
+def validate_value(value: Any, model: type[Body], context: Mapping[str, Any] | None = None) -> Body:
+    """Validate the value of a JSON body; see `validate_body`."""
     try:
         return model.model_validate(value, context=context)
     except ValidationError as error:
@@ -192,7 +197,8 @@ def validate_body(
         raise RequestError(list(_restore_paths(to_faults(in_json, model), value))) from None
 
 
-def _parse(raw: bytes | bytearray, *, allow_inf_nan: bool = True) -> Any:
+def parse_body(raw: bytes | bytearray, *, allow_inf_nan: bool = True) -> Any:
+    """Return the value of a body; raise `RequestError` if it is not JSON."""
     try:
         return parse_in_steps(raw, allow_inf_nan=allow_inf_nan)
     except ValueError as error:
@@ -205,7 +211,7 @@ def refuse_infinite(raw: bytes | bytearray) -> None:
     Raises:
         RequestError: names the fields of such numbers, or the place of a constant, which JSON does not have.
     """
-    places = islice(find_infinite(_parse(raw, allow_inf_nan=False)), MAX_FAULTS)
+    places = islice(find_infinite(parse_body(raw, allow_inf_nan=False)), MAX_FAULTS)
     if faults := [Fault(to_json_path(place), TOO_LARGE) for place in places]:
         raise RequestError(faults)
 

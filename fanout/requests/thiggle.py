@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from functools import cached_property
+from typing import Annotated, Self
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -12,7 +13,7 @@ from fanout.core.long_lists import IN_STEPS
 from fanout.core.messages import MessageBody
 from fanout.core.sampling import Sampling
 from fanout.core.schema import Credential
-from fanout.dispatch.request import Request
+from fanout.dispatch.request import Request, Shape
 from fanout.requests.bodies import (
     MAX_ENTRIES,
     EntryBody,
@@ -95,17 +96,29 @@ class CompletionBody(SamplingBody):
             raise ValueError(problem)
         return value
 
+    @cached_property
+    def shape(self) -> Shape:
+        """The part of it that does not depend on its prompt."""
+        entries = tuple(entry.to_entry() for entry in self.model)
+        return Shape(entries, to_messages(self.messages), Sampling(**self.to_parameters()))
+
+    def copy_for(self, prompt: str) -> Self:
+        """Return the same body with another prompt, and with the same shape if that has been made."""
+        return self.model_copy(update={"prompt": prompt})
+
     def to_request(self, credentials: Mapping[str, Credential], account_id: str | None) -> Request:
         """Return the request as `plan` takes it."""
+        shape = self.shape
         return Request(
-            entries=tuple(entry.to_entry() for entry in self.model),
+            entries=shape.entries,
             prompts=(self.prompt,),
-            earlier=to_messages(self.messages),
+            earlier=shape.earlier,
             system=self.system,
-            sampling=Sampling(**self.to_parameters()),
+            sampling=shape.sampling,
             strict=bool(self.strict_parameters),
             credentials=credentials,
             account_id=account_id,
+            shape=shape,
         )
 
 

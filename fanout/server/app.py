@@ -21,6 +21,7 @@ from fanout.observability.account_health import RecentCalls
 from fanout.observability.logs import log
 from fanout.observability.metrics import Metrics
 from fanout.providers import import_adapters
+from fanout.requests.repeated_bodies import RepeatedBodies
 from fanout.server.accounts import admission
 from fanout.server.accounts.admission import KEY_LEDGER
 from fanout.server.accounts.directory import KEY_DIRECTORY, KeyDirectory
@@ -37,6 +38,7 @@ from fanout.server.middleware import auth, history, idempotency, request, reques
 from fanout.server.middleware.wrong_keys import WRONG_KEYS, WrongKeys
 from fanout.server.openapi.pages import DOCUMENTED
 from fanout.server.reloading import RELOADER, Load, Reloader, check_access, handle_hangup
+from fanout.server.request_body import REPEATED_BODIES
 from fanout.server.resources import health, providers
 from fanout.server.resources.report_turns import REPORT_TURNS, ReportTurns
 from fanout.server.role import SERVER, Role
@@ -86,6 +88,7 @@ def create_app(
     app[WAIT_LIMITS] = wait_limits or WaitLimits()
     app[AFTERWORK] = Afterwork()
     app[WRONG_KEYS] = WrongKeys()
+    app[REPEATED_BODIES] = RepeatedBodies()
     app[QUOTA_TURNS] = WeakValueDictionary()
     app[REPORT_TURNS] = ReportTurns()
     app[RELOADER] = Reloader(app, load, host or LOOPBACK)

@@ -17,6 +17,8 @@ from fanout.core.json_values import MAX_VALUES, STEP_BYTES, ValueCounter
 from fanout.core.long_json import join_in_steps
 from fanout.core.threads import run_in_thread
 from fanout.requests.bodies import refuse_infinite, validate_body
+from fanout.requests.repeated_bodies import RepeatedBodies
+from fanout.requests.thiggle import CompletionBody
 from fanout.server.connections import WAIT_LIMITS
 from fanout.server.lifecycle import DISPATCHER
 
@@ -28,6 +30,7 @@ RAW_BODY = web.RequestKey[bytes | bytearray]("raw_body", bytes)
 """The body, unpacked, once it has been read."""
 VALUES = web.RequestKey("values", ValueCounter)
 """The values of that body."""
+REPEATED_BODIES = web.AppKey("repeated_bodies", RepeatedBodies)
 PLAIN_ENCODINGS = ("", "identity")
 ENCODINGS = ("gzip", "x-gzip", "deflate")
 UNPACK_STEP_BYTES = 64 * 1024
@@ -55,19 +58,37 @@ async def read_body(request: web.Request, model: type[Body], fields: Mapping[str
         HTTPUnsupportedMediaType: the body is not declared as JSON, or encoded in an unknown way.
         HTTPRequestEntityTooLarge: the body is larger than the server accepts.
     """
-    if request.content_type != "application/json":
-        # This also stops foreign web pages, whose forms can send JSON but not with this type.
-        raise web.HTTPUnsupportedMediaType(text=f"send `Content-Type: application/json`, not {request.content_type!a:.100}")
-    raw = await read_raw_body(request)
+    raw = await _read_json_body(request)
     return await work_on_body(request, _validate, request, raw, model, fields)
 
 
+async def read_completion_body(request: web.Request) -> CompletionBody:
+    """Read and validate the body of `POST /v1/completion`, which often repeats an earlier one; see `read_body`."""
+    raw = await _read_json_body(request)
+    return await work_on_body(request, _find_or_validate, request, raw)
+
+
+async def _read_json_body(request: web.Request) -> bytes | bytearray:
+    if request.content_type != "application/json":
+        # This also stops foreign web pages, whose forms can send JSON but not with this type.
+        raise web.HTTPUnsupportedMediaType(text=f"send `Content-Type: application/json`, not {request.content_type!a:.100}")
+    return await read_raw_body(request)
+
+
 def _validate(request: web.Request, raw: bytes | bytearray, model: type[Body], fields: Mapping[str, str] | None) -> Body:
+    return validate_body(raw, model, _make_context(request, raw), fields)
+
+
+def _find_or_validate(request: web.Request, raw: bytes | bytearray) -> CompletionBody:
+    return request.app[REPEATED_BODIES].validate(raw, _make_context(request, raw))
+
+
+def _make_context(request: web.Request, raw: bytes | bytearray) -> Mapping[str, object]:
+    """Return the context of validators; raise `RequestError` for numbers that JSON cannot hold."""
     if request[VALUES].may_be_infinite:
         refuse_infinite(raw)
     dispatcher = request.app[DISPATCHER]
-    context = {"max_timeout_s": dispatcher.settings.environment.max_timeout_s, "catalogue": dispatcher.catalogue}
-    return validate_body(raw, model, context, fields)
+    return {"max_timeout_s": dispatcher.settings.environment.max_timeout_s, "catalogue": dispatcher.catalogue}
 
 
 async def work_on_body(

@@ -15,8 +15,9 @@ from fanout.core.messages import Message
 from fanout.core.sampling import Sampling
 from fanout.core.schema import Target
 from fanout.dispatch.entries import Entry
-from fanout.dispatch.plan import MAX_SEED, plan
+from fanout.dispatch.plan import plan
 from fanout.dispatch.request import Request
+from fanout.dispatch.resolution import MAX_SEED
 from tests.support.builders.plans import TODAY, build_catalogue, fit_parameters, plan_call, plan_calls
 
 # Places

@@ -32,7 +32,7 @@ from fanout.server.lifecycle import DISPATCHER
 from fanout.server.live_comparisons import LIVE_COMPARISONS, LiveComparison, follow
 from fanout.server.middleware import auth, history
 from fanout.server.openapi.endpoint import Endpoint, Events, list_call_answers
-from fanout.server.request_body import read_body, work_on_body
+from fanout.server.request_body import read_completion_body, work_on_body
 from fanout.server.responses import answer_response, error_response, json_response
 
 
@@ -40,7 +40,7 @@ async def create_completion(request: web.Request) -> web.StreamResponse:
     """Serve `POST /v1/completion`."""
     created, began = time.time(), time.monotonic()
     dispatcher = request.app[DISPATCHER]
-    body = await read_body(request, CompletionBody)
+    body = await read_completion_body(request)
     credentials, account_id = auth.find_caller_credentials(request), auth.choose_account(request)
     calls: Sequence[Call] = await work_on_body(request, lambda: dispatcher.plan(body.to_request(credentials, account_id)))
     head = render_head(created)
