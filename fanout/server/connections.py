@@ -25,11 +25,10 @@ from fanout.observability.logs import log
 from fanout.rendering.errors import render_error
 from fanout.server.malformed import UnspokenVersionError, explain_malformed
 from fanout.server.paths import tidy_path
+from fanout.server.whole_response import SAFE_HEADERS, send
 
 RESERVED_FILES = 64
 """Descriptors kept free of connections: the database, the log, DNS, files."""
-SAFE_HEADERS = {"Server": "fanout", "X-Content-Type-Options": "nosniff"}
-"""Headers of every answer. A browser that guesses types might run an uploaded file as a page of this origin."""
 PROBES = (b"GET /livez", b"HEAD /livez", b"GET /readyz", b"HEAD /readyz", b"GET /health", b"HEAD /health")
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 """Says nothing, and may be sent at any time before an answer: https://www.rfc-editor.org/rfc/rfc9110#section-15.2"""
@@ -170,7 +169,10 @@ class Connection(TurnTaking, RequestHandler):
     ) -> tuple[web.StreamResponse, bool]:
         """Send the response; give back the memory of its answers once a client that reads slowly has taken most of it."""
         try:
-            finished = await super().finish_response(request, resp, start_time)
+            if not self._upgraded and send(request, resp, self.transport):
+                finished = resp, False
+            else:
+                finished = await super().finish_response(request, resp, start_time)
             with suppress(ConnectionError):
                 await self._drain_helper()
         finally:

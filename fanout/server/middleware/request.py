@@ -21,7 +21,7 @@ from fanout.server.accounts.admission import ADMISSION, RATE_HEADERS, AdmissionE
 from fanout.server.accounts.callers import OWN_KEY_PATH, Caller, find_caller
 from fanout.server.accounts.directory import KEY_DIRECTORY
 from fanout.server.afterwork import AFTERWORK
-from fanout.server.connections import ANSWER_SCOPES, SAFE_HEADERS
+from fanout.server.connections import ANSWER_SCOPES
 from fanout.server.lifecycle import DISPATCHER, FORWARD, LIFECYCLE, REQUEST_ID
 from fanout.server.middleware import auth, compression, cors, history, idempotency, traces
 from fanout.server.middleware.history import COMPARISON, REQUEST_OUTCOMES, RequestOutcomes
@@ -29,6 +29,7 @@ from fanout.server.middleware.request_log import log_request
 from fanout.server.middleware.wrong_keys import WRONG_KEYS
 from fanout.server.openapi.endpoint import Handler
 from fanout.server.responses import error_response, is_scale_path
+from fanout.server.whole_response import SAFE_HEADERS, write_whole
 
 STARTED_RESPONSE = web.RequestKey("started_response", web.StreamResponse)
 """The response whose head has been sent: no other response can follow."""
@@ -75,6 +76,8 @@ async def handle_request(request: web.Request, handler: Handler) -> web.StreamRe
     try:
         response = await _respond(request, handler)
         await compression.pack(request, response)
+        if _adds_ordinary_headers(request):
+            write_whole(request, response, _list_headers(request))
         status = response.status
     except ConnectionError:  # the client has disconnected: nobody receives this response
         response = web.Response(status=CLIENT_LEFT)
@@ -216,12 +219,23 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
         # The rest of the body is on its way and will not be read: whatever follows on this connection would be lost.
         response.force_close()
         response.headers["Connection"] = "close"
-    response.headers["x-request-id"] = request.get(REQUEST_ID) or "-"
-    if (rates := request.get(RATE_HEADERS)) is not None:
-        response.headers.update(rates)
-    if comparison := request.get(COMPARISON):
-        response.headers["x-comparison-id"] = comparison.id
+    response.headers.update(_list_headers(request))
     cors.add_headers(request, response, request.app[DISPATCHER].settings.environment.cors_origins)
+
+
+def _list_headers(request: web.Request) -> dict[str, str]:
+    headers = {"x-request-id": request.get(REQUEST_ID) or "-"}
+    if (rates := request.get(RATE_HEADERS)) is not None:
+        headers.update(rates)
+    if comparison := request.get(COMPARISON):
+        headers["x-comparison-id"] = comparison.id
+    return headers
+
+
+def _adds_ordinary_headers(request: web.Request) -> bool:
+    """Return whether those of `_list_headers` and `SAFE_HEADERS` are all that is added to an ordinary answer."""
+    app = request.app
+    return not app[DISPATCHER].settings.environment.cors_origins and len(app.on_response_prepare) == 1
 
 
 def _respond_http_error(request: web.Request, error: web.HTTPException) -> web.Response:
