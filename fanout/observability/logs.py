@@ -13,15 +13,17 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import suppress
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Literal, TextIO
 
 import structlog
 from pydantic_core import PydanticSerializationError, to_json
 
+from fanout.core.json_text import JsonObject
 from fanout.core.shown_text import to_safe_json, to_safe_text, to_single_line
 
 Event = MutableMapping[str, Any]
@@ -60,6 +62,7 @@ def configure(
     renderers: list[structlog.typing.Processor] = [structlog.processors.JSONRenderer(serializer=to_json_line)]
     if form == "text" or (form is None and stream.isatty()):
         renderers = [clean_text, structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+    writer = (DirectLogWriter if is_supervisor else LogWriter)(stream, is_shared=worker is not None)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -70,11 +73,32 @@ def configure(
             *renderers,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=(DirectLogWriter if is_supervisor else LogWriter)(stream, is_shared=worker is not None).logger,
+        logger_factory=writer.logger,
         cache_logger_on_first_use=not is_supervisor,  # a worker, forked from it, has another
     )
+    global info
+    is_json, has_info = renderers[0] is not clean_text, level in ("debug", "info")
+    info = partial(_write_json, writer, worker) if is_json and has_info and not is_supervisor else _log_info
     # Warnings alone: below them libraries log addresses and bodies.
     logging.basicConfig(handlers=[LibraryLogHandler()], level=logging.WARNING, force=True)
+
+
+def _log_info(name: str, event: JsonObject) -> None:
+    log.info(name, **event)
+
+
+info: Callable[[str, JsonObject], None] = _log_info
+"""Writes an event of level `info` that has its `request_id` and `account` already.
+
+For the line that every request has: structlog takes 7.5 µs to make it JSON, this 3 (2026-11-28).
+"""
+
+
+def _write_json(writer: LogWriter, worker: int | None, name: str, event: JsonObject) -> None:
+    event |= {"event": name, "level": "info", "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z")}
+    if worker is not None:
+        event.setdefault("worker", worker)
+    writer.msg(to_json_line(event))
 
 
 def to_json_line(event: object, **_: object) -> str:

@@ -24,23 +24,23 @@ class RepeatedBodies:
         self._kept: dict[bytes, tuple[object, CompletionBody]] = {}
         """By the rest of a body: the catalogue that it was validated with, and what came of it."""
 
-    def validate(self, raw: bytes | bytearray, context: Mapping[str, Any]) -> CompletionBody:
-        """Validate a body; see `bodies.validate_body`. The context holds the `catalogue`, which every reload replaces."""
+    def validate(self, raw: bytes | bytearray, context: Mapping[str, Any]) -> tuple[CompletionBody, str]:
+        """Validate a body; return it, perhaps without its prompt, and the prompt. For what it raises see `validate_body`.
+
+        The context holds the `catalogue`, which every reload replaces.
+        """
         value = parse_body(raw)
         prompt = value.get("prompt") if isinstance(value, dict) else None
         if not isinstance(prompt, str) or len(raw) - len(prompt) > MAX_REST_BYTES:
-            return validate_value(value, CompletionBody, context)
+            body = validate_value(value, CompletionBody, context)
+            return body, body.prompt
         rest, catalogue = dump({**value, "prompt": None}), context["catalogue"]
         kept = self._kept.get(rest)
         if kept is not None and kept[0] is catalogue:
-            return kept[1].copy_for(prompt)
-        body = validate_value(value, CompletionBody, context)
-        self._keep(rest, catalogue, body)
-        return body
-
-    def _keep(self, rest: bytes, catalogue: object, body: CompletionBody) -> None:
+            return kept[1], prompt
+        body = validate_value({**value, "prompt": ""}, CompletionBody, context)
         # All at once: counting which is oldest would cost every request.
         if len(self._kept) >= MAX_KEPT_BODIES:
             self._kept.clear()
-        body.shape  # noqa: B018  # made now, so that all copies share it
-        self._kept[rest] = catalogue, body.copy_for("")
+        self._kept[rest] = catalogue, body
+        return body, prompt

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Annotated, Self
+from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -102,16 +102,12 @@ class CompletionBody(SamplingBody):
         entries = tuple(entry.to_entry() for entry in self.model)
         return Shape(entries, to_messages(self.messages), Sampling(**self.to_parameters()))
 
-    def copy_for(self, prompt: str) -> Self:
-        """Return the same body with another prompt, and with the same shape if that has been made."""
-        return self.model_copy(update={"prompt": prompt})
-
-    def to_request(self, credentials: Mapping[str, Credential], account_id: str | None) -> Request:
-        """Return the request as `plan` takes it."""
+    def to_request(self, prompt: str, credentials: Mapping[str, Credential], account_id: str | None) -> Request:
+        """Return the request as `plan` takes it; the prompt is that of this body, or of another with the same rest."""
         shape = self.shape
         return Request(
             entries=shape.entries,
-            prompts=(self.prompt,),
+            prompts=(prompt,),
             earlier=shape.earlier,
             system=self.system,
             sampling=shape.sampling,

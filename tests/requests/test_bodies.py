@@ -60,7 +60,7 @@ def test_a_name_makes_the_same_plan_as_an_object_with_that_model(names: list[str
         CompletionBody.model_validate({"prompt": "hi", "model": entries}) for entries in (names, [{"model": n} for n in names])
     )
 
-    assert plain.to_request({}, None) == written_out.to_request({}, None)
+    assert plain.to_request("hi", {}, None) == written_out.to_request("hi", {}, None)
 
 
 @pytest.mark.parametrize("model", BODIES, ids=lambda model: model.__name__)

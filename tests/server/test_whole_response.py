@@ -62,7 +62,7 @@ def encode(line: str, headers: str, body: bytes) -> bytes:
 
 
 async def read_head(server: Server, request: tuple[str, str, bytes]) -> tuple[list[bytes], bool, bool]:
-    """Return the head of an answer with its variable values left out, whether it has a body, and whether the connection stays open."""
+    """Return the head of an answer with its variable values left out, if it has a body, and if the connection stays open."""
     async with connect(server) as (reader, writer):
         writer.write(encode(*request))
         async with asyncio.timeout(5):

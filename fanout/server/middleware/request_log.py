@@ -53,7 +53,7 @@ def log_request(
         line["account"] = account
     if outcomes:
         line |= _summarize(outcomes, overhead_s or 0.0)
-    log.info("request.answered", **line)
+    logs.info("request.answered", line)
 
 
 def _summarize(outcomes: Sequence[Outcome], overhead_s: float) -> JsonObject:

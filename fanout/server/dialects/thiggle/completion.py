@@ -40,9 +40,11 @@ async def create_completion(request: web.Request) -> web.StreamResponse:
     """Serve `POST /v1/completion`."""
     created, began = time.time(), time.monotonic()
     dispatcher = request.app[DISPATCHER]
-    body = await read_completion_body(request)
+    body, prompt = await read_completion_body(request)
     credentials, account_id = auth.find_caller_credentials(request), auth.choose_account(request)
-    calls: Sequence[Call] = await work_on_body(request, lambda: dispatcher.plan(body.to_request(credentials, account_id)))
+    calls: Sequence[Call] = await work_on_body(
+        request, lambda: dispatcher.plan(body.to_request(prompt, credentials, account_id))
+    )
     head = render_head(created)
     if body.dry_run:
         calls = await restrict(find_caller(request), dispatcher, calls)
