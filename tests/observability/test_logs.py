@@ -174,25 +174,26 @@ async def test_prompts_answers_and_keys_are_never_logged(program: ServerProcess)
 
 
 async def test_the_line_of_a_request_has_the_form_of_all_others(program: ServerProcess) -> None:
-    headers = {"x-api-key": KEY}
-    async with aiohttp.ClientSession(program.url, headers=headers) as session:
-        async with session.post("/v1/completion", json={"prompt": "hi", "model": ["up/ok", "up/fail-1-then-ok"]}) as response:
-            assert response.status == 200
+    body, headers = {"prompt": "hi", "model": ["up/ok", "up/fail-1-then-ok"]}, {"x-api-key": KEY}
+    async with (
+        aiohttp.ClientSession(program.url) as session,
+        session.post("/v1/completion", json=body, headers=headers) as reply,
+    ):
+        assert reply.status == 200
     (served,), (retried,) = await program.wait_for_event("request.answered"), await program.wait_for_event("call.retried")
 
     assert {line["level"] for line in program.log_lines("request.answered")} == {"info"}
     for line in (served, retried):
-        assert list(line)[0] == "request_id"
+        assert next(iter(line)) == "request_id"
         assert [name for name in line if name in ("event", "level", "timestamp")] == ["event", "level", "timestamp"]
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", line["timestamp"])
 
 
 async def test_requests_are_not_logged_above_the_level_of_their_lines(upstream: Upstream, tmp_path: Path) -> None:
-    config = write_providers_file(upstream.url, tmp_path)
+    config, body = write_providers_file(upstream.url, tmp_path), {"prompt": "hi", "model": "up/fail-1-then-ok"}
     async with start_server(config, FANOUT_LOG_LEVEL="warning") as program:
-        async with aiohttp.ClientSession(program.url) as session:
-            async with session.post("/v1/completion", json={"prompt": "hi", "model": "up/fail-1-then-ok"}) as response:
-                assert response.status == 200
+        async with aiohttp.ClientSession(program.url) as session, session.post("/v1/completion", json=body) as reply:
+            assert reply.status == 200
         await program.wait_for_event("call.retried")
         assert await program.stop() == 0
 
