@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Literal, overload
 
 LAST_MINUTE = 253_402_300_740
 """Last minute of the year 9999, in Unix seconds: later times cannot be written."""
+MICROSECONDS = 1_000_000
 TIME_PATTERN = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d))?")
 """Source: RFC 3339 §5.6, `full-date` or `date-time`."""
 
@@ -33,7 +35,16 @@ def to_rfc3339(moment: float | None, precision: Precision = "milliseconds") -> s
     """Return Unix seconds as a time like `2026-11-20T09:30:00.125Z`."""
     if moment is None:
         return None
+    if precision == "milliseconds" and moment >= 0:
+        whole = int(moment)
+        if (microseconds := round((moment - whole) * 1e6)) < MICROSECONDS:
+            return f"{_write_second(whole)}.{microseconds // 1000:03}Z"
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec=precision).replace("+00:00", "Z")
+
+
+@lru_cache(maxsize=64)  # each request writes the present one: 0.6 instead of 1.5 µs (2026-11-28)
+def _write_second(whole: int) -> str:
+    return datetime.fromtimestamp(whole, UTC).isoformat(timespec="seconds").removesuffix("+00:00")
 
 
 @overload

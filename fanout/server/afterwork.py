@@ -41,11 +41,10 @@ class Afterwork:
         self._schedule(is_full=len(self._requests) == MAX_REQUESTS)
 
     def _schedule(self, *, is_full: bool) -> None:
-        loop = asyncio.get_running_loop()
         if is_full:
-            loop.call_soon(self.finish)
+            asyncio.get_running_loop().call_soon(self.finish)
         elif self._timer is None:
-            self._timer = loop.call_later(DELAY_S, self._finish_in_time)
+            self._timer = asyncio.get_running_loop().call_later(DELAY_S, self._finish_in_time)
 
     def _finish_in_time(self) -> None:
         self._timer = None

@@ -6,7 +6,7 @@ Source: RFC 9110 §12.5.3. Streams are not compressed: their pieces are small, a
 from __future__ import annotations
 
 import gzip
-from functools import partial
+from functools import lru_cache, partial
 
 from aiohttp import web
 
@@ -21,24 +21,24 @@ MAX_INLINE_BYTES = 16 * 1024
 
 async def pack(request: web.Request, response: web.StreamResponse) -> None:
     """Compress a large answer, if the caller accepts gzip, and have it sent in pieces."""
-    if isinstance(response, web.Response) and not response.prepared and isinstance(response.body, bytes | bytearray):
-        await _compress(request, response, response.body)
+    if isinstance(response, web.Response) and not response.prepared and isinstance(body := response.body, bytes | bytearray):
+        if len(body) >= MIN_BYTES and "Content-Encoding" not in response.headers:
+            vary = response.headers.get("Vary")
+            response.headers["Vary"] = f"{vary}, Accept-Encoding" if vary else "Accept-Encoding"
+            if accepts_gzip(request.headers.get("Accept-Encoding", "")):
+                await _compress(response, body)
         if isinstance(response.body, bytes | bytearray) and len(response.body) > PIECE_BYTES:
             response.body = PiecewisePayload.cut(response.body)
 
 
-async def _compress(request: web.Request, response: web.Response, body: bytes | bytearray) -> None:
-    if len(body) < MIN_BYTES or "Content-Encoding" in response.headers:
-        return
-    response.headers["Vary"] = ", ".join(filter(None, (response.headers.get("Vary"), "Accept-Encoding")))
-    if not accepts_gzip(request.headers.get("Accept-Encoding", "")):
-        return
+async def _compress(response: web.Response, body: bytes | bytearray) -> None:
     # aiohttp's own compression would hold up the event loop.
     work = partial(gzip.compress, body, mtime=0)
     response.body = work() if len(body) <= MAX_INLINE_BYTES else await run_in_thread("answers", work)
     response.headers["Content-Encoding"] = "gzip"
 
 
+@lru_cache(maxsize=64)  # bounded: callers choose what they send
 def accepts_gzip(header: str) -> bool:
     """Return whether an `Accept-Encoding` allows gzip."""
     for coding in header.lower().split(","):
