@@ -15,14 +15,15 @@ from time import time
 import aiohttp
 from aiohttp import HttpVersion11, web
 
+from fanout.providers.transport.own_client import TESTED_VERSIONS
+
 WHOLE = web.ResponseKey("whole", bytes)
 """Head and body of an ordinary answer; absent from any other."""
 SAFE_HEADERS = {"Server": "fanout", "X-Content-Type-Options": "nosniff"}
 """Headers of every answer. A browser that guesses types might run an uploaded file as a page of this origin."""
 SAFE_LINES = "".join(f"{name}: {value}\r\n" for name, value in SAFE_HEADERS.items())
-TESTED_VERSIONS = ("3.14.",)
-"""Of aiohttp: what is noted in its response is not public."""
 IS_TESTED = aiohttp.__version__.startswith(TESTED_VERSIONS)
+"""What is noted in a response of aiohttp's is not public."""
 JSON, VARIES, PACKED = ("Content-Type", "application/json"), ("Vary", "Accept-Encoding"), ("Content-Encoding", "gzip")
 ORDINARY_HEADERS: Mapping[tuple[tuple[str, str], ...], str] = {
     headers: "HTTP/1.1 200 OK\r\n" + "".join(f"{name}: {value}\r\n" for name, value in headers)
