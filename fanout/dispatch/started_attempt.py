@@ -35,7 +35,7 @@ class Attempts(Protocol):
 
 
 class StartedAttempt:
-    """An attempt whose request has been sent.
+    """An attempt whose request has been sent, or is as soon as there is a connection.
 
     `on_end` is called once, when it has ended, or when what is left of it takes a coroutine (`has_rest`).
     """
@@ -76,8 +76,7 @@ class StartedAttempt:
         running, self._context = self.running, context
         # Watched first: a connection that breaks at once must find an attempt that can end.
         self._clock.add(self, min(running.started_at + self.route.settings.row.timeout_s, running.deadline))
-        self.exchange.send(context, on_headers, self._end, self._leave_rest)
-        self._limiter.counted.count(self._permit)  # it has left, be it in part
+        self.exchange.send(context, self._count_departure, on_headers, self._end, self._leave_rest)
 
     def done(self) -> bool:
         """Return whether it has ended, as a task does."""
@@ -112,6 +111,9 @@ class StartedAttempt:
         self.is_done = True
         self._clock.remove(self)
         return self._limiter, self._permit
+
+    def _count_departure(self) -> None:
+        self._limiter.counted.count(self._permit)
 
     def _leave_rest(self) -> None:
         self.has_rest = True

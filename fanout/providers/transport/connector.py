@@ -6,21 +6,23 @@ import asyncio
 import socket
 import ssl
 import time
+from collections.abc import Awaitable
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.connector import AddrInfoType, Connection
-from aiohttp.helpers import _EXC_SENTINEL
-from aiohttp.http import RawResponseMessage
 from aiohttp.tracing import Trace
 
 from fanout.core.sockets import notice_silence
-from fanout.core.turns import TurnTaking
+from fanout.providers.transport.connections import TakenConnection, UpstreamProtocol, WaitingTask
+from fanout.providers.transport.openings import HostOpenings, Taker
 from fanout.providers.transport.resolver import DedicatedResolver
 
+CLOSED = "Connector is closed."
+"""As aiohttp has it."""
 KEEPALIVE_S = 30.0
 """How long an idle connection is kept."""
 
@@ -30,59 +32,6 @@ def _open_socket(address: AddrInfoType) -> socket.socket:
     opened = socket.socket(family, kind, protocol)
     notice_silence(opened)
     return opened
-
-
-class Receiver(Protocol):
-    """A reader of a connection that waits for nothing: it is called as soon as something has come."""
-
-    def receive(self, message: RawResponseMessage, content: aiohttp.StreamReader) -> None:
-        """Take the head of a response and its body, of which all may have come."""
-
-    def fail(self, error: BaseException) -> None:
-        """Note that the connection has broken, or that what came is not HTTP."""
-
-
-class UpstreamProtocol(TurnTaking, ResponseHandler):
-    """An upstream's connection."""
-
-    receiver: Receiver | None = None
-    """Whoever gets the next response, instead of a coroutine that waits in `read`."""
-
-    def feed_data(self, data: tuple[RawResponseMessage, aiohttp.StreamReader], size: int = 0) -> None:
-        """Pass on the head of a response with its body."""
-        if self.receiver is None:
-            super().feed_data(data, size)
-        else:
-            self.receiver.receive(*data)
-
-    def set_exception(self, exc: BaseException, exc_cause: BaseException = _EXC_SENTINEL) -> None:
-        """Pass on what has ended the connection."""
-        super().set_exception(exc, exc_cause)
-        if self.receiver is not None:
-            exc.__cause__ = None if exc_cause is _EXC_SENTINEL else exc_cause
-            self.receiver.fail(exc)
-
-
-class TakenConnection:
-    """A connection of the pool while a request has it: what `aiohttp.connector.Connection` is, without its callbacks."""
-
-    __slots__ = ("_connector", "_key", "protocol")
-
-    def __init__(self, connector: UpstreamConnector, key: ConnectionKey, protocol: UpstreamProtocol) -> None:
-        self._connector, self._key = connector, key
-        self.protocol: UpstreamProtocol | None = protocol
-
-    def release(self) -> None:
-        """Give the connection back to the pool."""
-        protocol, self.protocol = self.protocol, None
-        if protocol is not None:
-            self._connector.give_back(self._key, protocol)
-
-    def close(self) -> None:
-        """Close the connection."""
-        protocol, self.protocol = self.protocol, None
-        if protocol is not None:
-            self._connector.give_back(self._key, protocol, should_close=True)
 
 
 class TurnTakingConnector(aiohttp.TCPConnector):
@@ -109,6 +58,7 @@ class UpstreamConnector(TurnTakingConnector):
             may_write_heads: an `OwnClient` may use these connections, not only aiohttp's client.
         """
         self.may_write_heads = may_write_heads
+        self._openings: dict[ConnectionKey, HostOpenings] = {}
         # limit=0: aiohttp's own limit of 100 would queue calls invisibly; the limit is the limiter's cap.
         super().__init__(
             limit=0,
@@ -119,12 +69,59 @@ class UpstreamConnector(TurnTakingConnector):
             socket_factory=_open_socket,
         )
 
-    def has_idle(self, key: ConnectionKey) -> bool:
-        """Return whether a connection is idle, or seems to be."""
-        return key in self._conns
-
     def take_idle(self, key: ConnectionKey) -> TakenConnection | None:
-        """Take an idle connection without a coroutine, or any object of aiohttp's; `None`: one must be opened."""
+        """Take an idle connection without a coroutine, or any object of aiohttp's; `None`: it must be waited for."""
+        return None if self._is_awaited(key) else self._take_idle(key)
+
+    def wait(self, request: aiohttp.ClientRequest, timeout: aiohttp.ClientTimeout, taker: Taker) -> None:
+        """Give a connection to `taker` as soon as one is idle, which may be opened for it."""
+        key = request.connection_key
+        if (host := self._openings.get(key)) is None:
+            host = self._openings[key] = HostOpenings(
+                self._open, partial(self._take_idle, key), self._acquired.__len__, partial(self._openings.pop, key, None)
+            )
+        host.join(taker, request, timeout)
+
+    def leave(self, key: ConnectionKey, taker: Taker) -> None:
+        """Wait for a connection no longer."""
+        if (host := self._openings.get(key)) is not None:
+            host.leave(taker)
+
+    def _is_awaited(self, key: ConnectionKey) -> bool:
+        if not self._openings:  # a key's hash takes 0.3 µs
+            return False
+        host = self._openings.get(key)
+        return host is not None and host.is_awaited()
+
+    async def _open(self, request: aiohttp.ClientRequest, timeout: aiohttp.ClientTimeout) -> TakenConnection:
+        protocol = cast("UpstreamProtocol", await super()._create_connection(request, [], timeout))
+        if self._closed:
+            protocol.close()
+            raise aiohttp.ClientConnectionError(CLOSED)
+        self._acquired.add(protocol)
+        return TakenConnection(self, request.connection_key, protocol)
+
+    async def _create_connection(
+        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> ResponseHandler:
+        """Wait for a connection, which the base would open for this request alone."""
+        waiting = WaitingTask()
+        self.wait(req, timeout, waiting)
+        try:
+            protocol = await waiting.wait()
+        finally:
+            self.leave(req.connection_key, waiting)
+        if req.proxy:
+            self._update_proxy_auth_header_and_build_proxy_req(req)
+        return protocol
+
+    def _close(self, *, abort_ssl: bool = False) -> list[Awaitable[object]]:
+        closing = super()._close(abort_ssl=abort_ssl)
+        for host in self._openings.values():
+            closing.extend(host.close(aiohttp.ClientConnectionError(CLOSED)))
+        return closing
+
+    def _take_idle(self, key: ConnectionKey) -> TakenConnection | None:
         idle = self._conns.get(key)
         while idle:
             protocol, idle_since = idle.popleft()
@@ -148,6 +145,8 @@ class UpstreamConnector(TurnTakingConnector):
         self._acquired.discard(protocol)
         self._conns[key].append((protocol, time.monotonic()))
         protocol._parser = None  # see `_release`
+        if self._openings:  # a key's hash takes 0.3 µs
+            self._note_idle(key)
 
     def _release(self, key: ConnectionKey, protocol: ResponseHandler, *, should_close: bool = False) -> None:
         # Connected still: the answer came to its end, or the call was given up here.
@@ -157,8 +156,15 @@ class UpstreamConnector(TurnTakingConnector):
         super()._release(key, protocol, should_close=should_close)
         # Without a parser, what comes now is kept as it is, and `should_close` tells of it. Each response gets a new one.
         protocol._parser = None
+        self._note_idle(key)
+
+    def _note_idle(self, key: ConnectionKey) -> None:
+        if (host := self._openings.get(key)) is not None and key in self._conns:  # else it was closed
+            host.serve_soon()
 
     async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
+        if self._is_awaited(key):
+            return None
         while (connection := await super()._get(key, traces)) is not None:
             if connection.protocol is not None and not connection.protocol.should_close:
                 return connection

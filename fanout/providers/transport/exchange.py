@@ -21,10 +21,11 @@ from fanout.core.schema import Call, Completion, Failure
 from fanout.limits.answer_memory import BEGINNING_BYTES
 from fanout.providers import OnHeaders
 from fanout.providers.mapping.redact import SecretGuard
-from fanout.providers.transport.connector import TakenConnection
+from fanout.providers.transport.connections import TakenConnection
 from fanout.providers.transport.own_client import (
     MAX_BODY_BYTES,
     MAX_EARLY_HEADS,
+    OwnClient,
     OwnResponse,
     PreparedRequest,
     is_early,
@@ -41,11 +42,12 @@ OnEnd = Callable[[Completion | Failure | Exception], None]
 
 
 class Exchange:
-    """A request with a connection; made by `begin_exchange`, then sent or left. It ends once."""
+    """A request, and its connection as soon as it has one; made by `begin_exchange`, then sent or left. It ends once."""
 
     __slots__ = (
         "_body",
         "_call",
+        "_client",
         "_connection",
         "_context",
         "_early",
@@ -53,6 +55,7 @@ class Exchange:
         "_on_end",
         "_on_headers",
         "_on_rest",
+        "_on_sent",
         "_provider",
         "_request",
         "_response",
@@ -62,14 +65,15 @@ class Exchange:
     def __init__(
         self,
         provider: HttpProvider,
+        client: OwnClient,
         call: Call,
         request: PreparedRequest,
         body: bytes,
         guard: SecretGuard,
         size: int,
-        connection: TakenConnection,
+        connection: TakenConnection | None,
     ) -> None:
-        self._provider, self._call, self._request, self._body = provider, call, request, body
+        self._provider, self._client, self._call, self._request, self._body = provider, client, call, request, body
         self._guard, self._size, self._connection = guard, size, connection
         self._response: OwnResponse | None = None
         self._early = 0
@@ -77,19 +81,37 @@ class Exchange:
     def leave(self) -> None:
         """Send nothing, and give the connection back."""
         BODIES.give_back(self._size)
-        self._connection.release()
+        if self._connection is not None:
+            self._connection.release()
 
-    def send(self, context: Context, on_headers: OnHeaders, on_end: OnEnd, on_rest: Callable[[], None]) -> None:
-        """Send the request.
+    def send(
+        self,
+        context: Context,
+        on_sent: Callable[[], None],
+        on_headers: OnHeaders,
+        on_end: OnEnd,
+        on_rest: Callable[[], None],
+    ) -> None:
+        """Send the request as soon as there is a connection.
 
         Args:
             context: in which all that comes of it is read and passed on.
+            on_sent: called once some of it has left.
             on_headers: see `Provider.complete`.
             on_end: called once, unless the exchange is cancelled.
             on_rest: called instead if the rest takes a coroutine: see `read_rest`.
         """
-        self._context, self._on_headers, self._on_end, self._on_rest = context, on_headers, on_end, on_rest
-        protocol = self._connection.protocol
+        self._context, self._on_sent, self._on_headers = context, on_sent, on_headers
+        self._on_end, self._on_rest = on_end, on_rest
+        if self._connection is None:
+            self._client.wait(self._request, self)
+        else:
+            self.take(self._connection)
+
+    def take(self, connection: TakenConnection) -> None:
+        """See `Taker.take`."""
+        self._connection = connection
+        protocol = connection.protocol
         assert protocol is not None
         # Before the request: an answer may come with the next event.
         protocol.receiver = self
@@ -97,16 +119,20 @@ class Exchange:
             self._request.write(protocol, self._body)
         except Exception as error:  # passed on later, for the caller expects nothing before it has been sent
             asyncio.get_running_loop().call_soon(self.fail, error)
+        self._on_sent()
 
     def _forget_caller(self) -> None:
         # Who refers to the exchange: such cycles would keep every answer until the collector comes.
-        del self._on_end, self._on_rest, self._on_headers
+        del self._on_end, self._on_rest, self._on_headers, self._on_sent
 
     def cancel(self) -> None:
         """End the exchange, and its connection; nothing is passed on."""
         self._forget_caller()
         BODIES.give_back(self._size)
-        self._connection.close()
+        if self._connection is None:
+            self._client.leave(self._request, self)
+        else:
+            self._connection.close()
         self._call.scope.release_answer(self._call.index)
 
     def receive(self, message: RawResponseMessage, content: aiohttp.StreamReader) -> None:
@@ -116,11 +142,12 @@ class Exchange:
             if self._early > MAX_EARLY_HEADS:
                 self.fail(HttpProcessingError(message="too many heads before the answer's own"))
         else:
+            assert self._connection is not None
             self._context.run(self._take_response, OwnResponse(message, content, self._connection))
 
     def fail(self, error: BaseException) -> None:
-        """See `Receiver.fail`."""
-        if self._connection.protocol is None:  # it was cancelled before this was passed on
+        """See `Receiver.fail` and `Taker.fail`."""
+        if self._connection is not None and self._connection.protocol is None:  # it was cancelled before this was passed on
             return
         # That of the body tells that it is one which has broken off.
         error = (self._response and self._response.content.exception()) or error
@@ -142,6 +169,7 @@ class Exchange:
             return
         if not is_short:
             # From here on a coroutine waits for what comes, as for any other response.
+            assert self._connection is not None
             if self._connection.protocol is not None:
                 self._connection.protocol.receiver = None
             self._on_rest()
@@ -173,7 +201,7 @@ class Exchange:
 
     def _end(self, result: Completion | Exception) -> None:
         BODIES.give_back(self._size)
-        if self._connection.protocol is not None:  # else it was given back with the end of the body
+        if self._connection is not None:  # it may have been given back with the end of the body
             self._connection.close()
         on_end = self._on_end
         self._forget_caller()
@@ -207,11 +235,11 @@ class Exchange:
 
 
 def begin_exchange(provider: HttpProvider, call: Call) -> Exchange | None:
-    """Return an exchange for a call, encoded, over an idle connection; `None` for a call that takes a coroutine."""
+    """Return an exchange for a call, encoded; `None` for a call that takes a coroutine."""
     size, client = measure_query(call.query), provider.own_client
     if client is None or not provider.is_plain or size.whole > MAX_INLINE_ENCODE_CHARACTERS:
         return None
-    if (size.images and not provider.inlines_nothing) or not client.may_have_idle():
+    if size.images and not provider.inlines_nothing:
         return None
     try:
         request = provider.encode(call, stream=False)
@@ -221,10 +249,7 @@ def begin_exchange(provider: HttpProvider, call: Call) -> Exchange | None:
     if not isinstance(body, bytes) or len(body) > MAX_BODY_BYTES:
         return None
     prepared = client.prepare(request.url, request.headers, is_shared=provider.shares_headers(request.headers))
-    connection = client.take_idle(prepared) if prepared else None
-    if prepared is None or connection is None:
+    if prepared is None or not BODIES.take_now(size.whole):  # large requests wait for each other
         return None
-    if not BODIES.take_now(size.whole):  # large requests wait for each other
-        connection.release()
-        return None
-    return Exchange(provider, call, prepared, body, SecretGuard(provider.find_secrets(request.headers)), size.whole, connection)
+    guard = SecretGuard(provider.find_secrets(request.headers))
+    return Exchange(provider, client, call, prepared, body, guard, size.whole, client.take_idle(prepared))

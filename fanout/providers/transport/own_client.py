@@ -22,8 +22,10 @@ from yarl import URL
 from fanout.config.settings import ProviderSettings
 from fanout.providers.transport.configured import find_proxy
 from fanout.providers.transport.connection_errors import PARSER_LIMITS
-from fanout.providers.transport.connector import TakenConnection, UpstreamConnector
+from fanout.providers.transport.connections import TakenConnection
+from fanout.providers.transport.connector import UpstreamConnector
 from fanout.providers.transport.departures import report_departure
+from fanout.providers.transport.openings import Taker
 
 TESTED_VERSIONS: tuple[str, ...] = ("3.14.",)
 """Beginnings of the versions of aiohttp with which the tests of the transport have passed."""
@@ -119,7 +121,6 @@ class OwnClient:
         self._prepared: dict[URL, PreparedRequest] = {}
         self._last: tuple[URL, PreparedRequest] | None = None
         """Of those: most providers have one address for all models."""
-        self._key: ConnectionKey | None = None
 
     def prepare(self, url: URL, headers: CIMultiDict[str], *, is_shared: bool) -> PreparedRequest | None:
         """Return a request that may be sent as it is; `None` for one that is out of the ordinary.
@@ -139,7 +140,6 @@ class OwnClient:
         if not is_plain or find_proxy(self._settings, url) is not None:
             return None
         request = PreparedRequest(self._session, url, headers)
-        self._key = request.key
         if is_shared:
             if len(self._prepared) >= MAX_HEADS:
                 self._prepared.clear()
@@ -165,13 +165,17 @@ class OwnClient:
             connection.close()
             raise
 
-    def may_have_idle(self) -> bool:
-        """Return whether a connection to the host of the last request is idle, so that it is worth while to encode another."""
-        return self._key is not None and self._connector.has_idle(self._key)
-
     def take_idle(self, request: PreparedRequest) -> TakenConnection | None:
         """Take an idle connection for a request; `None`: there is none."""
         return self._connector.take_idle(request.key)
+
+    def wait(self, request: PreparedRequest, taker: Taker) -> None:
+        """Have a connection given to `taker` as soon as one is idle."""
+        self._connector.wait(request, self._timeout, taker)
+
+    def leave(self, request: PreparedRequest, taker: Taker) -> None:
+        """Wait for a connection no longer."""
+        self._connector.leave(request.key, taker)
 
     async def _connect(self, request: PreparedRequest) -> Connection:
         try:

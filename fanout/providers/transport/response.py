@@ -9,7 +9,7 @@ import aiohttp
 from aiohttp import hdrs
 from aiohttp.connector import Connection
 
-from fanout.providers.transport.connector import TakenConnection
+from fanout.providers.transport.connections import TakenConnection
 
 
 class Response(Protocol):
