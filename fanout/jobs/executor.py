@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 
 from fanout.core.errors import FanoutError, LeaseLostError, StoreClosedError, StoreError
+from fanout.core.lulls import LULLS
 from fanout.jobs.answer_scorer import AnswerScorer, AnswerScorerFactory
 from fanout.jobs.chunk_claims import ChunkClaims
 from fanout.jobs.claims import Claim, WholeJob, is_shared
@@ -210,9 +211,11 @@ class JobSupervisor:
                     pass  # the job that cannot write reports it
                 except Exception:  # without this, no further job would ever be started
                     log.exception("job.search_crashed")
-                with suppress(TimeoutError):  # other processes create jobs too, and do not notify this one
+                try:
                     async with asyncio.timeout(POLL_INTERVAL_S):
                         await self._wake.wait()
+                except TimeoutError:  # other processes create jobs too, and do not notify this one
+                    await LULLS.wait()
         finally:
             # Calls in flight are charged anyway, so their results are awaited and written before the process ends.
             self._executor.leave()

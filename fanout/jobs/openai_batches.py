@@ -19,6 +19,7 @@ from pydantic_core import from_json, to_json
 from typing_extensions import Doc, TypedDict
 
 from fanout.core.errors import Fault, RequestError, StoppingError, StoreError
+from fanout.core.lulls import LULLS
 from fanout.jobs.input_files import bound_rows, read_rows
 from fanout.jobs.job import Job, JobSpec
 from fanout.jobs.manager import JobManager
@@ -95,9 +96,11 @@ class OpenAIBatchWorker:
                     if time.monotonic() - swept > SWEEP_INTERVAL_S:
                         swept = time.monotonic()
                         await self._files.sweep()
-                with suppress(TimeoutError):
+                try:
                     async with asyncio.timeout(POLL_INTERVAL_S):
                         await self._wake.wait()
+                except TimeoutError:
+                    await LULLS.wait()
         finally:
             for task in self._tasks.values():
                 task.cancel()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from aiohttp import web
 
+from fanout.core.lulls import LULLS
 from fanout.core.schema import Observer, Outcome, Retry
 from fanout.observability.logs import log
 
@@ -49,6 +50,7 @@ class Afterwork:
     def _finish_in_time(self) -> None:
         self._timer = None
         self.finish()
+        LULLS.note()
 
     def finish(self) -> None:
         """Do now what is to be done, before somebody reads what it changes."""

@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 
 from aiohttp import web
 
+from fanout.core.lulls import LULLS
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.evaluate.judging.judging import Judging
 from fanout.jobs.manager import JobManager
@@ -36,11 +37,13 @@ class Lifecycle:
     def begin_request(self) -> None:
         """Count an arriving request."""
         self.running_requests += 1
+        LULLS.begin_request()
         self._idle.clear()
 
     def end_request(self) -> None:
         """Count a request that was answered, or whose client has disconnected."""
         self.running_requests -= 1
+        LULLS.end_request()
         if not self.running_requests:
             self._idle.set()
 

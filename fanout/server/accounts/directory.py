@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from fanout.core.errors import StoreError
+from fanout.core.lulls import LULLS
 from fanout.observability.logs import log
 from fanout.requests.keys import load_limits
 from fanout.server.accounts.callers import Caller
@@ -79,6 +80,7 @@ class KeyDirectory:
     async def _poll(self) -> None:
         while True:
             await asyncio.sleep(POLL_INTERVAL_S)
+            await LULLS.wait()
             try:
                 await self.refresh()
             except StoreError as error:

@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 from sqlalchemy import Connection
 
 from fanout.core.errors import StoreClosedError, StoreError
+from fanout.core.lulls import LULLS
 from fanout.observability.logs import log
 from fanout.store.engine.database import Database
 
@@ -154,6 +155,7 @@ class WriteBehind:
             with suppress(TimeoutError):
                 async with asyncio.timeout(FLUSH_INTERVAL_S):
                     await self._closing.wait()
+            await LULLS.wait()
             self._waiting.clear()  # before the write: what comes during it wakes the next one
             if not await self._try_to_write():
                 self._waiting.set()
