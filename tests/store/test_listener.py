@@ -7,7 +7,6 @@ import asyncio
 import pytest
 
 from fanout.store.engine import listener
-from fanout.store.engine.listener import Listener
 from fanout.store.opening import open_store
 from tests.support.databases import OutsideConnection
 
@@ -20,7 +19,7 @@ async def test_announcements_are_heard_also_after_the_connection_was_lost(
     heard: list[str] = []
     async with open_store(location) as store:
         assert store
-        async with Listener(store.database, "tests", heard.append).running():
+        async with store.database.listener.hearing("tests", heard.append):
             with OutsideConnection(location) as other:
                 await announce_until_heard(other, heard, "first")
                 other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")

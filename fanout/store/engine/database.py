@@ -25,6 +25,7 @@ from fanout.store.engine.connections import BEGIN_WRITE, MIGRATION_TIMEOUT_S, cr
 from fanout.store.engine.dialects import DialectStatements
 from fanout.store.engine.errors import describe_error
 from fanout.store.engine.file_threads import FileThreads
+from fanout.store.engine.listener import Listener
 from fanout.store.engine.location import MEMORY, find_file, name_database, parse_location, to_config_error
 
 if TYPE_CHECKING:  # see `connections.py`
@@ -77,6 +78,8 @@ class Database(DialectStatements):
         """Of writers: those of one process would else sleep until SQLite looks again whether its file is free."""
         self.before_reading: Callable[[], Awaitable[None]] = _do_nothing
         """Awaited before what writers keep back for a moment is read: other processes may keep back some of it, too."""
+        self.listener = Listener(self.make_engine, self.name)
+        """To what other processes announce on PostgreSQL."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._connections: WeakSet[Any] = WeakSet()
         """PostgreSQL's, of the driver."""

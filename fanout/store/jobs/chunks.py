@@ -33,7 +33,6 @@ from sqlalchemy import (
 )
 
 from fanout.store.engine.database import Database, run_to_end
-from fanout.store.engine.listener import Listener
 from fanout.store.jobs.leases import end_of_lease, has_live_chunks, is_alive
 from fanout.store.jobs.records import CANCELLED, OPEN_STATES, Chunk, ChunkLoad, JobState, Standing, WorkerLoad
 from fanout.store.jobs.sharing_tables import job_chunks, job_watches
@@ -229,7 +228,7 @@ class Chunks:
 
     def open_listener(self, hear: Callable[[str], None]) -> AbstractAsyncContextManager[None]:
         """Listen to announcements, each of them the number of a job."""
-        return Listener(self._database, CHANNEL, hear).running()
+        return self._database.listener.hearing(CHANNEL, hear)
 
     async def list_claimable(self, numbers: Sequence[int], dead_owners: Iterable[str]) -> frozenset[int]:
         """Return those of some jobs of which a process could take a chunk now."""
