@@ -176,7 +176,7 @@ class Limiter:
         """Hold every call of `model` (`None`: of the whole account) for `seconds`, at most a minute; never shorten a pause."""
         end = self._pauses.add(time.monotonic(), model, seconds, reason)
         if self.share:
-            self.share.add_pause(model, end, reason)
+            self.share.tell(model, end, reason)
         self._waiting.pump()
 
     def record_failure(self, model: str | None, reason: str) -> bool:

@@ -139,7 +139,7 @@ async def _open_limits(database: Database, location: str, *, shares_limits: bool
         own = Database(place, is_lasting=False)
         await _prepare(own, place, _has_limits, _create_limits)
     # Last to open and first to close: calls have ended by then, and what they used is known.
-    limits = SharedLimits(own)
+    limits = SharedLimits(own, database.listener if is_server else None)
     try:
         async with limits.run():
             yield limits

@@ -120,6 +120,10 @@ class SimulatedProcess:
         need = self.tokens_of_call
         return Backlog(self.interactive, self.batch, self.interactive * need, self.batch * need, need, self.in_flight)
 
+    @property
+    def has_queue(self) -> bool:
+        return self.interactive + self.batch > 0
+
     def hold(self, model: str | None, seconds: float, reason: str) -> None:
         raise NotImplementedError
 

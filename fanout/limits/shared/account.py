@@ -8,7 +8,7 @@ from the sending of the ask, and the ask is answered after that.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -75,13 +75,26 @@ class SharedAccount:
         starts, tokens = _list_meter_rules(rules)
         self.starts.read(starts, now, ask.starts.reports, mine.number)
         self.tokens.read(tokens, now, ask.tokens.reports, mine.number)
-        self._take_pauses(ask, now)
+        self._end_pauses(now)
         if ask.is_leaving:
             # Calls that are under way may leave yet.
             self.starts.use(starts, now, now, ask.starts.held)
             self.tokens.use(tokens, now, now, ask.tokens.held)
             return None
         return self._grant(ask, mine, rules, now)
+
+    def pause(self, pauses: Iterable[SharedPause], now: float) -> None:
+        """Take over pauses that a process has met."""
+        self._set_clock(now)
+        for model, seconds, reason in pauses:
+            end = self.at + min(seconds, MAX_PAUSE_S)
+            if end > self.pauses.get(model, (0.0, ""))[0]:
+                self.pauses[model] = (end, reason)
+        self._end_pauses(self.at)
+
+    def list_pauses(self, now: float) -> list[SharedPause]:
+        """Return the pauses that are not over."""
+        return [SharedPause(model, end - now, reason) for model, (end, reason) in self.pauses.items() if end > now]
 
     @property
     def is_spent(self) -> bool:
@@ -116,7 +129,7 @@ class SharedAccount:
             ask_s=ask_s,
             is_met=not (starts.wants or tokens.wants or standing.wants),
             rules=rules,
-            pauses=[SharedPause(model, end - now, reason) for model, (end, reason) in self.pauses.items()],
+            pauses=self.list_pauses(now),
             expected_starts=_render_rooms(start_rooms, now) if starts.wants else (),
             expected_tokens=_render_rooms(token_rooms, now) if tokens.wants else (),
             spare_starts=spare_starts,
@@ -207,11 +220,7 @@ class SharedAccount:
                 places = min(places, max(claim.held + granted - sum(other.interactive for other in others), 0))
         return places, _stand(max(claim.held, places), claim, granted, since, now), spare
 
-    def _take_pauses(self, ask: Ask, now: float) -> None:
-        for model, seconds, reason in ask.pauses:
-            end = now + min(seconds, MAX_PAUSE_S)
-            if end > self.pauses.get(model, (0.0, ""))[0]:
-                self.pauses[model] = (end, reason)
+    def _end_pauses(self, now: float) -> None:
         self.pauses = {model: one for model, one in self.pauses.items() if one[0] > now}
         while len(self.pauses) > MAX_PAUSES:
             del self.pauses[min(self.pauses, key=lambda model: self.pauses[model][0])]

@@ -43,6 +43,11 @@ class LimiterPort:
             tokens = [max(amount, round(amount * need / first.tokens)) for amount in tokens]
         return Backlog(calls[0], calls[1], tokens[0], tokens[1], need, self._gate.in_flight)
 
+    @property
+    def has_queue(self) -> bool:
+        """Calls are waiting."""
+        return self._waiting.total > 0
+
     def hold(self, model: str | None, seconds: float, reason: str) -> None:
         """Take over a pause that another process has met."""
         self._pauses.add(time.monotonic(), model, seconds, reason)

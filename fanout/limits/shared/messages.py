@@ -61,7 +61,6 @@ class Ask:
     tokens: SliceClaim = field(default_factory=SliceClaim)
     places: SliceClaim = field(default_factory=SliceClaim)
     """Of calls in flight. `held`: that may be in flight until the grant comes."""
-    pauses: Sequence[SharedPause] = ()
     is_leaving: bool = False
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
 from fanout.limits.shared.counters import SharedStarts, SharedTokens
@@ -39,6 +39,11 @@ class SharingLimiter(Protocol):
         """Return the calls that wait and could start, and those in flight."""
         ...
 
+    @property
+    def has_queue(self) -> bool:
+        """Calls are waiting."""
+        ...
+
     def hold(self, model: str | None, seconds: float, reason: str) -> None:
         """Take over a pause that another process has met."""
         ...
@@ -60,6 +65,10 @@ class ProcessShare:
         self.member, self.rules = member, rules
         self.wake: Callable[[], None] = lambda: None
         """Has an ask sent as soon as that may be."""
+        self.tell: Callable[[str | None, float, str], None] = lambda *_: None
+        """Tells the others of a pause: of which model (`None`: of all), until when, and why."""
+        self.watch: Callable[[], None] = lambda: None
+        """Has pauses looked for as long as calls are made, where no ask brings them."""
         self.ask_s = rules.ask_s
         self.starts, self.tokens = Holding(), Holding()
         self.start_counter, self.token_counter = SharedStarts(self, self.starts), SharedTokens(self, self.tokens)
@@ -76,11 +85,8 @@ class ProcessShare:
         """Since the last ask; `None`: no call has begun."""
         self._spare_places = self._idle_asks = 0
         self._has_started = False
-        """A call has begun since the last ask."""
+        """A call has begun since the last ask or look."""
         self._number = 0
-        self._pauses: dict[str, tuple[float, str]] = {}
-        """Of this process, which the others do not know of."""
-        self._sent_pauses: dict[str, tuple[float, str]] = {}
         self._reached_at = self._failing_since = math.inf
         self._failures = 0
         self.configure(rules)
@@ -88,6 +94,8 @@ class ProcessShare:
     def configure(self, rules: SharedRules) -> None:
         """Set other limits; while processes have different ones, the smallest are kept."""
         self.rules = rules
+        self.is_informed = rules.has_limits
+        """Pauses that others meet come with its asks, or are looked for."""
         self._keep(rules)
 
     def _keep(self, rules: SharedRules) -> None:
@@ -120,12 +128,20 @@ class ProcessShare:
         self._has_started = True
         if self.is_alone:
             self.wake()
+        if not self.is_informed:
+            self.watch()
 
-    def add_pause(self, model: str | None, until: float, reason: str) -> None:
-        """Tell the others of a pause that an upstream has requested of this process."""
-        if self.rules.has_limits:
-            self._pauses[model or ""] = (until, reason)
-            self.wake()
+    def take_activity(self) -> bool:
+        """Return whether a call waits, or has begun since this was last asked."""
+        assert self.limiter
+        has_started, self._has_started = self._has_started, False
+        return has_started or self.limiter.has_queue
+
+    def take_pauses(self, pauses: Iterable[SharedPause]) -> None:
+        """Take over pauses that other processes have met. They only hold calls, so that none can start by them."""
+        assert self.limiter
+        for model, seconds, reason in pauses:
+            self.limiter.hold(model or None, seconds, reason)
 
     def build_ask(self, now: float, *, is_leaving: bool = False) -> Ask:
         """Return what to ask the store."""
@@ -137,7 +153,7 @@ class ProcessShare:
         self._idle_asks, self._has_started = (0 if self._has_started else self._idle_asks + 1), False
         if self._idle_asks > IDLE_ASKS:
             self.starts.spare = self.tokens.spare = self._spare_places = 0
-        backlog, self._sent_pauses = self.limiter.measure_backlog(), dict(self._pauses)
+        backlog = self.limiter.measure_backlog()
         self.token_counter.expire(now)
         starts = SliceDemand(backlog.interactive, backlog.batch)
         tokens = SliceDemand(backlog.interactive_tokens, backlog.batch_tokens, need=max(backlog.first_tokens, 1))
@@ -148,7 +164,6 @@ class ProcessShare:
             self.starts.build_claim(self._number, now, starts),
             self.tokens.build_claim(self._number, now, tokens),
             self._claim_places(backlog, now),
-            [SharedPause(model, until - now, reason) for model, (until, reason) in self._pauses.items() if until > now],
             is_leaving,
         )
 
@@ -186,10 +201,7 @@ class ProcessShare:
         if grant.places is not None:
             self._places = grant.places
         self.starts.spare, self.tokens.spare, self._spare_places = grant.spare_starts, grant.spare_tokens, grant.spare_places
-        # Those that came while the ask was on its way are in the next one.
-        self._pauses = {model: one for model, one in self._pauses.items() if self._sent_pauses.get(model) != one}
-        for model, seconds, reason in grant.pauses:
-            self.limiter.hold(model or None, seconds, reason)
+        self.take_pauses(grant.pauses)
         self.limiter.pump()
 
     def fail(self, sent_at: float, now: float) -> None:
@@ -216,7 +228,7 @@ class ProcessShare:
         """Return the time until the next ask; `None`: nothing is held, and none is needed."""
         assert self.limiter
         backlog = self.limiter.measure_backlog()
-        is_busy = backlog.interactive or backlog.batch or self._holds_slice or self._pauses
+        is_busy = backlog.interactive or backlog.batch or self._holds_slice
         is_holding = self._places or self.starts.open or self.tokens.open or self._is_in_window(now)
         # Nothing is owed to a store that is away by a process with nothing to do: its lease ends by itself.
         if self._failing_since < math.inf:

@@ -6,28 +6,40 @@ import asyncio
 import hashlib
 import time
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
+from functools import partial
 from uuid import uuid4
+
+from pydantic import ValidationError
 
 from fanout.core.errors import StoreClosedError, StoreError
 from fanout.limits.shared.rules import SharedRules
 from fanout.limits.shared.share import ProcessShare
 from fanout.observability.logs import log
 from fanout.store.engine.database import Database
-from fanout.store.limits.limit_table import LimitTable
+from fanout.store.engine.listener import Listener
+from fanout.store.limits.limit_table import MET_PAUSE, PAUSES_CHANNEL, LimitTable
+from fanout.store.limits.pauses import LOOK_S, LOOK_WHERE_HEARD_S, PauseExchange
 
 LEAVE_TIMEOUT_S = 2.0
 """At the end, for a store that does not answer."""
 
 
 class SharedLimits:
-    """All accounts that this process shares with others."""
+    """All accounts that this process shares with others.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        database: with their rows.
+        listener: to the pauses that others announce; `None`: nobody announces any.
+    """
+
+    def __init__(self, database: Database, listener: Listener | None = None) -> None:
         self.member = uuid4().hex[:12]
         """Of this process, as the others know it; of another run, another."""
         self._name = database.name
+        self._listener = listener
         self.table = LimitTable(database)
+        self.pauses = PauseExchange(self.table, self.member, LOOK_WHERE_HEARD_S if listener else LOOK_S, self)
         self.asks = 0
         """Transactions so far."""
         self._askers: dict[ProcessShare, Asker] = {}
@@ -38,12 +50,16 @@ class SharedLimits:
     def join(self, provider: str, group: str | None, digest: str | None, rules: SharedRules) -> ProcessShare:
         """Return this process's part of an account. The store hears of it at the first call."""
         share = ProcessShare(self.member, rules)
-        asker = self._askers[share] = Asker(self, name_account(provider, group, digest), share)
+        account = name_account(provider, group, digest)
+        asker = self._askers[share] = Asker(self, account, share)
         share.wake = asker.wake
+        share.tell = partial(self.pauses.tell, account)
+        share.watch = partial(self.pauses.watch, account, share)
         return share
 
     def leave(self, share: ProcessShare) -> None:
         """Give back what an account has that is used no longer."""
+        self.pauses.forget(share)
         if asker := self._askers.pop(share, None):
             self._leaving.add(asker)
             asker.close()
@@ -58,18 +74,32 @@ class SharedLimits:
         with suppress(StoreError):  # nothing depends on it
             await self.table.delete_old()
         try:
-            yield
+            async with self._listener.hearing(PAUSES_CHANNEL, self._hear) if self._listener else nullcontext():
+                yield
         finally:
+            self.pauses.stop()
             askers = [*self._askers.values(), *self._leaving]
-            tasks = [asker.task for asker in askers if asker.stop()]
+            tasks = [self.pauses.task, *(asker.task for asker in askers if asker.stop())]
             await asyncio.gather(*(task for task in tasks if task), return_exceptions=True)
             now = time.monotonic()
             members = [asker for asker in askers if asker.share.is_member]
             asks = [(asker.account, asker.share.build_ask(now, is_leaving=True)) for asker in members]
             with suppress(StoreError, TimeoutError):  # else all of it comes back when the lease ends
                 async with asyncio.timeout(LEAVE_TIMEOUT_S):
+                    await self.pauses.finish()
                     if asks:
                         await self.table.leave(asks)
+
+    def _hear(self, text: str) -> None:
+        """Take over a pause that another process has announced."""
+        try:
+            met = MET_PAUSE.validate_json(text)
+        except ValidationError:  # of another version, or of a stranger
+            return
+        if met.member != self.member:
+            for share, asker in self._askers.items():
+                if asker.account == met.account:
+                    share.take_pauses([met.pause])
 
     def report_loss(self, error: StoreError) -> None:
         """Log once that the store is away."""

@@ -54,6 +54,10 @@ class BusyLimiter:
     def measure_backlog(self) -> Backlog:
         return Backlog(0, 1_000, 0, 0, 0, 0)
 
+    @property
+    def has_queue(self) -> bool:
+        return True
+
     def hold(self, model: str | None, seconds: float, reason: str) -> None:
         raise NotImplementedError
 

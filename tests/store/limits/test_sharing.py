@@ -3,41 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 from fanout.core.schema import Completion
-from fanout.store.limits.sharing import SharedLimits
-from fanout.store.opening import LIMITS_SUFFIX, MEMORY, open_store
-from tests.support.builders.dispatcher import ObservedDispatcher, expect_failure, open_observed_dispatcher
+from fanout.store.opening import MEMORY, open_store
+from tests.support.builders.dispatcher import expect_failure
+from tests.support.builders.sharing import PROCESSES, find_limits_location, find_shared, open_processes
 from tests.support.databases import query
 from tests.support.upstream.server import Upstream
 
-PROCESSES = 3
-
-
-@asynccontextmanager
-async def open_processes(
-    location: str, upstream: Upstream, folder: Path, **limits: Any
-) -> AsyncIterator[list[ObservedDispatcher]]:
-    async with AsyncExitStack() as stack:
-        opened = []
-        for _ in range(PROCESSES):
-            store = await stack.enter_async_context(open_store(location, shares_limits=True))
-            assert store
-            assert store.limits
-            opened.append(
-                await stack.enter_async_context(open_observed_dispatcher(upstream.url, folder, sharing=store.limits, **limits))
-            )
-        yield opened
-
 
 def list_states(location: str) -> list[str]:
-    # What a file's processes share stands in a file beside it.
-    place = location if location.startswith("postgresql") else f"{location}{LIMITS_SUFFIX}"
-    return [state for (state,) in query(place, "SELECT state FROM shared_limits")]
+    return [state for (state,) in query(find_limits_location(location), "SELECT state FROM shared_limits")]
 
 
 async def test_starts_of_all_processes_together_reach_the_limit_and_never_exceed_it(
@@ -77,19 +54,6 @@ async def test_calls_in_flight_of_all_processes_stay_within_the_limit(
     assert most == 3
 
 
-async def test_a_429_that_one_process_sees_pauses_the_others(location: str, upstream: Upstream, tmp_path: Path) -> None:
-    async with open_processes(location, upstream, tmp_path, requests_per_minute=500, retries={"attempts": 1}) as processes:
-        first, other, _ = processes
-        await other.run("up/ok")
-        await first.run("up/429-s-30")
-        async with asyncio.timeout(5):
-            while not other.find_limiter().snapshot().paused_models:
-                await asyncio.sleep(0.01)
-        (outcome,) = await other.run("up/429-s-30", deadline_s=1.0)
-        assert expect_failure(outcome).code == "queue_too_long"
-    assert len(upstream.requests_for("429-s-30")) == 1
-
-
 async def test_an_account_without_limits_and_a_store_of_one_process_need_no_row(upstream: Upstream, tmp_path: Path) -> None:
     location = str(tmp_path / "fanout.db")
     async with open_processes(location, upstream, tmp_path) as processes:
@@ -106,9 +70,8 @@ async def test_an_account_that_is_used_no_longer_is_left_also_while_an_ask_is_on
 ) -> None:
     async with open_processes(location, upstream, tmp_path, concurrency=3) as (process, *_):
         await process.run("up/ok")
-        share, limits = process.find_limiter().share, process.dispatcher.limiters._sharing
+        share, limits = process.find_limiter().share, find_shared(process)
         assert share
-        assert isinstance(limits, SharedLimits)
         asker = limits._askers[share]
         share.wake()
         while asker.task is None:
