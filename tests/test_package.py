@@ -175,7 +175,11 @@ def test_the_message_about_a_missing_extra_installs_it(source: Path, tmp_path: P
     """The command in the message is run in a checkout without any of Fanout installed, for PostgreSQL's driver."""
     checkout = shutil.copytree(source, tmp_path / "checkout", symlinks=True)
     programs = make_environment(tmp_path / "environment", without="asyncpg")
-    environ = {"PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": "", "FANOUT_STORE": "postgresql://127.0.0.1:1/fanout"}
+    environ = {
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "PYTHONPATH": "",
+        "FANOUT_STORE": "postgresql://nowhere.invalid/fanout",
+    }
 
     without = refuse(programs / "python", "-m", "fanout", "serve", cwd=checkout, **environ)
     command = re.search("PostgreSQL needs the package asyncpg .*`(pip install .*?)`", without)
@@ -184,7 +188,9 @@ def test_the_message_about_a_missing_extra_installs_it(source: Path, tmp_path: P
     with_it = refuse(programs / "fanout", "serve", cwd=tmp_path, **environ)
 
     assert "PostgreSQL needs" not in with_it
-    assert "postgresql://127.0.0.1:1/fanout` cannot be used: " in with_it, "now it looks for the server, and finds none there"
+    assert "postgresql://nowhere.invalid/fanout` cannot be used: " in with_it, (
+        "now it looks for the server, and finds none there"
+    )
 
 
 def test_every_extra_that_is_explained_is_declared_with_its_package() -> None:

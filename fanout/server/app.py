@@ -14,6 +14,7 @@ from aiohttp import HttpVersion11, web
 
 from fanout.config.environment import DRAIN_S
 from fanout.config.settings import Settings, load_settings
+from fanout.core.errors import StoppingError
 from fanout.core.sockets import raise_file_limit
 from fanout.core.threads import run_in_thread
 from fanout.dispatch.dispatcher import open_dispatcher
@@ -51,6 +52,8 @@ from fanout.store.keys.counts import KeyCountStore
 from fanout.store.opening import MEMORY, open_store
 
 SETTINGS = web.AppKey("settings", Settings)
+STOP = web.AppKey("stop", asyncio.Event)
+"""Set by a signal. Absent where no signal is watched for."""
 HOST = web.AppKey[str | None]("host", str)
 LOOPBACK = "127.0.0.1"
 SWITCH_INTERVAL_S = 0.0005
@@ -121,6 +124,7 @@ async def _run_store(app: web.Application) -> AsyncIterator[None]:
         usage_days=environment.usage_days,
         deletes_old=peers is None or peers.seat.is_leader,
         shares_limits=True if app[ROLE].shares_store else None,
+        stop=app.get(STOP),
     ) as store:
         if store:
             app[STORE] = store
@@ -210,7 +214,7 @@ async def serve(
     raise_file_limit()
     app = create_app(settings, host=None if port is None else host, load=load, role=role, seat=seat)
     runner = make_runner(app, CONNECTION_GRACE_S)
-    stop = asyncio.Event()
+    app[STOP] = stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     log_accept_errors(loop)
     received: list[signal.Signals] = []
@@ -250,6 +254,8 @@ async def serve(
             with suppress(TimeoutError):  # a second signal ends it
                 await asyncio.wait_for(stop.wait(), _find_drain_s(app))
         await _wind_down(app, sites)
+    except StoppingError:  # while it waited for its store
+        log.info("server.stopping", requests=0)
     finally:
         await runner.cleanup()
 

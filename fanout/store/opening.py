@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext, suppress
 
 from sqlalchemy import Connection, inspect
 
-from fanout.core.errors import StoreError
+from fanout.core.errors import StoppingError, StoreError
 from fanout.core.schema import Outcome, Retry
 from fanout.core.threads import run_in_thread
+from fanout.observability.logs import log
 from fanout.store.call_times import CallTimes
 from fanout.store.engine.connections import LOCK_TIMEOUT_MS
 from fanout.store.engine.database import Database
-from fanout.store.engine.errors import describe_error
+from fanout.store.engine.errors import describe_error, is_away
 from fanout.store.engine.location import MEMORY, OFF, create_file, find_file, parse_location
 from fanout.store.engine.upgrade import has_current_tables, upgrade
 from fanout.store.history.recorder import History, HistoryMode
@@ -32,6 +33,10 @@ __all__ = ["MEMORY", "OFF", "Store", "open_store"]
 
 OPEN_TIMEOUT_S = 10.0
 """The longest wait at the start for a database that another process has locked."""
+AWAY_TIMEOUT_S = 300.0
+"""The longest wait at the start for PostgreSQL, where it is away."""
+FIRST_RETRY_S, MAX_RETRY_S = 0.5, 10.0
+"""Time between two attempts to reach it, which doubles with each."""
 ASK_TIMEOUT_S = 2.0
 """The longest that PostgreSQL may take for an ask: after that the process goes on without it."""
 LIMITS_SUFFIX = "-limits"
@@ -85,6 +90,7 @@ async def open_store(
     is_reading: bool = False,
     deletes_old: bool = True,
     shares_limits: bool | None = False,
+    stop: asyncio.Event | None = None,
 ) -> AsyncGenerator[Store | None]:
     """Open the store at a location, its tables brought up to date; at the end, write what is not written yet.
 
@@ -97,8 +103,10 @@ async def open_store(
         is_reading: nothing will be written, so that neither another's lock nor a read-only database is in the way.
         shares_limits: whether the limits of accounts are kept together with all processes that open this store so;
             `None`: on PostgreSQL, which is there for many.
+        stop: of a process that waits for PostgreSQL where it is away, until this is set; `None`: that is an error at once.
 
     Raises:
+        StoppingError: it was set.
         ConfigError: it cannot be opened, or a newer Fanout wrote it.
     """
     if location == OFF:
@@ -106,6 +114,8 @@ async def open_store(
         return
     database = Database(location)
     try:
+        if stop and database.dialect != "sqlite":
+            await _reach(database, stop)
         await _prepare(database, location)
         if is_reading:
             yield Store(database, history, history_days, usage_days)
@@ -154,6 +164,29 @@ def _has_limits(connection: Connection, _: Database) -> bool:
 
 def _create_limits(connection: Connection, _: Database) -> None:
     shared_limits.create(connection, checkfirst=True)
+
+
+async def _reach(database: Database, stop: asyncio.Event) -> None:
+    """Wait until PostgreSQL can be reached, where it is away."""
+    began, pause_s, is_away_now = time.monotonic(), FIRST_RETRY_S, False
+    while True:
+        try:
+            async with database.read_transaction():
+                break
+        except StoreError as error:
+            left_s = began + AWAY_TIMEOUT_S - time.monotonic()
+            if not is_away(error.__cause__) or left_s <= 0:
+                raise database.to_config_error(str(error)) from error
+            if not is_away_now:  # once, not for each attempt
+                log.warning("store.unreachable", database=database.name, reason=str(error), given_up_after_s=AWAY_TIMEOUT_S)
+            is_away_now = True
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), min(pause_s, left_s))
+        if stop.is_set():
+            raise StoppingError
+        pause_s = min(2 * pause_s, MAX_RETRY_S)
+    if is_away_now:
+        log.info("store.reached", database=database.name, after_s=round(time.monotonic() - began, 1))
 
 
 async def _prepare(

@@ -17,7 +17,7 @@ from fanout.cli.batch.local_jobs import open_local_jobs
 from fanout.config.settings import load_settings
 from tests.support.builders.jobs import open_jobs
 from tests.support.builders.settings import write_providers_file
-from tests.support.cli import PATIENCE_S, Process, run_fanout, start_fanout, start_server
+from tests.support.cli import PATIENCE_S, Process, end, read_until, run_fanout, start_fanout, start_server
 from tests.support.documents import read_blocks
 from tests.support.postgres import PASSWORD
 from tests.support.upstream.server import Upstream
@@ -31,26 +31,6 @@ async def start_worker(config: str, *options: str, **variables: Any) -> AsyncGen
     """Start a worker; yield it with what it has printed once it has joined."""
     async with start_fanout("worker", "--config", config, "--port", "0", *options, **variables) as process:
         yield process, await read_until(process, "health: ")
-
-
-async def read_until(process: Process, word: str) -> str:
-    """Return what a process prints up to the line with a word."""
-    assert process.stdout
-    output = ""
-    async with asyncio.timeout(PATIENCE_S):
-        while word not in output:
-            line = (await process.stdout.readline()).decode()
-            assert line, output
-            output += line
-    return output
-
-
-async def end(process: Process) -> tuple[int | None, str]:
-    """Stop a process by SIGTERM; return its exit code and what else it has printed."""
-    process.terminate()
-    async with asyncio.timeout(PATIENCE_S):
-        output, _ = await process.communicate()
-    return process.returncode, output.decode()
 
 
 async def fetch(session: aiohttp.ClientSession, url: str) -> Any:

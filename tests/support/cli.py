@@ -189,6 +189,26 @@ async def start_server(
         await process.communicate()
 
 
+async def read_until(process: Process, word: str) -> str:
+    """Return what a process prints up to the line with a word."""
+    assert process.stdout
+    output = ""
+    async with asyncio.timeout(PATIENCE_S):
+        while word not in output:
+            line = (await process.stdout.readline()).decode()
+            assert line, output
+            output += line
+    return output
+
+
+async def end(process: Process) -> tuple[int | None, str]:
+    """Stop a process by SIGTERM; return its exit code and what else it has printed."""
+    process.terminate()
+    async with asyncio.timeout(PATIENCE_S):
+        output, _ = await process.communicate()
+    return process.returncode, output.decode()
+
+
 def describe_shape(value: Any) -> Any:
     """Return a value's keys and types, without what may differ between two answers."""
     if isinstance(value, dict):
