@@ -134,6 +134,7 @@ class JobExecutor:
             state, reason = await worker.run()
         finally:
             del self.workers[job.number]
+            worker.close()
         return await self._finish(job, claim, state, reason)
 
     async def _leave(self, job: Job, claim: Claim) -> Job | None:

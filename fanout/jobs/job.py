@@ -41,7 +41,7 @@ class JobSpec:
     attempts: int | None = None
     """Maximum attempts of a unit; `None`: as in the provider's row."""
     concurrency: int | None = None
-    """Maximum concurrent calls of each account in one process; `None`: as many as the account accepts."""
+    """Maximum concurrent calls of each account, over all processes that run it; `None`: as many as the account accepts."""
     self_fusions: bool = False
     """Each member of a fusion is also fused with itself, so that a report can tell what the others are worth."""
     stream: bool = False

@@ -202,21 +202,19 @@ class JobManager:
             RequestError: the job is running, or its models have changed; every difference is named.
         """
         job = await self.find_job(job_id)
-        if job.state not in ENDED_STATES:
+        is_cancelled = job.as_left.state == "cancelled"  # by a process that did not live to write its end
+        if job.state not in ENDED_STATES and not is_cancelled:
             advice = "resume or cancel it first" if job.is_free else "cancel it first, or wait until it ends"
             raise build_state_error(f"job `{job_id}` is {'unfinished' if job.is_free else job.state}; {advice}")
         self.planner.require_unchanged_models(job)  # before anything is reopened: a refused retry must leave the job as it was
-        if await self._store.journal.reopen(job.number, kinds, states=(job.state,)) is None:
+        if await self._store.journal.reopen(job.number, kinds, states=_list_states(job)) is None:
             await self._refuse_changed_models(job)
         await self._queue(job, _drop_past_deadline(replace(job.spec, **changes), await self._store.read_clock()))
         return await self.find_job(job_id)
 
     async def _queue(self, job: Job, spec: JobSpec) -> None:
-        # Only from the state read above: of two callers that resume the job at the same time, one gets an error. A job that was
-        # left is shown as ended before that is written, perhaps at this moment.
-        left = job.as_left.state
-        states = (job.state, left) if left in ENDED_STATES else (job.state,)
-        if not await self._store.queue(job.number, spec.to_json(), states=states, dead_owners=job.dead_owners):
+        # Only from the state read above: of two callers that resume the job at the same time, one gets an error.
+        if not await self._store.queue(job.number, spec.to_json(), states=_list_states(job), dead_owners=job.dead_owners):
             await self._refuse_changed_models(job)
         self.supervisor.notify()
 
@@ -228,6 +226,13 @@ class JobManager:
 async def _read_rows(rows: Sequence[JobRow]) -> list[Job]:
     # In a thread: a hundred specifications and fingerprints take some milliseconds to parse.
     return await run_in_thread("answers", lambda: [Job.from_row(row) for row in rows])
+
+
+def _list_states(job: Job) -> Sequence[JobState]:
+    """Return the states in which a job that was read is still as it was."""
+    # One that was left is shown as ended before that is written, perhaps at this moment.
+    left = job.as_left.state
+    return (job.state, left) if left in ENDED_STATES else (job.state,)
 
 
 def _drop_past_deadline(spec: JobSpec, now: float) -> JobSpec:

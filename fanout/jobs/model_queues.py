@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from fanout.core.schema import Failure
+from fanout.jobs.account_slots import AccountSlots
 from fanout.jobs.adaptive_concurrency import AdaptiveConcurrency
 from fanout.jobs.item_runs import ItemRuns
 from fanout.jobs.pending_unit import PendingUnit
@@ -22,20 +23,6 @@ MAX_DELAYED_UNITS = 4_096
 QueueKey = tuple[str | None, str | None, str | None]
 """Provider, limit group and upstream model."""
 _numbers = count()  # breaks ties between equal times, because units cannot be compared
-
-
-@dataclass(slots=True, eq=False)
-class AccountSlots:
-    """Concurrent calls that the queues of one account share."""
-
-    maximum: int
-    closed_because: str | None = None
-    """Reason why the account accepts no more calls."""
-    slots: asyncio.Semaphore = field(init=False)
-    """First come, first served, so that no queue starves."""
-
-    def __post_init__(self) -> None:
-        self.slots = asyncio.Semaphore(self.maximum)
 
 
 @dataclass(slots=True, eq=False)
@@ -90,9 +77,14 @@ class ModelQueue:
         return not (self.exhausted or self.is_ahead or self.goes_in_batches) and len(self.delayed) < MAX_DELAYED_UNITS
 
     @property
+    def wanted(self) -> int:
+        """Calls that could begin if the account had places."""
+        return self.concurrency.limit - self.running
+
+    @property
     def may_send(self) -> bool:
         """There may be a unit to send now."""
-        return self.running < self.concurrency.limit and (self.takes_new or self.held is not None or self._has_due())
+        return self.wanted > 0 and (self.takes_new or self.held is not None or self._has_due())
 
     def close(self, failure: Failure) -> None:
         """Send nothing more to this model, or after a `quota` failure to its whole account."""
@@ -119,7 +111,7 @@ class ModelQueue:
     async def wait_for_change(self) -> None:
         """Wait until the queue changes, or the next retry is due."""
         # A full queue is woken by the end of a call; a timer would only make it spin.
-        is_free = self.running < self.concurrency.limit and not self.held
+        is_free = self.wanted > 0 and not self.held
         wait_s = max(self.delayed[0][0] - time.monotonic(), 0) if self.delayed and is_free else None
         with suppress(TimeoutError):
             async with asyncio.timeout(wait_s):

@@ -5,16 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fanout.config.settings import Settings
+from fanout.jobs.account_slots import AccountSlots
 from fanout.jobs.fusion_gate import FusionGate
 from fanout.jobs.job import Job, parse_entry_number
-from fanout.jobs.model_queues import AccountSlots, ModelQueue, QueueKey
+from fanout.jobs.model_queues import ModelQueue, QueueKey
+from fanout.limits.limiter import MINUTE_S
+from fanout.limits.registry import Sharing
+from fanout.limits.shared.rules import SharedRules
+from fanout.limits.shared.share import ProcessShare
 
 DEFAULT_ACCOUNT_CONCURRENCY = 256
 """Concurrent calls of one account if neither the account nor the job sets a limit."""
 
 
-def make_queues(job: Job, settings: Settings, gate: FusionGate) -> dict[QueueKey, ModelQueue]:
-    """Return a queue for each model of each account; the job's fusions are entered at the gate."""
+def make_queues(job: Job, settings: Settings, gate: FusionGate, sharing: Sharing | None) -> dict[QueueKey, ModelQueue]:
+    """Return a queue for each model of each account; the job's fusions are entered at the gate.
+
+    `sharing` keeps the job's own bound on its calls together with other processes that run it, if there may be any.
+    """
     entries: dict[QueueKey, list[int]] = {}
     for name, model in job.fingerprint.items():
         of_model = entries.setdefault(_get_key(model), [])
@@ -25,7 +33,10 @@ def make_queues(job: Job, settings: Settings, gate: FusionGate) -> dict[QueueKey
     accounts: dict[tuple[str | None, str | None], AccountSlots] = {}
     queues = {}
     for key in sorted(entries, key=str):
-        account = accounts.setdefault(key[:2], AccountSlots(_find_max_concurrency(job, settings, key[0])))
+        if (account := accounts.get(key[:2])) is None:
+            most = _find_max_concurrency(job, settings, key[0])
+            share = _join_account(job, key, most, sharing) if sharing and job.spec.concurrency else None
+            account = accounts[key[:2]] = AccountSlots(most, share)
         row = settings.providers.get(key[0] or "")
         in_batches = job.spec.via == "batch" and row is not None and row.row.economy is not None
         queues[key] = ModelQueue(account, key, entries[key] or None, goes_in_batches=in_batches)
@@ -36,6 +47,13 @@ def _find_max_concurrency(job: Job, settings: Settings, provider: str | None) ->
     row = settings.providers.get(provider or "")
     own = row.row.limits.concurrency if row else None
     return min(filter(None, (own, job.spec.concurrency)), default=DEFAULT_ACCOUNT_CONCURRENCY)
+
+
+def _join_account(job: Job, key: QueueKey, most: int, sharing: Sharing) -> ProcessShare:
+    """Return this process's part of the job's places at an account, by a key that no account has."""
+    provider, group, _ = key
+    name = f"{provider}/{group}" if group else provider
+    return sharing.join(f"job {job.id}", name, None, SharedRules(MINUTE_S, concurrency=most))
 
 
 def _get_key(model: Mapping[str, str | None]) -> QueueKey:

@@ -50,7 +50,8 @@ class UnitScheduler:
         self.running = 0
         """Calls in flight."""
         self._gate = FusionGate()
-        self._queues = make_queues(job, dispatcher.settings, self._gate)
+        self._sharing = dispatcher.limiters.sharing if claim.is_shared else None
+        self._queues = make_queues(job, dispatcher.settings, self._gate, self._sharing)
         self._held: set[ModelQueue] = set()
         """Queues with a unit that waits for money."""
         self._feed = UnitFeed(job, list(self._queues.values()), journal.read_chunk, journal.read_items, self._plan_item)
@@ -103,7 +104,15 @@ class UnitScheduler:
         self._feed.close()
         for queue in self._queues.values():
             queue.changed_for_batches.set()
+            queue.account.stop()
         _wake(self._queues.values())
+
+    def close(self) -> None:
+        """Leave the places of the job to the other processes that run it."""
+        shares = {queue.account.share for queue in self._queues.values()}
+        for share in shares:
+            if share and self._sharing:
+                self._sharing.leave(share)
 
     async def _drive(self, queue: ModelQueue) -> None:
         async with asyncio.TaskGroup() as group:
@@ -124,13 +133,14 @@ class UnitScheduler:
     async def _send_next(self, queue: ModelQueue, group: asyncio.TaskGroup) -> bool:
         """Start the next unit of a queue; return whether there was one to start."""
         # The slot first, so that no chosen unit waits behind units of other models.
-        await queue.account.slots.acquire()
+        if not await queue.account.acquire(queue):
+            return False
         chosen = None
         try:
             chosen = await self._choose(queue)
         finally:
             if chosen is None:  # also after a failure: a lost slot would be missing until the run ends
-                queue.account.slots.release()
+                queue.account.release()
         if chosen:
             queue.running += 1
             self.running += 1
@@ -146,7 +156,7 @@ class UnitScheduler:
                 queue.put_first(other)
             queue.running -= 1
             self.running -= 1
-            queue.account.slots.release()  # which wakes the next queue of the account
+            queue.account.release()  # which wakes the next queue of the account
             # Only those that may continue: to wake hundreds of queues would cost more than the call itself.
             _wake(self._queues.values() if queue.closed_because else (queue, *self._held))
 

@@ -117,6 +117,10 @@ class JobWorker:
         self._dispatcher.cancel(lambda call: id(call) in self._in_flight, WITHDRAWN, waiting_only=True)
         self._scheduler.stop()
 
+    def close(self) -> None:
+        """Let go of what the run kept together with other processes, once it has ended."""
+        self._scheduler.close()
+
     async def run(self) -> tuple[JobState, str | None]:
         """Run until every unit has ended or `stop` is called; return the job's final state and the reason.
 

@@ -39,7 +39,7 @@ class LimiterRegistry:
         period_s: float = MINUTE_S,
     ) -> None:
         self._cap, self._max_waiting, self._max_caller_limiters = cap, max_waiting, max_caller_limiters
-        self._sharing, self._period_s = sharing, period_s
+        self.sharing, self._period_s = sharing, period_s
         self._own: dict[AccountKey, Limiter] = {}
         self._callers: dict[AccountKey, Limiter] = {}
 
@@ -59,7 +59,7 @@ class LimiterRegistry:
                 max_waiting=self._max_waiting,
                 period_s=self._period_s,
                 is_group=is_group,
-                share=self._sharing.join(provider, group, digest, rules) if self._sharing else None,
+                share=self.sharing.join(provider, group, digest, rules) if self.sharing else None,
             )
             if len(self._callers) > self._max_caller_limiters:
                 self._forget_idle_caller()
@@ -94,5 +94,5 @@ class LimiterRegistry:
 
     def _forget(self, limiters: dict[AccountKey, Limiter], key: AccountKey) -> None:
         limiter = limiters.pop(key)
-        if self._sharing and limiter.share:
-            self._sharing.leave(limiter.share)
+        if self.sharing and limiter.share:
+            self.sharing.leave(limiter.share)

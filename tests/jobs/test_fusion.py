@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from fanout.jobs.account_slots import AccountSlots
 from fanout.jobs.fusion_gate import MAX_FUSIONS, FusionGate
 from fanout.jobs.input_formats.rows import InputRow
 from fanout.jobs.job import JobSpec
-from fanout.jobs.model_queues import AccountSlots, ModelQueue
+from fanout.jobs.model_queues import ModelQueue
 from fanout.jobs.pending_unit import PendingUnit
 from fanout.jobs.result_records import build_records
 from fanout.store.jobs.records import Unit

@@ -338,3 +338,19 @@ async def test_a_cancelled_job_is_resumed_also_while_its_end_is_being_written(
         assert (await kept.manager.find_job(created.id)).state == "queued"
         with pytest.raises(RequestError, match="another process has it"):
             await kept.manager._queue(left, left.spec)
+
+
+async def test_failed_units_of_a_cancelled_job_are_retried_also_before_its_end_is_written(
+    upstream: Upstream, tmp_path: Path, location: str
+) -> None:
+    """Its process was killed before it wrote the end that everybody sees."""
+    async with open_jobs(upstream.url, tmp_path, store=location) as kept:
+        created = await kept.create(1, "up/400")
+        await kept.manager.run(created.id)
+        await kept.jobs.update(created.number, {"state": "cancelling"})
+        assert (await kept.manager.retry(created.id)).state == "queued"
+        assert (await kept.manager.read_progress(created.id)).ended == 0
+        # One that its process left in the midst of its work is resumed first, as ever.
+        await kept.jobs.update(created.number, {"state": "running"})
+        with pytest.raises(RequestError, match="is unfinished; resume or cancel it first"):
+            await kept.manager.retry(created.id)

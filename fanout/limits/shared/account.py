@@ -214,7 +214,9 @@ class SharedAccount:
             # Whoever has more than a fair share gives places back as its calls end; of batch, all that interactive calls want.
             wants = [other.held + other.wants for other in others]
             fair = compute_level(limit, [claim.held + claim.demand.interactive + claim.demand.batch, *wants])
-            places = min(places, max(fair, granted))
+            # Not for those who have as much already: what cannot be divided would lie idle, of 5 places and 3 processes two.
+            if any(other.wants and other.held < max(fair, 1) for other in others):
+                places = min(places, max(fair, granted))
             # Its batch calls that end are not followed by others.
             if not claim.demand.interactive:
                 places = min(places, max(claim.held + granted - sum(other.interactive for other in others), 0))

@@ -57,7 +57,7 @@ class ProcessShare:
     """One process's part of one account.
 
     Args:
-        member: of this process, among all that share the account.
+        member: its name, as the others that share the account know it.
         rules: as this process is configured.
     """
 

@@ -35,7 +35,7 @@ class SharedLimits:
 
     def __init__(self, database: Database, listener: Listener | None = None) -> None:
         self.member = uuid4().hex[:12]
-        """Of this process, as the others know it; of another run, another."""
+        """Of this process, by which it knows its own pauses; of another run, another."""
         self._name = database.name
         self._listener = listener
         self.table = LimitTable(database)
@@ -49,7 +49,8 @@ class SharedLimits:
 
     def join(self, provider: str, group: str | None, digest: str | None, rules: SharedRules) -> ProcessShare:
         """Return this process's part of an account. The store hears of it at the first call."""
-        share = ProcessShare(self.member, rules)
+        # Another name each time: who joins again may hold something before the others have heard that it had left.
+        share = ProcessShare(uuid4().hex[:12], rules)
         account = name_account(provider, group, digest)
         asker = self._askers[share] = Asker(self, account, share)
         share.wake = asker.wake

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,13 +67,16 @@ async def open_jobs(
     owner: str | None = None,
     environ: Mapping[str, str] | None = None,
     run_waiting: bool = False,
+    shares_limits: bool = False,
     **row: Any,
 ) -> AsyncGenerator[OpenJobs]:
     """Open jobs in `folder/jobs.db` or in `store`; `row` is the provider's, its waits last 20 ms at most."""
     row = {"retries": {"attempts": 3, "max_delay_s": 0.02}, **row}
     settings = load_settings(write_providers_file(upstream_url, folder, **row), {"HOME": str(folder), **(environ or {})})
-    async with open_store(store or str(folder / "jobs.db")) as opened, open_dispatcher(settings) as dispatcher:
+    async with AsyncExitStack() as stack:
+        opened = await stack.enter_async_context(open_store(store or str(folder / "jobs.db"), shares_limits=shares_limits))
         assert opened
+        dispatcher = await stack.enter_async_context(open_dispatcher(settings, sharing=opened.limits))
         jobs = JobStore(opened.database)
         open_scorer = make_scorer_factory(jobs, allow_functions=True)
         async with open_job_manager(jobs, dispatcher, run_waiting=run_waiting, owner=owner, open_scorer=open_scorer) as manager:
