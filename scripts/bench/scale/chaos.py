@@ -4,7 +4,7 @@ usage: chaos.py [--units N] [--workers N] [--kills N] [--restarts N] [--cuts N] 
        [--concurrency N] [--latency-ms N] [--per-minute N]
 
 Every unit must have exactly one record, and the upstream may have seen no more calls than units and what was in flight when
-a worker was killed or cut off; with a limit, in no minute more than that.
+a worker was killed or cut off, and no more at once than the job's `concurrency`; with a limit, in no minute more than that.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Faults:
 
 async def run(rig: Rig, arguments: argparse.Namespace) -> dict[str, object]:
     async with open_network(rig.cluster.port) as network:
-        job = await rig.create_job(arguments.units, concurrency=arguments.concurrency)
+        job = await rig.create_job(arguments.units, concurrency=arguments.concurrency * arguments.workers)
         rig.start_workers(arguments.workers, (rig.cluster.port, network.port) if arguments.cuts else ())
         faults, restarted = Faults(rig, network, arguments), 0
         began = seen_at = time.monotonic()
@@ -102,7 +102,8 @@ async def run(rig: Rig, arguments: argparse.Namespace) -> dict[str, object]:
         "passed": is_exact
         and summary["calls"] <= arguments.units + in_flight
         and state[0][0] == "done"
-        and most <= (arguments.per_minute or most),
+        and most <= (arguments.per_minute or most)
+        and summary["most_calls_at_once"] <= arguments.concurrency * arguments.workers,
     }
 
 
@@ -111,13 +112,14 @@ async def main() -> None:
     for name, default in (("units", 20_000), ("workers", 8), ("kills", 100), ("restarts", 5), ("cuts", 0), ("sleeps", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--away-s", type=float, default=25.0, help="of a cut or a sleep: longer than a lease")
-    parser.add_argument("--concurrency", type=int, default=32)
+    parser.add_argument("--concurrency", type=int, default=32, help="of each worker; the job has that of all")
     parser.add_argument("--latency-ms", type=int, default=500)
     parser.add_argument("--per-minute", type=int)
     parser.add_argument("--logs", type=Path, help="where to write what the workers have logged")
     arguments = parser.parse_args()
     limits = {"requests_per_minute": arguments.per_minute} if arguments.per_minute else {}
-    async with open_rig(latency_ms=arguments.latency_ms, limits=limits) as rig:
+    at_once = str(arguments.concurrency)
+    async with open_rig(latency_ms=arguments.latency_ms, limits=limits, FANOUT_MAX_IN_FLIGHT=at_once) as rig:
         found = await run(rig, arguments)
         if arguments.logs:
             arguments.logs.write_text(rig.read_logs())

@@ -21,7 +21,7 @@ WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace ORDER BY 2 DESC LI
 
 async def run(rig: Rig, arguments: argparse.Namespace) -> dict[str, object]:
     began, cpu_s = time.monotonic(), time.process_time()
-    job = await rig.create_job(arguments.units, concurrency=arguments.concurrency)
+    job = await rig.create_job(arguments.units, concurrency=arguments.concurrency * arguments.workers)
     planned_s, planned_cpu_s = time.monotonic() - began, time.process_time() - cpu_s
     found: dict[str, object] = {
         "units": job.units,
