@@ -20,6 +20,7 @@ import threading
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from collections.abc import Sequence
 from contextlib import suppress
+from ctypes import CDLL
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -32,6 +33,7 @@ IMPORTED = (
 )
 """What most commands import; a command imports the rest as ever."""
 MANY_DESCRIPTORS = 4096
+PR_SET_PDEATHSIG = 1
 SIZE_BYTES = 8
 
 
@@ -155,7 +157,7 @@ def _start_server() -> socket.socket:
     ours, theirs = socket.socketpair()
     with theirs:
         server = subprocess.Popen(
-            [sys.executable, "-m", __name__, str(theirs.fileno())],
+            [sys.executable, "-m", __name__, str(theirs.fileno()), str(os.getpid())],
             cwd=ROOT,
             # A fork of a process with threads may wait for one that it does not have.
             env={**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"},
@@ -168,8 +170,9 @@ def _start_server() -> socket.socket:
     return ours
 
 
-def serve(requests: socket.socket) -> None:
+def serve(requests: socket.socket, parent: int) -> None:
     """Fork a process for each request until nobody is left to send one; returns in each process that is to run `fanout`."""
+    _end_with(parent)
     for name in IMPORTED:
         import_module(name)
     gc.freeze()
@@ -180,17 +183,28 @@ def serve(requests: socket.socket) -> None:
                 pass
         if not message:
             os._exit(0)
+        server = os.getpid()
         if os.fork() == 0:
+            _end_with(server)
             requests.close()
             return _fork_one(socket.socket(fileno=descriptors[0]))
         os.close(descriptors[0])
+
+
+def _end_with(parent: int) -> None:
+    """Have this process killed when its parent ends: tests that are killed close nothing that others may have inherited."""
+    CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it has ended already
+        os._exit(1)
 
 
 def _fork_one(channel: socket.socket) -> None:
     """Fork the process that is asked for, and report its number and its exit code; returns in that process."""
     size, descriptors, _, _ = socket.recv_fds(channel, SIZE_BYTES, 3)
     start = pickle.loads(channel.recv(int.from_bytes(size), socket.MSG_WAITALL))
+    watcher = os.getpid()
     if (pid := os.fork()) == 0:
+        _end_with(watcher)
         channel.close()
         return _become(start, descriptors)
     for descriptor in (0, 1, 2, *descriptors):
@@ -237,5 +251,5 @@ def _run() -> None:
 
 
 if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])))
+    serve(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))
     _run()
