@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
 from fanout.core.schema import Call
 from fanout.core.threads import run_in_thread
@@ -12,7 +12,7 @@ from fanout.dispatch.fusing import fuse
 from fanout.jobs.claims import Claim
 from fanout.jobs.fusion_gate import FusionGate
 from fanout.jobs.job import Job, RequestBuilder
-from fanout.jobs.model_queues import ModelQueue
+from fanout.jobs.model_queues import ModelQueue, QueueKey
 from fanout.jobs.pending_unit import PendingUnit
 from fanout.jobs.queue_setup import make_queues
 from fanout.jobs.settlement import UnitSettlement
@@ -89,15 +89,8 @@ class UnitScheduler:
     def start(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         """Return a task for each queue, which ends when the queue is done or closed."""
         queues = list(self._queues.values())
-        batches = [group.create_task(self._drive_batches(queue)) for queue in queues if queue.goes_in_batches]
+        batches = [group.create_task(_drive_batches(queue, self._run_in_batches)) for queue in queues if queue.goes_in_batches]
         return [*batches, *(group.create_task(self._drive(queue)) for queue in queues)]
-
-    async def _drive_batches(self, queue: ModelQueue) -> None:
-        try:
-            await self._run_in_batches(queue)
-        finally:
-            queue.goes_in_batches = False
-            queue.changed.set()
 
     def stop(self) -> None:
         self.is_stopped = True
@@ -221,25 +214,38 @@ class UnitScheduler:
             if unit.call.fusion:
                 fusions.append(unit)
                 continue
-            open_units[unit.unit[1:]] = queue = self._find_queue(unit.call)
+            open_units[unit.unit[1:]] = queue = _find_queue(self._queues, unit.call)
             yield queue, unit
         # Those of an item that is read again, for a queue that had no room, are in the gate already.
         for fusion in fusions if entries is None else ():
-            queue = self._find_queue(fusion.call)
+            queue = _find_queue(self._queues, fusion.call)
             if self._gate.hold(fusion, queue, open_units):
                 queue.put_first(fusion)
         if entries is None:
-            held = {fusion.unit[1:]: self._find_queue(fusion.call) for fusion in fusions if self._gate.holds(fusion.unit[1:])}
+            held = {
+                fusion.unit[1:]: _find_queue(self._queues, fusion.call)
+                for fusion in fusions
+                if self._gate.holds(fusion.unit[1:])
+            }
             wanted = {place: queue for place, queue in (open_units | held).items() if not self._gate.is_dropped(place[1])}
             self._claim.add_units(item.item, wanted, self.closed_because, len(fusions) - len(held))
-
-    def _find_queue(self, call: Call) -> ModelQueue:
-        # A unit whose model has no queue goes into the first queue, so that it is not lost.
-        target = (call.target.provider, call.target.limit_group, call.target.model)
-        return self._queues.get(target) or next(iter(self._queues.values()))
 
 
 def _wake(queues: Iterable[ModelQueue]) -> None:
     """Make queues check again whether they may send."""
     for queue in queues:
+        queue.changed.set()
+
+
+def _find_queue(queues: Mapping[QueueKey, ModelQueue], call: Call) -> ModelQueue:
+    # A unit whose model has no queue goes into the first queue, so that it is not lost.
+    target = (call.target.provider, call.target.limit_group, call.target.model)
+    return queues.get(target) or next(iter(queues.values()))
+
+
+async def _drive_batches(queue: ModelQueue, run_in_batches: RunInBatches) -> None:
+    try:
+        await run_in_batches(queue)
+    finally:
+        queue.goes_in_batches = False
         queue.changed.set()
