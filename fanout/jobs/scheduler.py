@@ -19,6 +19,7 @@ from fanout.jobs.settlement import UnitSettlement
 from fanout.jobs.unit_feed import UnitFeed
 from fanout.jobs.unit_journal import UnitJournal
 from fanout.jobs.unit_planner import UnitPlanner
+from fanout.limits.registry import Sharing
 from fanout.store.jobs.records import InputChunk, InputItem, Place
 
 RunInBatches = Callable[[ModelQueue], Awaitable[None]]
@@ -102,10 +103,7 @@ class UnitScheduler:
 
     def close(self) -> None:
         """Leave the places of the job to the other processes that run it."""
-        shares = {queue.account.share for queue in self._queues.values()}
-        for share in shares:
-            if share and self._sharing:
-                self._sharing.leave(share)
+        _leave_accounts(self._queues.values(), self._sharing)
 
     async def _drive(self, queue: ModelQueue) -> None:
         async with asyncio.TaskGroup() as group:
@@ -249,3 +247,9 @@ async def _drive_batches(queue: ModelQueue, run_in_batches: RunInBatches) -> Non
     finally:
         queue.goes_in_batches = False
         queue.changed.set()
+
+
+def _leave_accounts(queues: Iterable[ModelQueue], sharing: Sharing | None) -> None:
+    for share in {queue.account.share for queue in queues}:
+        if share and sharing:
+            sharing.leave(share)
