@@ -76,6 +76,11 @@ class AccountSlots:
         wanted = sum(max(sender.wanted, 1) for _, sender in self._waiting)
         return Backlog(0, min(wanted, self.maximum), 0, 0, 0, self.in_flight)
 
+    @property
+    def has_queue(self) -> bool:
+        """Somebody waits for a place."""
+        return bool(self._waiting)
+
     def hold(self, model: str | None, seconds: float, reason: str) -> None:
         """Take over a pause: there are none of a job's own, for those of its accounts hold its calls."""
 

@@ -33,7 +33,7 @@ async def open_processes(
 
 def find_shared(process: ObservedDispatcher) -> SharedLimits:
     """Return what a process shares with the others."""
-    limits = process.dispatcher.limiters._sharing
+    limits = process.dispatcher.limiters.sharing
     assert isinstance(limits, SharedLimits)
     return limits
 
