@@ -72,9 +72,10 @@ class PauseExchange:
         key = (account, model or "")
         known_until = self._known.get(key, -math.inf)
         if until > known_until:
-            self._met[key] = (until, reason)
             # Calls that were in flight are refused one after the other, and each makes a pause longer that is known already.
-            self._schedule(LOOK_S if known_until > time.monotonic() else SPACING_S)
+            becomes_longer = key in self._met or known_until > time.monotonic()
+            self._met[key] = (until, reason)
+            self._schedule(LOOK_S if becomes_longer else SPACING_S)
 
     def watch(self, account: str, share: ProcessShare) -> None:
         """Look for the pauses of an account from now on, at once and as long as it has calls."""
@@ -113,7 +114,8 @@ class PauseExchange:
         self._timer = asyncio.get_running_loop().call_at(self._due, self._begin)
 
     def _begin(self) -> None:
-        self._timer, self._due = None, math.inf
+        # Now, and not when the task comes to run: what is met until then would be due at once.
+        self._timer, self._due, self._began_at = None, math.inf, time.monotonic()
         self.task = asyncio.create_task(self._exchange(), name="shared pauses")
         self.task.add_done_callback(self._end)
 
@@ -125,7 +127,7 @@ class PauseExchange:
             self._set_timer()
 
     async def _exchange(self) -> None:
-        self._began_at = now = time.monotonic()
+        now = time.monotonic()
         self.exchanges += 1
         self._known = {key: end for key, end in self._known.items() if end > now}
         self._met = {key: met for key, met in self._met.items() if met[0] > now}
