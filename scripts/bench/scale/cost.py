@@ -27,7 +27,7 @@ async def run(rig: Rig, arguments: argparse.Namespace) -> dict[str, object]:
     limit_usd = arguments.units * arguments.share * EACH_USD
     parameters = {"max_tokens": 64}
     job = await rig.create_job(
-        arguments.units, concurrency=arguments.concurrency, max_cost_usd=limit_usd, parameters=parameters
+        arguments.units, concurrency=arguments.concurrency * arguments.workers, max_cost_usd=limit_usd, parameters=parameters
     )
     rig.start_workers(arguments.workers)
     dice, kills, began = random.Random(16), 0, time.monotonic()

@@ -26,8 +26,9 @@ async def measure(seconds: float, *, is_limited: bool) -> None:
     at_once = CALLS_AT_ONCE if is_limited else 256
     alone = 0.0
     for workers in COUNTS:
-        async with open_rig(latency_ms=LATENCY_MS if is_limited else 5, limits=limits, FANOUT_MAX_CALLS=str(at_once)) as rig:
-            await rig.create_job(10_000 if is_limited else 150_000, concurrency=at_once)
+        latency_ms = LATENCY_MS if is_limited else 5
+        async with open_rig(latency_ms=latency_ms, limits=limits, FANOUT_MAX_IN_FLIGHT=str(at_once)) as rig:
+            await rig.create_job(10_000 if is_limited else 150_000, concurrency=at_once * workers)
             rig.start_workers(workers)
             while (await rig.count_ended() or 0) < 40 * workers:
                 await asyncio.sleep(0.2)
