@@ -7,9 +7,11 @@ import signal
 
 from tests.support.cli import PATIENCE_S, start_fanout
 from tests.support.terminal import TerminalSession
+from tests.support.timing import timed
 from tests.support.upstream.server import Upstream
 
 
+@timed
 async def test_answers_move_side_by_side_and_stay(providers_json: str) -> None:
     models = ["-m", "up/say-[red]bold[/red]-gap-0.1", "-m", "ok", "-m", "nope"]
     async with TerminalSession("ask", "hi", "--config", providers_json, *models, columns=120) as screen:

@@ -156,13 +156,13 @@ async def test_waiting_for_a_host_holds_up_no_other_and_ends_at_the_deadline(cli
         secure = host.url.replace("http:", "https:")
         async with open_observed_dispatcher(secure, tmp_path, environ=environ, more=more) as opened:
             start = time.monotonic()
-            calls = asyncio.create_task(run_many(opened, *["up/m"] * MANY, deadline_s=1.5))
+            calls = asyncio.create_task(run_many(opened, *["up/m"] * MANY, deadline_s=3.0))
             await asyncio.sleep(0.1)
-            assert list_codes(await opened.run("other/m", deadline_s=1.0)) == {"answered"}
+            assert list_codes(await opened.run("other/m", deadline_s=2.5)) == {"answered"}
             assert not calls.done()
             outcomes = await calls
     assert list_codes(outcomes) == {"deadline_exceeded"}
-    assert time.monotonic() - start < 4
+    assert time.monotonic() - start < 5.5
 
 
 @BOTH_CLIENTS
