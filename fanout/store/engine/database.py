@@ -95,11 +95,6 @@ class Database(DialectStatements):
         self._writing = writing.execution_options(**WRITE_OPTIONS[self.dialect])
         self.sql_dialect = writing.dialect
 
-    @property
-    def is_file(self) -> bool:
-        """It is a SQLite file, with threads of its own."""
-        return self._file_writer is not None
-
     def to_config_error(self, reason: str) -> ConfigError:
         """Return the error that says why this database cannot be used, and what may be set instead."""
         return to_config_error(self.name, reason)

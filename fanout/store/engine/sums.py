@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
 from copy import copy
-from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import Table, select
 
 from fanout.store.engine.database import Database
 from fanout.store.engine.writers import WriteBehind
@@ -110,36 +110,21 @@ class SumsTable(Generic[Key, Total]):
     async def _write_waiting(self) -> None:
         if not self._waiting:
             return
-        if self._database.is_file:  # one visit to its thread, a fifth of what the asynchronous driver takes
-            async with self._lock:
-                with self._take_waiting() as rows:
-                    await self._database.write(partial(self._add_rows, rows))
-            return
         # The connection first, then the lock: reports take both in the same order, and in memory there is one connection.
         async with self._database.write_transaction() as connection, self._lock:
-            with self._take_waiting() as rows:
-                for some in _cut(rows):
+            waiting, self._waiting = self._waiting, {}
+            # Sorted where rows are locked one by one, so that two processes never wait for each other.
+            rows = iter(waiting.items() if self._database.dialect == "sqlite" else sorted(waiting.items()))
+            try:
+                while some := [_to_row(key, total) for key, total in islice(rows, ROWS_AT_ONCE)]:
                     await connection.execute(self._add, some)
                 await connection.commit()  # here, not at the end of the block: a commit that fails must give the totals back
-
-    @contextmanager
-    def _take_waiting(self) -> Iterator[list[Mapping[str, Any]]]:
-        """Give the rows of all that waits; take it back if they are not written."""
-        waiting, self._waiting = self._waiting, {}
-        # Sorted where rows are locked one by one, so that two processes never wait for each other.
-        ordered = waiting.items() if self._database.dialect == "sqlite" else sorted(waiting.items())
-        try:
-            yield [_to_row(key, total) for key, total in ordered]
-        except BaseException:
-            # What could not be written is kept, and what has been counted since is added to it.
-            newer, self._waiting = self._waiting, waiting
-            for key, more in newer.items():
-                self.count(*key).add(more)
-            raise
-
-    def _add_rows(self, rows: Sequence[Mapping[str, Any]], connection: Connection) -> None:
-        for some in _cut(rows):
-            connection.execute(self._add, some)
+            except BaseException:
+                # What could not be written is kept, and what has been counted since is added to it.
+                newer, self._waiting = self._waiting, waiting
+                for key, more in newer.items():
+                    self.count(*key).add(more)
+                raise
 
     @asynccontextmanager
     async def read(self, matches: Callable[[Key], bool]) -> AsyncGenerator[tuple[AsyncConnection, dict[Key, Total]]]:
@@ -151,10 +136,6 @@ class SumsTable(Generic[Key, Total]):
                 await connection.execute(select(self._table.c[0]).limit(1))
                 unwritten = {key: copy(total) for key, total in self._waiting.items() if matches(key)}
             yield connection, unwritten
-
-
-def _cut(rows: Sequence[Mapping[str, Any]]) -> Iterator[Sequence[Mapping[str, Any]]]:
-    return (rows[start : start + ROWS_AT_ONCE] for start in range(0, len(rows), ROWS_AT_ONCE))
 
 
 def _to_row(key: NamedTuple, total: Sums) -> Mapping[str, Any]:
