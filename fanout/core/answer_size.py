@@ -8,7 +8,7 @@ from fanout.core.schema import Completion
 
 def measure_answer(completion: Completion) -> int:
     """Return about how many bytes an answer takes."""
-    size = sum(map(len, completion.vectors))
+    size = sum(map(len, completion.vectors)) if completion.vectors else 0
     if tokens := completion.tokens:
         size += 8 * len(tokens.ids or ()) + sum(64 + len(text) for text in tokens.texts or ())
     for choice in completion.choices:

@@ -13,6 +13,8 @@ from fanout.core.usage import UsageTotals
 def list_choices(outcome: Outcome) -> tuple[Choice | None, ...]:
     """Return a call's choices, one for each of its places; `None` where it failed, or gave fewer than requested."""
     places, result = outcome.call.query.sampling.n or 1, outcome.result
+    if isinstance(result, Completion) and len(result.choices) == places:
+        return result.choices
     # At most as many as requested, because the next place belongs to the next call.
     choices = result.choices[:places] if isinstance(result, Completion) else ()
     return (*choices, *(None,) * (places - len(choices)))

@@ -148,15 +148,14 @@ def plausible_usage(usage: Usage | None) -> Usage:
     """Return `usage` with plausible counts; an implausible one becomes `None`, as if not reported."""
     if usage is None:
         return NO_USAGE
-    counts = (
-        usage.input_tokens or 0,
-        usage.output_tokens or 0,
-        usage.cached_input_tokens or 0,
-        usage.cache_write_tokens or 0,
-        usage.reasoning_tokens or 0,
-    )
-    # Nearly every report is plausible, and every answer is looked at twice: then nothing is made.
-    if min(counts) >= 0 and max(counts) <= MAX_TOKENS:
+    # Nearly every report is plausible, and every answer is looked at twice: then nothing is made, not even a tuple of them.
+    if (
+        0 <= (usage.input_tokens or 0) <= MAX_TOKENS
+        and 0 <= (usage.output_tokens or 0) <= MAX_TOKENS
+        and 0 <= (usage.cached_input_tokens or 0) <= MAX_TOKENS
+        and 0 <= (usage.cache_write_tokens or 0) <= MAX_TOKENS
+        and 0 <= (usage.reasoning_tokens or 0) <= MAX_TOKENS
+    ):
         return usage
     return Usage(
         _plausible_tokens(usage.input_tokens),

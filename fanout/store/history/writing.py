@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from sqlalchemy import Connection, func, select
 
 from fanout.store.engine.bulk_insert import insert_rows
 from fanout.store.engine.database import Database
-from fanout.store.history.pages import comparison_pages, encode_page, take_page
+from fanout.store.history.pages import PAGE_SIZE, comparison_pages, encode_pages, take_page
 from fanout.store.history.records import MAX_NUMBER, ComparisonRows
 from fanout.store.tables import answers, comparison_metadata, comparisons, history_texts
 
@@ -46,14 +47,14 @@ class HistoryTables:
     async def write(self, some: Sequence[ComparisonRows], *, is_busy: bool) -> None:
         """Write comparisons in one transaction."""
         await self._database.write(lambda connection: self._write(connection, some, is_busy=is_busy))
-        self._pages += is_busy
+        self._pages += is_busy * math.ceil(len(some) / PAGE_SIZE)
 
     def _write(self, connection: Connection, some: Sequence[ComparisonRows], *, is_busy: bool) -> None:
         texts = {digest: (digest, text, one.day) for one in some for digest, text in one.texts.items()}
         # Sorted, so that two processes never wait for each other's rows.
         insert_rows(connection, self._insert_text, [texts[digest] for digest in sorted(texts)])
         if is_busy:
-            insert_rows(connection, self._insert_page, [encode_page(some)])
+            insert_rows(connection, self._insert_page, encode_pages(some))
         else:
             self._insert(connection, some)
 
