@@ -7,13 +7,12 @@ import time
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, Self
 
 from sqlalchemy import BigInteger, cast, func, select
 
-from fanout.core.errors import StoreError
 from fanout.core.schema import Completion, Outcome, Retry
 from fanout.store.engine.database import Database, Query, run_to_end
 from fanout.store.engine.sums import REST, ROWS_AT_ONCE, SumsTable
@@ -114,8 +113,6 @@ class CallTimes:
     @asynccontextmanager
     async def run(self) -> AsyncGenerator[None]:
         """Write in the background, and the rest at the end."""
-        with suppress(StoreError):
-            await self._sums.compile_statements(TimeKey(0, "", "", "", 0))
         async with self._sums.run():
             yield
 
@@ -167,7 +164,7 @@ def _select(filter_: UsageFilter, provider: str | None) -> Query:
 
 
 def _clean_key(key: TimeKey) -> TimeKey:
-    return key._replace(account_id=clean_name(key.account_id))
+    return key._replace(account_id=clean_name(key.account_id), provider=clean_name(key.provider))
 
 
 def _pool_key(key: TimeKey, oldest: TimeKey) -> TimeKey:

@@ -144,7 +144,6 @@ class UsageLedger:
     async def run(self) -> AsyncGenerator[None]:
         """Write in the background, and the rest at the end."""
         with suppress(StoreError):
-            await self._sums.compile_statements(UsageKey(0, "", "", "", "", ""))
             await self.report(UsageFilter(0, 0))
         async with self._sums.run():
             yield

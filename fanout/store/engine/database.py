@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager, nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from functools import partial, wraps
 from itertools import starmap
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
@@ -24,7 +24,7 @@ from fanout.observability.logs import log
 from fanout.store.engine.connections import BEGIN_WRITE, MIGRATION_TIMEOUT_S, create_engine
 from fanout.store.engine.dialects import DialectStatements
 from fanout.store.engine.errors import describe_error
-from fanout.store.engine.file_threads import FileThreads
+from fanout.store.engine.file_threads import FileThreads, Taken
 from fanout.store.engine.listener import Listener
 from fanout.store.engine.location import MEMORY, find_file, name_database, parse_location, to_config_error
 
@@ -128,6 +128,16 @@ class Database(DialectStatements):
                 return await connection.run_sync(write)
         async with self._within_lifetime(), self._turn:
             return await self._file_writer.run(write)
+
+    async def write_taken(self, take: AbstractAsyncContextManager[Taken], write: Callable[[Connection, Taken], None]) -> None:
+        """Write what is taken from memory once a transaction is open; `take` ends after the commit, or with its error."""
+        if self._file_writer is None:
+            async with self.write_transaction() as connection, take as taken:
+                await connection.run_sync(write, taken)
+                await connection.commit()  # here, not at the end of the block: a commit that fails is an error of `take`, too
+            return
+        async with self._within_lifetime(), self._turn:
+            await self._file_writer.run_taken(take, write)
 
     @asynccontextmanager
     async def migration_transaction(self) -> AsyncGenerator[AsyncConnection]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
 from typing import TypeVar
 
 from sqlalchemy import URL, Connection, Engine
@@ -12,6 +13,7 @@ from sqlalchemy import URL, Connection, Engine
 from fanout.store.engine.connections import BEGIN_WRITE, create_blocking_engine
 
 Result = TypeVar("Result")
+Taken = TypeVar("Taken")
 
 
 class FileThreads:
@@ -28,9 +30,50 @@ class FileThreads:
 
     async def run(self, work: Callable[[Connection], Result]) -> Result:
         """Return what a function returns that works in a transaction; commit it, unless it raises."""
+        return await self._visit(self._run, self._get_engine(), work)
+
+    async def run_taken(self, take: AbstractAsyncContextManager[Taken], work: Callable[[Connection, Taken], None]) -> None:
+        """Run work in a transaction on what is taken once that is open, in two visits; `take` ends after the commit."""
+        opening = self._visit(self._open, self._get_engine())
+        try:
+            connection = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(self._abandon)
+            raise
+        try:
+            async with take as taken:
+                await self._visit(self._finish, connection, work, taken)
+        finally:
+            if not connection.closed:
+                await self._visit(connection.close)
+
+    def _get_engine(self) -> Engine:
         if self._engine is None:
             self._engine = create_blocking_engine(self._url, self._threads, self._begin, is_lasting=self._is_lasting)
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._run, self._engine, work)
+        return self._engine
+
+    def _visit(self, work: Callable[..., Result], *args: object) -> asyncio.Future[Result]:
+        return asyncio.get_running_loop().run_in_executor(self._executor, work, *args)
+
+    def _abandon(self, opening: asyncio.Future[Connection]) -> None:
+        if not opening.cancelled() and not opening.exception():
+            self._executor.submit(opening.result().close)
+
+    @staticmethod
+    def _open(engine: Engine) -> Connection:
+        connection = engine.connect()
+        try:
+            connection.begin()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    @staticmethod
+    def _finish(connection: Connection, work: Callable[[Connection, Taken], None], taken: Taken) -> None:
+        with connection:
+            work(connection, taken)
+            connection.commit()
 
     @staticmethod
     def _run(engine: Engine, work: Callable[[Connection], Result]) -> Result:
@@ -40,5 +83,5 @@ class FileThreads:
     async def close(self) -> None:
         """Close the connections and end the threads, once what they do has ended."""
         if self._engine is not None:
-            await asyncio.get_running_loop().run_in_executor(self._executor, self._engine.dispose)
+            await self._visit(self._engine.dispose)
         self._executor.shutdown(wait=False)

@@ -9,8 +9,9 @@ from copy import copy
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
-from sqlalchemy import Table, select
+from sqlalchemy import Connection, Table, select
 
+from fanout.store.engine.bulk_insert import insert_rows
 from fanout.store.engine.database import Database
 from fanout.store.engine.writers import WriteBehind
 
@@ -33,7 +34,7 @@ class Sums(Protocol):
         """Add the figures of other calls."""
 
     def as_columns(self) -> Mapping[str, int | float | None]:
-        """Return the figures by the names of their columns."""
+        """Return the figures by the names of their columns, in their order."""
 
 
 Key = TypeVar("Key", bound=NamedTuple)
@@ -57,7 +58,7 @@ class SumsTable(Generic[Key, Total]):
 
         Args:
             database: the store's.
-            table: its columns are the fields of a key and those of the sums.
+            table: its columns are the fields of a key and then those of the sums.
             key: the type of its keys.
             start: makes a counter.
             clean: makes a key that the database can store.
@@ -68,7 +69,7 @@ class SumsTable(Generic[Key, Total]):
         self._waiting: dict[Key, Total] = {}
         # Held while counters are on their way into the database, so that a report sees each of them exactly once.
         self._lock = asyncio.Lock()
-        self._add = database.insert_or_add(table)
+        self._add = database.compile_insert(database.insert_or_add(table))
         self._writer = WriteBehind(table.name, database.name, self._write_waiting, self._count_waiting)
 
     def count(self, *key: Any) -> Total:
@@ -95,36 +96,33 @@ class SumsTable(Generic[Key, Total]):
         """Write now what waits, as far as that can be done."""
         await self._writer.write()
 
-    async def compile_statements(self, key: Key) -> None:
-        """Compile the inserts, with any key, and write nothing."""
-        # Before anything is served: compiling each of them holds the event loop for 2 ms.
-        nothing = _to_row(key, self._start())
-        async with self._database.write_transaction() as connection:
-            for rows in ([nothing], [nothing, nothing]):  # one statement for one row, another for several
-                await connection.execute(self._add, rows)
-            await connection.rollback()
-
     def _count_waiting(self) -> int:
         return sum(total.calls for total in self._waiting.values())
 
     async def _write_waiting(self) -> None:
-        if not self._waiting:
-            return
-        # The connection first, then the lock: reports take both in the same order, and in memory there is one connection.
-        async with self._database.write_transaction() as connection, self._lock:
+        if self._waiting:
+            # The transaction first, then the lock: reports take both in the same order, and in memory there is one connection.
+            await self._database.write_taken(self._take(), self._insert)
+
+    @asynccontextmanager
+    async def _take(self) -> AsyncGenerator[Mapping[Key, Total]]:
+        """Give the counters that wait, for good unless the block raises."""
+        async with self._lock:
             waiting, self._waiting = self._waiting, {}
-            # Sorted where rows are locked one by one, so that two processes never wait for each other.
-            rows = iter(waiting.items() if self._database.dialect == "sqlite" else sorted(waiting.items()))
             try:
-                while some := [_to_row(key, total) for key, total in islice(rows, ROWS_AT_ONCE)]:
-                    await connection.execute(self._add, some)
-                await connection.commit()  # here, not at the end of the block: a commit that fails must give the totals back
+                yield waiting
             except BaseException:
                 # What could not be written is kept, and what has been counted since is added to it.
                 newer, self._waiting = self._waiting, waiting
                 for key, more in newer.items():
                     self.count(*key).add(more)
                 raise
+
+    def _insert(self, connection: Connection, waiting: Mapping[Key, Total]) -> None:
+        # Sorted where rows are locked one by one, so that two processes never wait for each other.
+        counters = iter(waiting.items() if self._database.dialect == "sqlite" else sorted(waiting.items()))
+        while some := [(*key, *total.as_columns().values()) for key, total in islice(counters, ROWS_AT_ONCE)]:
+            insert_rows(connection, self._add, some)
 
     @asynccontextmanager
     async def read(self, matches: Callable[[Key], bool]) -> AsyncGenerator[tuple[AsyncConnection, dict[Key, Total]]]:
@@ -136,7 +134,3 @@ class SumsTable(Generic[Key, Total]):
                 await connection.execute(select(self._table.c[0]).limit(1))
                 unwritten = {key: copy(total) for key, total in self._waiting.items() if matches(key)}
             yield connection, unwritten
-
-
-def _to_row(key: NamedTuple, total: Sums) -> Mapping[str, Any]:
-    return {**key._asdict(), **total.as_columns()}
