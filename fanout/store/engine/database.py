@@ -129,7 +129,7 @@ class Database(DialectStatements):
         async with self._within_lifetime(), self._turn:
             return await self._file_writer.run(write)
 
-    async def write_taken(self, take: AbstractAsyncContextManager[Taken], write: Callable[[Connection, Taken], None]) -> None:
+    async def write_with(self, take: AbstractAsyncContextManager[Taken], write: Callable[[Connection, Taken], None]) -> None:
         """Write what is taken from memory once a transaction is open; `take` ends after the commit, or with its error."""
         if self._file_writer is None:
             async with self.write_transaction() as connection, take as taken:
@@ -137,7 +137,7 @@ class Database(DialectStatements):
                 await connection.commit()  # here, not at the end of the block: a commit that fails is an error of `take`, too
             return
         async with self._within_lifetime(), self._turn:
-            await self._file_writer.run_taken(take, write)
+            await self._file_writer.run_with(take, write)
 
     @asynccontextmanager
     async def migration_transaction(self) -> AsyncGenerator[AsyncConnection]:
@@ -188,20 +188,11 @@ class Database(DialectStatements):
 
     async def execute(self, *statements: Executable) -> int:
         """Execute statements in one transaction, and return the rows that the last one changed."""
-        return await self.shield(self._execute(statements))
-
-    async def _execute(self, statements: Sequence[Executable]) -> int:
-        def run(connection: Connection) -> int:
-            return [connection.execute(statement).rowcount for statement in statements][-1]
-
-        return await self.write(run)
+        return await self.shield(self.write(lambda connection: [connection.execute(one).rowcount for one in statements][-1]))
 
     async def execute_returning(self, statement: Executable) -> Any:
         """Execute a statement that changes at most one row; return its value, or `None`."""
-        return await self.shield(self._execute_returning(statement))
-
-    async def _execute_returning(self, statement: Executable) -> Any:
-        return await self.write(lambda connection: connection.execute(statement).scalar_one_or_none())
+        return await self.shield(self.write(lambda connection: connection.execute(statement).scalar_one_or_none()))
 
     async def shield(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Run work to its end in a task of its own, even if the caller is cancelled. `close` waits for it."""

@@ -32,7 +32,7 @@ class FileThreads:
         """Return what a function returns that works in a transaction; commit it, unless it raises."""
         return await self._visit(self._run, self._get_engine(), work)
 
-    async def run_taken(self, take: AbstractAsyncContextManager[Taken], work: Callable[[Connection, Taken], None]) -> None:
+    async def run_with(self, take: AbstractAsyncContextManager[Taken], work: Callable[[Connection, Taken], None]) -> None:
         """Run work in a transaction on what is taken once that is open, in two visits; `take` ends after the commit."""
         opening = self._visit(self._open, self._get_engine())
         try:

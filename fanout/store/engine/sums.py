@@ -102,7 +102,7 @@ class SumsTable(Generic[Key, Total]):
     async def _write_waiting(self) -> None:
         if self._waiting:
             # The transaction first, then the lock: reports take both in the same order, and in memory there is one connection.
-            await self._database.write_taken(self._take(), self._insert)
+            await self._database.write_with(self._take(), self._insert)
 
     @asynccontextmanager
     async def _take(self) -> AsyncGenerator[Mapping[Key, Total]]:
