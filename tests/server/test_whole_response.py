@@ -43,7 +43,7 @@ REQUESTS = {
     "text": ("GET /metrics HTTP/1.1", "", b""),
     "live": ("GET /livez HTTP/1.1", "", b""),
 }
-SERVERS = {"plain": {}, "history": {"FANOUT_STORE": "memory"}, "pages": {"FANOUT_CORS_ORIGINS": "https://a.example"}}
+SERVERS = {"plain": {}, "history": {"FANOUT_STORE": ":memory:"}, "pages": {"FANOUT_CORS_ORIGINS": "https://a.example"}}
 VARIABLE = re.compile(rb"Date: [^\r]+|x-request-id: [0-9a-f-]{36}|x-comparison-id: [0-9a-f-]{36}|Content-Length: \d+")
 
 
