@@ -228,7 +228,9 @@ class ProcessShare:
         """Return the time until the next ask; `None`: nothing is held, and none is needed."""
         assert self.limiter
         backlog = self.limiter.measure_backlog()
-        is_busy = backlog.interactive or backlog.batch or self._holds_slice
+        # Its calls in flight are above what it may have in flight: others wait for their ends, and must not take it for gone.
+        owes_places = self.kept.concurrency is not None and backlog.in_flight > self._places
+        is_busy = backlog.interactive or backlog.batch or self._holds_slice or owes_places
         is_holding = self._places or self.starts.open or self.tokens.open or self._is_in_window(now)
         # Nothing is owed to a store that is away by a process with nothing to do: its lease ends by itself.
         if self._failing_since < math.inf:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from fanout.limits.shared.rules import LEASE_S, SharedRules
+from fanout.limits.shared.rules import BEAT_S, LEASE_S, SharedRules
 from fanout.store.limits.limit_table import STATE
 from tests.support.shared_limits import SimulatedProcess, World
 
@@ -133,6 +133,20 @@ def test_places_of_a_killed_process_come_back_and_those_of_a_greedy_one_as_its_c
     world.run(3)
     assert (greedy.in_flight, other.in_flight) == (2, 2)
     check_limits(world, rules)
+
+
+def test_a_process_with_calls_in_flight_stays_while_others_wait_for_their_places() -> None:
+    rules = SharedRules(PERIOD_S, concurrency=2)
+    world = World()
+    first, second = SimulatedProcess(world, "first", rules, call_s=10), SimulatedProcess(world, "second", rules, call_s=10)
+    first.add(interactive=2)
+    world.run(1)
+    second.add(interactive=14)
+    world.run(2 * BEAT_S)
+    assert (first.in_flight, second.in_flight) == (2, 0)
+    world.run(2)
+    assert (first.in_flight, second.in_flight) == (0, 2)
+    assert world.most_in_flight == 2
 
 
 def test_while_processes_have_different_limits_the_smallest_is_kept() -> None:
