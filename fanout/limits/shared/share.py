@@ -83,10 +83,9 @@ class ProcessShare:
         self._places = 0
         self._most_in_flight: int | None = None
         """Since the last ask; `None`: no call has begun."""
-        self._spare_places = self._idle_asks = 0
+        self._spare_places = self._idle_asks = self._number = 0
         self._has_started = False
         """A call has begun since the last ask or look."""
-        self._number = 0
         self._reached_at = self._failing_since = math.inf
         self._failures = 0
         self.configure(rules)
@@ -228,8 +227,8 @@ class ProcessShare:
         """Return the time until the next ask; `None`: nothing is held, and none is needed."""
         assert self.limiter
         backlog = self.limiter.measure_backlog()
-        # Its calls in flight are above what it may have in flight: others wait for their ends, and must not take it for gone.
-        owes_places = self.kept.concurrency is not None and backlog.in_flight > self._places
+        # Above its places: others wait for the ends of its calls, and must not take it for gone.
+        owes_places = backlog.in_flight > self._places if self.kept.concurrency is not None else False
         is_busy = backlog.interactive or backlog.batch or self._holds_slice or owes_places
         is_holding = self._places or self.starts.open or self.tokens.open or self._is_in_window(now)
         # Nothing is owed to a store that is away by a process with nothing to do: its lease ends by itself.
