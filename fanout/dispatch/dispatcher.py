@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import TYPE_CHECKING
 
 import aiohttp
 
@@ -36,9 +35,6 @@ from fanout.limits.registry import Sharing
 from fanout.providers.transport.connection_errors import PARSER_LIMITS
 from fanout.providers.transport.connector import UpstreamConnector
 from fanout.providers.transport.departures import WatchedRequest
-
-if TYPE_CHECKING:
-    pass
 
 
 class Dispatcher(CallRunner):
