@@ -24,6 +24,8 @@ IDLE_LOOKS = 4
 """Looks without a call after which nothing is looked for: calls that come rarely find a pause known."""
 MAX_WATCHED = 10_000
 """Callers bring accounts of their own. What goes beyond it only hears of pauses."""
+MAX_PAUSES = 10_000
+"""Callers choose the names of models, too. What goes beyond it holds the calls of this process alone."""
 PauseKey = tuple[str, str]
 """Account and model."""
 
@@ -71,7 +73,7 @@ class PauseExchange:
         """Tell the others of a pause of a model (`None`: of all) that an upstream has requested of this process."""
         key = (account, model or "")
         known_until = self._known.get(key, -math.inf)
-        if until > known_until:
+        if until > known_until and (key in self._met or len(self._met) < MAX_PAUSES):
             # Calls that were in flight are refused one after the other, and each makes a pause longer that is known already.
             becomes_longer = key in self._met or known_until > time.monotonic()
             self._met[key] = (until, reason)
@@ -149,6 +151,8 @@ class PauseExchange:
         self._reporter.report_return()
         # Those that came or became longer while this was on its way are in the next one.
         self._met = {key: met for key, met in self._met.items() if sent.get(key) != met}
+        if len(self._known) > MAX_PAUSES:  # one that is not known is told once more
+            self._known.clear()
         self._known |= {key: end for key, (end, _) in sent.items()}
         for share, (account, _) in watched.items():
             share.take_pauses(found.get(account, ()))
