@@ -198,8 +198,7 @@ class JobSupervisor:
     async def run(self) -> None:
         """Run jobs until cancelled; then leave them to the next process."""
         chunks = self._store.chunks
-        listener = chunks.open_listener(self._hear) if chunks.are_used else nullcontext()
-        async with listener:
+        async with chunks.open_listener(self._hear) if chunks.are_used else nullcontext():
             await self._search_on()
 
     async def _search_on(self) -> None:
