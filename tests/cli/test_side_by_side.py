@@ -241,7 +241,7 @@ def test_the_live_view_shows_the_last_lines_of_each_answer_and_fits() -> None:
     assert any("│ now" in line for line in lines)
     assert any("line 499" in line for line in lines)
     assert any("here" in line for line in lines)
-    assert any("… 0.0 s" in line for line in lines)
+    assert any(re.search(r"… \d\.\d s", line) for line in lines)
 
 
 def test_many_answers_get_one_line_each_in_the_live_view() -> None:
@@ -282,7 +282,7 @@ def test_an_interrupted_answer_is_shown_as_far_as_it_arrived() -> None:
 
     assert view.failed == 1
     assert "half an ans" in out.getvalue()
-    assert "broken off after 0.0 s" in out.getvalue()
+    assert re.search(r"broken off after \d\.\d s", out.getvalue())
 
 
 def test_a_diff_marks_words() -> None:
