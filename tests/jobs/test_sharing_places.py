@@ -65,7 +65,8 @@ async def test_calls_in_flight_stay_within_the_jobs_concurrency_also_if_a_proces
 
     assert (job.state, job.reason) == ("done", None)
     assert len(found) == len({tuple(row[:3]) for row in found}) == 300
-    assert upstream.peak == MOST
+    # On a busy machine a place that has come free may wait until the next ask of a process that has calls.
+    assert MOST - 1 <= upstream.peak <= MOST
 
 
 async def test_a_stopped_process_gives_its_places_back_at_once_and_the_last_one_deletes_the_row(

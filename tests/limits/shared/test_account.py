@@ -135,6 +135,17 @@ def test_places_of_a_killed_process_come_back_and_those_of_a_greedy_one_as_its_c
     check_limits(world, rules)
 
 
+def test_places_that_cannot_be_divided_are_in_use() -> None:
+    rules = SharedRules(PERIOD_S, concurrency=5)
+    world = World()
+    processes = make_processes(world, 3, rules)
+    for process in processes:
+        process.add(batch=1000)
+    world.run(LEASE_S)
+    assert sum(process.in_flight for process in processes) == 5
+    assert world.most_in_flight == 5
+
+
 def test_a_process_with_calls_in_flight_stays_while_others_wait_for_their_places() -> None:
     rules = SharedRules(PERIOD_S, concurrency=2)
     world = World()
