@@ -106,11 +106,10 @@ def _to_cells(model: Model, catalogue: Catalogue) -> tuple[str, ...]:
 def _format_price(model: Model, catalogue: Catalogue, side: str) -> str:
     """Return US dollars for a million tokens; empty where no price is known."""
     provider = catalogue.find_provider(model)
-    name = provider.name if provider.row.prices is None else provider.row.prices
     usage = Usage(PRICED_TOKENS, 0) if side == "input_tokens" else Usage(0, PRICED_TOKENS)
     # By the same function as a call's cost, so that the list cannot promise another price.
     price = model.row.price if model.row else None
-    cost = pricing.compute_cost(usage, pricing.read_price(price), name, model.id)
+    cost = pricing.compute_cost(usage, pricing.read_price(price), provider.priced_as, model.id)
     return "" if cost is None else f"{cost.usd * 1e6 / PRICED_TOKENS:.4g}"
 
 

@@ -45,6 +45,11 @@ class ProviderSettings:
     """Whether images are fetched from their addresses for it, where it takes only their bytes."""
 
     @property
+    def priced_as(self) -> str:
+        """Name of the provider in the published prices; empty where it has none."""
+        return self.name if self.row.prices is None else self.row.prices
+
+    @property
     def adapter(self) -> str:
         """Name of the wire format, or of a module outside the package."""
         return self.row.adapter

@@ -105,7 +105,8 @@ class CallRunner(CallPlanner):
             if isinstance(result, Completion):
                 cost = no_tokens.COST
                 if running.attempts:
-                    cost = running.upstreams.compute_cost(running.call, result.usage, result.model)
+                    assert running.route is not None
+                    cost = running.route.compute_cost(running.call, result.usage, result.model)
             elif running.text:
                 result = running.add_partial_text(result)
             running.outcome = Outcome(running.call, result, running.build_timing(result), cost)

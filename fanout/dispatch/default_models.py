@@ -60,7 +60,6 @@ def find_cheapest_model(catalogue: Catalogue, provider: ProviderSettings) -> str
 
 def rank_by_cost(provider: ProviderSettings, upstream_id: str, price: PriceRow | None = None) -> tuple[bool, float, float]:
     """Return a sort key: cheapest first; models of unknown price by their size, as far as the name tells it."""
-    name = provider.name if provider.row.prices is None else provider.row.prices
-    cost = pricing.compute_cost(TYPICAL, pricing.read_price(price), name, upstream_id)
+    cost = pricing.compute_cost(TYPICAL, pricing.read_price(price), provider.priced_as, upstream_id)
     sizes: Sequence[float] = [float(size) for size in SIZE.findall(upstream_id)]
     return (cost is None, cost.usd if cost else 0.0, max(sizes, default=1e6))  # without a size it may be a large one

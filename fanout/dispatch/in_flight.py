@@ -15,7 +15,6 @@ from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ProviderError
 from fanout.core.query_size import count_characters
 from fanout.core.schema import Call, Completion, Delta, Failure, Outcome, Timing
-from fanout.core.usage import Cost, Usage
 from fanout.dispatch import retries
 from fanout.dispatch.fusing import MemberAnswer, fuse
 from fanout.dispatch.fusion_plan import list_member_places
@@ -24,6 +23,7 @@ from fanout.dispatch.retries import Result
 from fanout.limits.queue import Priority
 
 if TYPE_CHECKING:
+    from fanout.dispatch.routes import Route
     from fanout.observability.call_span import CallSpan
 
 BUFFER_BYTES = 256 * 1024
@@ -79,9 +79,6 @@ class Configuration(Protocol):
     def find_row(self, call: Call) -> ProviderSettings:
         """Return the provider of a call."""
 
-    def compute_cost(self, call: Call, usage: Usage | None, answered: str | None = None) -> Cost | None:
-        """Return the cost of a call."""
-
 
 @dataclass(slots=True, eq=False)
 class InFlightCall:
@@ -96,6 +93,8 @@ class InFlightCall:
     """Destination of a streamed call's pieces."""
     created_at: float = field(default_factory=time.monotonic)
     queued_s: float = 0.0
+    route: Route | None = None
+    """Of its last attempt."""
     sent: Call | None = None
     """The call as hooks have changed it."""
     hooks_s: float | None = None

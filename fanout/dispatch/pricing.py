@@ -5,16 +5,16 @@ A cost covers the whole usage or is `None`: without the part that has no known p
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from fanout.config.providers_file import PriceRow, ProviderRow
-from fanout.core.schema import Target
+from fanout.config.providers_file import PriceRow
 from fanout.core.usage import Cost, Usage
 
 if TYPE_CHECKING:  # its import takes longer than a toy's answer, and most commands price nothing by it
@@ -34,6 +34,7 @@ PRICED_AS_TEXT = frozenset({"input_image_tokens", "cache_image_read_tokens"})
 """Units priced like text if a model has no separate price for them: vendors list one price for both."""
 REPORTED = "reported"
 """The source of a cost that the provider states itself."""
+DAY_S = 86_400
 OTHER_TIERS = frozenset({"batch", "fast", "flex", "priority", "reserved", "scale"})
 """Tiers of service that cost more or less than the standard price; any other name means the standard price."""
 
@@ -163,19 +164,9 @@ def compute_cost(
     if own:
         usd, source = own.price(billed), "providers.json"
     else:
-        found = _find_price_of_answer(provider, model, answered, usage.service_tier)
+        found = find_price(provider, model, usage.service_tier, answered) if provider else None
         usd, source = (found.price(billed), f"{SOURCE}: {found.model.id}") if found else (None, SOURCE)
     return None if usd is None else Cost(usd, source)
-
-
-def price_call(
-    target: Target, row: ProviderRow, own: TokenPrices | None, usage: Usage | None, answered: str | None, *, in_batch: bool
-) -> Cost | None:
-    """Return the cost of a call with that usage; `in_batch`: through the batch API of its provider, if that has one."""
-    provider = row.prices if row.prices is not None else target.provider or ""
-    if in_batch and row.economy:
-        return compute_batch_cost(usage, own, provider, target.model or "", answered, row.economy.price_ratio)
-    return compute_cost(usage, own, provider, target.model or "", answered)
 
 
 def compute_batch_cost(
@@ -200,32 +191,34 @@ def _to_billed_usage(usage: Usage) -> Usage | None:
     return replace(usage, input_tokens=round(given), output_tokens=round(generated), cached_input_tokens=None)
 
 
-def _find_price_of_answer(provider: str, model: str, answered: str | None, tier: str | None) -> PublishedPrice | None:
-    if not provider:
-        return None
-    found = find_price(provider, answered or model, tier)
-    if found is None and answered and is_dated(answered, model):
-        found = find_price(provider, model, tier)
-    return found
-
-
 def is_dated(answered: str, model: str) -> bool:
     """Return whether a name is the other's with a date or a number behind: `gpt-4o-2024-08-06` is `gpt-4o`."""
     rest = answered.removeprefix(model)
     return rest != answered and rest[:1] in "-@:" and rest[1:2].isdigit()
 
 
-def find_price(provider: str, model: str, tier: str | None = None) -> PublishedPrice | None:
-    """Return the price that genai-prices has for a model today; `None` where it has none, or cannot be read."""
+def find_price(
+    provider: str, model: str, tier: str | None = None, answered: str | None = None
+) -> PublishedPrice | None:
+    """Return the price that genai-prices has today; `None` where it has none, or cannot be read. Arguments: `compute_cost`."""
+    # The day is part of the cache's key, because prices may change by date; as a number, which is found for every call.
     try:
-        return _find_published_price(provider, model, tier if tier in OTHER_TIERS else None, datetime.now(UTC).date())
+        return _find_price_of_day(provider, model, answered, tier if tier in OTHER_TIERS else None, int(time.time()) // DAY_S)
     except OSError:  # no file may be opened: an answer that is there must not be lost for want of its price
         return None
 
 
 @lru_cache(maxsize=4096)
+def _find_price_of_day(provider: str, model: str, answered: str | None, tier: str | None, day: int) -> PublishedPrice | None:
+    date_ = date(1970, 1, 1) + timedelta(days=day)
+    found = _find_published_price(provider, answered or model, tier, date_)
+    if found is None and answered and is_dated(answered, model):
+        found = _find_published_price(provider, model, tier, date_)
+    return found
+
+
+@lru_cache(maxsize=4096)
 def _find_published_price(provider_id: str, model_name: str, tier: str | None, day: date) -> PublishedPrice | None:
-    # The day is part of the cache's key, because prices may change by date.
     from genai_prices.data_snapshot import get_snapshot
 
     # By exact name, and without the library's own cache: it guesses providers by parts of names, and grows with every name.
@@ -234,7 +227,7 @@ def _find_published_price(provider_id: str, model_name: str, tier: str | None, d
     model = provider.find_model(model_name, all_providers=providers) if provider else None
     if provider is None or model is None:
         return None
-    moment = datetime.combine(day, time.min, UTC)
+    moment = datetime(day.year, day.month, day.day, tzinfo=UTC)
     standard = model.get_prices(moment)
     price = model.get_prices(moment, _to_context(tier)) if tier else standard
     known = {name: value for name, value in vars(price).items() if value is not None}

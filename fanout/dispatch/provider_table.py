@@ -120,9 +120,9 @@ class ProviderTable:
     def compute_cost(
         self, call: Call, usage: Usage | None, answered: str | None = None, *, in_batch: bool = False
     ) -> Cost | None:
-        """Return the cost of a call with that usage, by the model that answered; see `pricing.price_call`."""
+        """Return the cost of a call with that usage, by the model that answered; see `pricing.compute_cost`."""
         route = self.find_route(call)
-        return pricing.price_call(call.target, route.settings.row, route.price, usage, answered, in_batch=in_batch)
+        return (route.compute_batch_cost if in_batch else route.compute_cost)(call, usage, answered)
 
     async def prepare(self, calls: Iterable[Call] | None) -> None:
         """Prepare providers; one that cannot be prepared fails in its calls, which report the reason."""

@@ -79,7 +79,8 @@ class Upstreams(ProviderTable):
         if started is not None:
             return await self._join(started)
         call = running.sent or running.call
-        limiter, route, model = self._find_limiter(call), self.find_route(call), call.target.model or ""
+        running.route = route = self.find_route(call)
+        limiter, model = self._find_limiter(call, route), call.target.model or ""
         prices = self.load_prices() if route.needs_prices else None
         size = _measure_tokens(call.query) if limiter.counts_tokens else None
         queued_at = time.monotonic()
@@ -114,13 +115,13 @@ class Upstreams(ProviderTable):
             context: of the request, in which what comes is handled.
         """
         call = running.sent or running.call
-        route = self.find_route(call)
+        running.route = route = self.find_route(call)
         if route.http is None or running.inbox is not None or (call.query.sampling.max_tokens == 0 and call.reads_prompt):
             return None
         # A span's headers differ from call to call; and prices are loaded by whoever can wait for them.
         if running.span is not None or (route.needs_prices and not self.has_prices):
             return None
-        limiter = self._find_limiter(call)
+        limiter = self._find_limiter(call, route)
         # Encoded before it has a permit, which is then used at once; where others wait, it would be encoded in vain.
         exchange = None if limiter.has_queue else begin_exchange(route.http, call)
         if exchange is None:
@@ -169,7 +170,7 @@ class Upstreams(ProviderTable):
 
     def is_unavailable(self, call: Call) -> bool:
         """Return whether an open circuit holds calls such as this one."""
-        circuits = self._find_limiter(call).circuits.open
+        circuits = self._find_limiter(call, self.find_route(call)).circuits.open
         return None in circuits or call.target.model in circuits
 
     async def _send(self, running: InFlightCall, route: Route, on_headers: OnHeaders) -> Result:
@@ -225,10 +226,16 @@ class Upstreams(ProviderTable):
             secrets = (*spell_secrets((call.credential.key,)), *secrets)
         return hide_secrets(result, secrets)
 
-    def _find_limiter(self, call: Call) -> Limiter:
-        row = self.settings.providers[call.target.provider or ""]
-        digest = call.credential.digest if call.credential else None
-        return self._limiters.get(row.name, row.row.limits, call.target.limit_group, digest)
+    def _find_limiter(self, call: Call, route: Route) -> Limiter:
+        if call.credential is not None:
+            return self._get_limiter(call, route, call.credential.digest)
+        limiter = route.limiter
+        if limiter is None or limiter.is_forgotten:
+            route.limiter = limiter = self._get_limiter(call, route)
+        return limiter
+
+    def _get_limiter(self, call: Call, route: Route, digest: str | None = None) -> Limiter:
+        return self._limiters.get(route.settings.name, route.settings.row.limits, call.target.limit_group, digest)
 
 
 def _wake(woken: asyncio.Future[None], _: object) -> None:

@@ -94,5 +94,6 @@ class LimiterRegistry:
 
     def _forget(self, limiters: dict[AccountKey, Limiter], key: AccountKey) -> None:
         limiter = limiters.pop(key)
+        limiter.is_forgotten = True
         if self.sharing and limiter.share:
             self.sharing.leave(limiter.share)

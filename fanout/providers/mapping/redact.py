@@ -138,6 +138,14 @@ def hide_secrets(result: Result, secrets: Collection[str]) -> Result:
     return replace(result, **changes)
 
 
+def has_beside_text(answer: Completion) -> bool:
+    """Return whether there is something beside the text of an answer, which few have."""
+    for choice in answer.choices:
+        if choice.message.extra or choice.message.tool_calls:
+            return True
+    return False
+
+
 class SecretGuard:
     """The secrets of one request, and what keeps them from leaving with its result or its failure.
 
@@ -152,10 +160,8 @@ class SecretGuard:
 
     def hide(self, result: Completion) -> Completion:
         """Return what `hide_secrets` makes of an answer, without secrets in what stands beside its text either."""
-        for choice in result.choices:
-            if choice.message.extra or choice.message.tool_calls:
-                result = replace(result, choices=tuple(map(self._hide_beside_text, result.choices)))
-                break
+        if has_beside_text(result):
+            result = replace(result, choices=tuple(map(self._hide_beside_text, result.choices)))
         return hide_secrets(result, self._secrets)
 
     def hide_in_pieces(self, deltas: list[Delta]) -> list[Delta]:

@@ -71,7 +71,9 @@ class UpstreamConnector(TurnTakingConnector):
 
     def take_idle(self, key: ConnectionKey) -> TakenConnection | None:
         """Take an idle connection without a coroutine, or any object of aiohttp's; `None`: it must be waited for."""
-        return None if self._is_awaited(key) else self._take_idle(key)
+        if self._openings and self._is_awaited(key):  # a key's hash takes 0.3 µs
+            return None
+        return self._take_idle(key)
 
     def wait(self, request: aiohttp.ClientRequest, timeout: aiohttp.ClientTimeout, taker: Taker) -> None:
         """Give a connection to `taker` as soon as one is idle, which may be opened for it."""
@@ -88,8 +90,6 @@ class UpstreamConnector(TurnTakingConnector):
             host.leave(taker)
 
     def _is_awaited(self, key: ConnectionKey) -> bool:
-        if not self._openings:  # a key's hash takes 0.3 µs
-            return False
         host = self._openings.get(key)
         return host is not None and host.is_awaited()
 

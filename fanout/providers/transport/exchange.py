@@ -7,8 +7,9 @@ task costs such a call, 25 of 90 µs, is spared here (2026-11-28); whatever else
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import Context
+from functools import partial
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -20,7 +21,7 @@ from fanout.core.query_size import measure_query
 from fanout.core.schema import Call, Completion, Failure
 from fanout.limits.answer_memory import BEGINNING_BYTES
 from fanout.providers import OnHeaders
-from fanout.providers.mapping.redact import SecretGuard
+from fanout.providers.mapping.redact import SecretGuard, has_beside_text
 from fanout.providers.transport.connections import TakenConnection
 from fanout.providers.transport.own_client import (
     MAX_BODY_BYTES,
@@ -30,8 +31,9 @@ from fanout.providers.transport.own_client import (
     PreparedRequest,
     is_early,
     name_bad_http,
+    read_whole,
 )
-from fanout.providers.transport.request import BODIES, MAX_INLINE_ENCODE_CHARACTERS
+from fanout.providers.transport.request import BODIES, MAX_INLINE_ENCODE_CHARACTERS, HttpRequest
 from fanout.providers.transport.response import read_length
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ class Exchange:
         "_connection",
         "_context",
         "_early",
-        "_guard",
+        "_headers",
         "_on_end",
         "_on_headers",
         "_on_rest",
@@ -67,14 +69,13 @@ class Exchange:
         provider: HttpProvider,
         client: OwnClient,
         call: Call,
-        request: PreparedRequest,
-        body: bytes,
-        guard: SecretGuard,
+        prepared: PreparedRequest,
+        request: HttpRequest,
         size: int,
-        connection: TakenConnection | None,
     ) -> None:
-        self._provider, self._client, self._call, self._request, self._body = provider, client, call, request, body
-        self._guard, self._size, self._connection = guard, size, connection
+        self._provider, self._client, self._call, self._request = provider, client, call, prepared
+        _, self._headers, self._body = request
+        self._size, self._connection = size, client.connector.take_idle(prepared.key)
         self._response: OwnResponse | None = None
         self._early = 0
 
@@ -142,8 +143,7 @@ class Exchange:
             if self._early > MAX_EARLY_HEADS:
                 self.fail(HttpProcessingError(message="too many heads before the answer's own"))
         else:
-            assert self._connection is not None
-            self._context.run(self._take_response, OwnResponse(message, content, self._connection))
+            self._context.run(self._take_response, message, content)
 
     def fail(self, error: BaseException) -> None:
         """See `Receiver.fail` and `Taker.fail`."""
@@ -160,41 +160,40 @@ class Exchange:
             return named
         return error if isinstance(error, Exception) else aiohttp.ClientConnectionError(str(error))
 
-    def _take_response(self, response: OwnResponse) -> None:
-        self._response = response
+    def _take_response(self, message: RawResponseMessage, content: aiohttp.StreamReader) -> None:
+        connection, headers = self._connection, message.headers
+        assert connection is not None
         try:
-            is_short = self._hold(response)
+            self._on_headers(headers)
+            is_short = self._hold(headers)
         except Exception as error:
             self._end(error)
             return
-        if not is_short:
-            # From here on a coroutine waits for what comes, as for any other response.
-            assert self._connection is not None
-            if self._connection.protocol is not None:
-                self._connection.protocol.receiver = None
-            self._on_rest()
-        elif response.content.is_eof():  # nearly every body has come with its head
-            self._read_body()
-        else:
-            response.content.on_eof(self._read_late_body)
+        if is_short and content.is_eof():  # nearly every body has come with its head
+            connection.release()
+            self._read_body(message, content)
+            return
+        self._response = OwnResponse(message, content, connection)
+        if is_short:
+            content.on_eof(partial(self._context.run, self._read_body, message, content))
+            return
+        # From here on a coroutine waits for what comes, as for any other response.
+        if connection.protocol is not None:
+            connection.protocol.receiver = None
+        self._on_rest()
 
-    def _hold(self, response: OwnResponse) -> bool:
+    def _hold(self, headers: Mapping[str, str]) -> bool:
         """Take room for the answer; return whether it is a short one that needs nothing else."""
-        self._on_headers(response.headers)
-        length = read_length(response)
-        if length is None or length > self._provider.settings.max_answer_bytes or hdrs.CONTENT_ENCODING in response.headers:
+        length = read_length(headers)
+        if length is None or length > self._provider.settings.max_answer_bytes or hdrs.CONTENT_ENCODING in headers:
             return False
         return length <= BEGINNING_BYTES and self._call.scope.hold_whole(self._call.index, length)
 
-    def _read_late_body(self) -> None:
-        self._context.run(self._read_body)
-
-    def _read_body(self) -> None:
-        response = self._response
-        assert response is not None
+    def _read_body(self, message: RawResponseMessage, content: aiohttp.StreamReader) -> None:
         try:
-            answer = self._provider.decode(self._call, response.status, response.headers, response.read_whole())
-            result: Completion | Exception = self._guard.hide(answer)
+            result: Completion | Exception = self._provider.decode(self._call, message.code, message.headers, read_whole(content))
+            if has_beside_text(result):  # else the caller hides what there is to hide: see `Upstreams.hide_secrets`
+                result = self._make_guard().hide(result)
         except Exception as error:
             result = error
         self._end(result)
@@ -211,10 +210,13 @@ class Exchange:
         """Return the failure that an error is, without a secret; any other error as it is."""
         self._call.scope.release_answer(self._call.index)
         try:
-            self._guard.check(error)
+            self._make_guard().check(error)
         except ProviderError as hidden:
             error = hidden
         return error.failure if isinstance(error, ProviderError) else error
+
+    def _make_guard(self) -> SecretGuard:
+        return SecretGuard(self._provider.find_secrets(self._headers))
 
     async def read_rest(self) -> Completion:
         """Return the answer whose head has come, and which is long, of unknown length or compressed.
@@ -225,10 +227,11 @@ class Exchange:
         response = self._response
         assert response is not None
         self._forget_caller()
+        guard = self._make_guard()
         try:
-            return await self._provider.read_answer(self._call, response, self._guard)
+            return await self._provider.read_answer(self._call, response, guard)
         except BaseException as error:
-            self._guard.check(error)
+            guard.check(error)
             raise
         finally:
             BODIES.give_back(self._size)
@@ -237,19 +240,16 @@ class Exchange:
 def begin_exchange(provider: HttpProvider, call: Call) -> Exchange | None:
     """Return an exchange for a call, encoded; `None` for a call that takes a coroutine."""
     size, client = measure_query(call.query), provider.own_client
-    if client is None or not provider.is_plain or size.whole > MAX_INLINE_ENCODE_CHARACTERS:
-        return None
-    if size.images and not provider.inlines_nothing:
+    if client is None or size.whole > MAX_INLINE_ENCODE_CHARACTERS or (size.images and not provider.inlines_nothing):
         return None
     try:
         request = provider.encode(call, stream=False)
     except Exception:  # found again, and reported, on the way of all calls
         return None
-    body = request.body
+    url, headers, body = request
     if not isinstance(body, bytes) or len(body) > MAX_BODY_BYTES:
         return None
-    prepared = client.prepare(request.url, request.headers, is_shared=provider.shares_headers(request.headers))
+    prepared = client.prepare(url, headers, is_shared=provider.shares_headers(headers))
     if prepared is None or not BODIES.take_now(size.whole):  # large requests wait for each other
         return None
-    guard = SecretGuard(provider.find_secrets(request.headers))
-    return Exchange(provider, client, call, prepared, body, guard, size.whole, client.take_idle(prepared))
+    return Exchange(provider, client, call, prepared, request, size.whole)

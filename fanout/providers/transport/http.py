@@ -52,8 +52,9 @@ class HttpProvider(ConfiguredProvider, ABC):
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=settings.row.connect_timeout_s)
         self.own_client = open_client(session, settings, self._timeout)
         own = type(self)
-        self.is_plain = own.complete is HttpProvider.complete and own.write_request is HttpProvider.write_request
-        """A call is a request that is encoded without waiting for anything, and its answer."""
+        is_plain = own.complete is HttpProvider.complete and own.write_request is HttpProvider.write_request
+        self.may_exchange = is_plain and self.own_client is not None
+        """A call is a request that is encoded without waiting for anything, and its answer: see `Exchange`."""
         self.inlines_nothing = own.inline is HttpProvider.inline
         """A request holds no image that must be fetched first."""
         self._shared_headers: CIMultiDict[str] | None = None
@@ -190,7 +191,7 @@ class HttpProvider(ConfiguredProvider, ABC):
 
         The connection is closed if it is not read to its end.
         """
-        length, max_bytes = read_length(response), self.settings.max_answer_bytes
+        length, max_bytes = read_length(response.headers), self.settings.max_answer_bytes
         try:
             with self._named_errors:
                 most, is_known = min(max_bytes, MAX_INLINE_PARSE_BYTES), hdrs.CONTENT_ENCODING not in response.headers

@@ -98,7 +98,7 @@ async def _download(session: aiohttp.ClientSession, url: URL, max_bytes: int, on
 
 async def _read_body(response: aiohttp.ClientResponse, max_bytes: int, on_bytes: Callable[[int], None]) -> bytes:
     """Return the body. Its bytes are counted as they come: the stated length bounds nothing."""
-    if (read_length(response) or 0) > max_bytes:
+    if (read_length(response.headers) or 0) > max_bytes:
         raise size_error(max_bytes)
     body = bytearray()
     while piece := await response.content.readany():

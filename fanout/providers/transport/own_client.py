@@ -78,14 +78,6 @@ class OwnResponse:
         self.connection: Connection | TakenConnection | None = connection
         content.on_eof(self._release)
 
-    def read_whole(self) -> bytes:
-        """Return the body, of which all has come."""
-        if not self.content.total_bytes:  # also of a response that can have no body, and no pieces of it
-            return b""
-        # As aiohttp's reader holds it: reading one piece by its methods takes eight calls.
-        pieces = self.content._buffer
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
     def close(self) -> None:
         """Close the connection, unless the body has come to its end."""
         connection, self.connection = self.connection, None
@@ -98,6 +90,15 @@ class OwnResponse:
         connection, self.connection = self.connection, None
         if connection is not None:
             connection.release()
+
+
+def read_whole(content: aiohttp.StreamReader) -> bytes:
+    """Return a body of which all has come."""
+    if not content.total_bytes:  # also of a response that can have no body, and no pieces of it
+        return b""
+    # As aiohttp's reader holds it: reading one piece by its methods takes eight calls.
+    pieces = content._buffer
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 class OwnClient:
@@ -117,7 +118,7 @@ class OwnClient:
         settings: ProviderSettings,
         timeout: aiohttp.ClientTimeout,
     ) -> None:
-        self._session, self._connector, self._settings, self._timeout = session, connector, settings, timeout
+        self._session, self.connector, self._settings, self._timeout = session, connector, settings, timeout
         self._prepared: dict[URL, PreparedRequest] = {}
         self._last: tuple[URL, PreparedRequest] | None = None
         """Of those: most providers have one address for all models."""
@@ -136,7 +137,7 @@ class OwnClient:
             if found := self._prepared.get(url):
                 self._last = url, found
                 return found
-        is_plain = url.scheme in self._connector.allowed_protocol_schema_set and UNUSUAL_HEADERS.isdisjoint(headers)
+        is_plain = url.scheme in self.connector.allowed_protocol_schema_set and UNUSUAL_HEADERS.isdisjoint(headers)
         if not is_plain or find_proxy(self._settings, url) is not None:
             return None
         request = PreparedRequest(self._session, url, headers)
@@ -148,7 +149,7 @@ class OwnClient:
 
     async def post(self, request: PreparedRequest, body: bytes) -> OwnResponse:
         """Send a request and return its response as soon as the head is there; raise what aiohttp's own client raises."""
-        connection = self.take_idle(request) or await self._connect(request)
+        connection = self.connector.take_idle(request.key) or await self._connect(request)
         try:
             protocol = connection.protocol
             assert protocol is not None
@@ -165,21 +166,17 @@ class OwnClient:
             connection.close()
             raise
 
-    def take_idle(self, request: PreparedRequest) -> TakenConnection | None:
-        """Take an idle connection for a request; `None`: there is none."""
-        return self._connector.take_idle(request.key)
-
     def wait(self, request: PreparedRequest, taker: Taker) -> None:
         """Have a connection given to `taker` as soon as one is idle."""
-        self._connector.wait(request, self._timeout, taker)
+        self.connector.wait(request, self._timeout, taker)
 
     def leave(self, request: PreparedRequest, taker: Taker) -> None:
         """Wait for a connection no longer."""
-        self._connector.leave(request.key, taker)
+        self.connector.leave(request.key, taker)
 
     async def _connect(self, request: PreparedRequest) -> Connection:
         try:
-            return await self._connector.connect(request, [], self._timeout)
+            return await self.connector.connect(request, [], self._timeout)
         except TimeoutError as error:
             raise aiohttp.ConnectionTimeoutError(f"Connection timeout to host {request.url}") from error
 

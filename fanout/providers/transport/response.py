@@ -39,7 +39,7 @@ MAX_LENGTH_DIGITS = 18
 """Of a stated length. Python refuses to read a number of some thousand, which parsers of HTTP take if they are zeros."""
 
 
-def read_length(response: Response | aiohttp.ClientResponse) -> int | None:
+def read_length(headers: Mapping[str, str]) -> int | None:
     """Return the stated length of a body; `None` where none is stated that could be one."""
-    length = response.headers.get(hdrs.CONTENT_LENGTH, "")
+    length = headers.get(hdrs.CONTENT_LENGTH, "")
     return int(length) if length.isdecimal() and len(length) <= MAX_LENGTH_DIGITS else None
