@@ -197,9 +197,7 @@ def is_dated(answered: str, model: str) -> bool:
     return rest != answered and rest[:1] in "-@:" and rest[1:2].isdigit()
 
 
-def find_price(
-    provider: str, model: str, tier: str | None = None, answered: str | None = None
-) -> PublishedPrice | None:
+def find_price(provider: str, model: str, tier: str | None = None, answered: str | None = None) -> PublishedPrice | None:
     """Return the price that genai-prices has today; `None` where it has none, or cannot be read. Arguments: `compute_cost`."""
     # The day is part of the cache's key, because prices may change by date; as a number, which is found for every call.
     try:

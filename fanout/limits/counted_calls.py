@@ -9,8 +9,8 @@ from fanout.config.providers_file import LimitsRow
 from fanout.limits.queue import Permit
 from fanout.limits.shared.rules import build_rules
 from fanout.limits.shared.share import ProcessShare
+from fanout.limits.starts import StartCounter, StartRamp, open_window
 from fanout.limits.tokens import TokenBucket, TokenCounter, TokenWindow
-from fanout.limits.windows import StartCounter, StartRamp, StartWindow
 
 
 class CountedCalls:
@@ -108,9 +108,9 @@ def _build_start_counters(limits: LimitsRow, period_s: float, share: ProcessShar
             yield share.start_counter
         return
     if limits.requests_per_minute:
-        yield StartWindow(limits.requests_per_minute, period_s)
+        yield open_window(limits.requests_per_minute, period_s)
         if limits.burst:
-            yield StartWindow(limits.burst, period_s * limits.burst / limits.requests_per_minute)
+            yield open_window(limits.burst, period_s * limits.burst / limits.requests_per_minute)
     if limits.ramp:
         yield StartRamp(limits.ramp.starts, limits.ramp.period_s)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from fanout.limits.counted_calls import CountedCalls
+from fanout.limits.pauses import Pauses
 from fanout.limits.queue import Gate, Priority, WaitingCalls
 from fanout.limits.token_estimates import CallSize
 from fanout.limits.upstream_quota import QuotaTable
-from fanout.limits.windows import Pauses
 
 
 class ExpectedWaits:

@@ -15,13 +15,13 @@ from fanout.core.schema import Failure
 from fanout.limits.circuits import Circuits
 from fanout.limits.counted_calls import CountedCalls
 from fanout.limits.expected_waits import ExpectedWaits
+from fanout.limits.pauses import Hold, Pauses
 from fanout.limits.queue import Permit, Priority, Waiter, WaitingCalls
 from fanout.limits.queue_shares import QueueShares
 from fanout.limits.shared.limiter_port import LimiterPort
 from fanout.limits.shared.share import ProcessShare
 from fanout.limits.token_estimates import CallSize, TokenEstimates
 from fanout.limits.upstream_quota import LimitReport, QuotaTable
-from fanout.limits.windows import Hold, Pauses
 
 MINUTE_S = 60.0
 

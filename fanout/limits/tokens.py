@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterator
 from typing import Protocol
 
-from fanout.limits.windows import MARGIN_S, add_skew
+from fanout.limits.arrivals import MARGIN_S, add_skew
 
 
 class TokenCounter(Protocol):
@@ -102,6 +103,10 @@ class TokenWindow:
         for part in self._slices:  # the usage of calls in flight would settle them in another window
             part.is_expired = True
         return self.total
+
+    def list_counted(self) -> Iterator[tuple[float, int]]:
+        """Yield the times of slices, oldest first, and what was counted in each."""
+        return ((part.last_at, part.tokens) for part in self._slices)
 
     def _drop_old_slices(self, now: float) -> None:
         while self._slices and now - self._slices[0].last_at > self.period_s:

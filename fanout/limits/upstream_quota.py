@@ -17,7 +17,8 @@ import math
 from dataclasses import dataclass
 
 from fanout.core.rate_limits import RateLimitStatus, Remaining
-from fanout.limits.windows import MAX_ARRIVAL_SKEW_S, Hold
+from fanout.limits.arrivals import MAX_ARRIVAL_SKEW_S
+from fanout.limits.pauses import Hold
 
 NOT_REPORTED = Remaining()
 MAX_HOLD_S = 60.0

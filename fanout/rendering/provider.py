@@ -15,9 +15,9 @@ from fanout.core.rate_limits import Remaining
 from fanout.core.units import to_ms
 from fanout.limits.circuits import OpenCircuit
 from fanout.limits.limiter import Limiter
+from fanout.limits.pauses import Hold
 from fanout.limits.registry import LimiterRegistry
 from fanout.limits.upstream_quota import LimitReport
-from fanout.limits.windows import Hold
 from fanout.observability.account_health import AccountHealth, RecentCalls
 from fanout.rendering.model import ModelLimitsJson, render_limits
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fanout.config.providers_file import LimitsRow
-from fanout.limits.windows import StartRamp
+from fanout.limits.starts import StartRamp
 from tests.support.builders.dispatcher import name_outcome, open_observed_dispatcher
 from tests.support.builders.limiter import acquire, build_limiter
 from tests.support.upstream.server import Upstream

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fanout.core.rate_limits import RateLimitStatus, Remaining
+from fanout.limits.arrivals import MAX_ARRIVAL_SKEW_S
 from fanout.limits.upstream_quota import MAX_HOLD_S, UpstreamQuota
-from fanout.limits.windows import MAX_ARRIVAL_SKEW_S
 from tests.support.timing import timed
 
 

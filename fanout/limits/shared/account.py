@@ -12,11 +12,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from fanout.limits.arrivals import add_skew
+from fanout.limits.pauses import MAX_PAUSE_S
 from fanout.limits.shared.allotment import SliceStanding, allot, compute_level
 from fanout.limits.shared.messages import Ask, Part, SharedPause, SliceClaim, SliceDemand, SliceGrant
 from fanout.limits.shared.meter import Meter, MeterRules, Room
 from fanout.limits.shared.rules import LEASE_S, MAX_ASKS_PER_S, SILENT_S, SharedRules, Window, combine
-from fanout.limits.windows import MAX_PAUSE_S, add_skew
 
 FRESH_ASKS = 2.5
 """Of a process that has not been heard of for so many asks, nobody expects that it still wants something."""

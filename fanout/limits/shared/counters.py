@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from fanout.limits.shared.holding import Holding
+from fanout.limits.starts import StartCounter
 from fanout.limits.tokens import WindowSlice
-from fanout.limits.windows import StartCounter
 
 
 class SliceOwner(Protocol):

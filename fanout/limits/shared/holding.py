@@ -10,10 +10,10 @@ import math
 from collections import deque
 from collections.abc import Sequence
 
+from fanout.limits.arrivals import MARGIN_S
 from fanout.limits.shared.amount_log import AmountLog
 from fanout.limits.shared.messages import Part, SliceClaim, SliceDemand, UsedAmounts
 from fanout.limits.shared.rules import ALONE_S, ASKING_S, Window
-from fanout.limits.windows import MARGIN_S
 
 REPORT_CELLS = 4800
 """Of the longest window: 12 ms of a minute."""

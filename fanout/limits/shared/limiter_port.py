@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
+from fanout.limits.pauses import Pauses
 from fanout.limits.queue import Gate, Priority, Waiter, WaitingCalls
 from fanout.limits.shared.share import Backlog
 from fanout.limits.token_estimates import TokenEstimates
-from fanout.limits.windows import Pauses
 
 
 class CountingGate(Gate, Protocol):

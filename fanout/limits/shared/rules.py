@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from fanout.config.providers_file import LimitsRow
-from fanout.limits.windows import add_skew
+from fanout.limits.arrivals import add_skew
 
 LEASE_S = 12.0
 """A process that was not heard of for so long is taken for dead: what it held is free again."""

@@ -33,7 +33,7 @@ from fanout.providers.transport.own_client import (
     name_bad_http,
     read_whole,
 )
-from fanout.providers.transport.request import BODIES, MAX_INLINE_ENCODE_CHARACTERS, HttpRequest
+from fanout.providers.transport.request import BODIES, MAX_INLINE_ENCODE_CHARACTERS
 from fanout.providers.transport.response import read_length
 
 if TYPE_CHECKING:
@@ -69,13 +69,14 @@ class Exchange:
         provider: HttpProvider,
         client: OwnClient,
         call: Call,
-        prepared: PreparedRequest,
-        request: HttpRequest,
+        request: PreparedRequest,
+        headers: Mapping[str, str],
+        body: bytes,
         size: int,
     ) -> None:
-        self._provider, self._client, self._call, self._request = provider, client, call, prepared
-        _, self._headers, self._body = request
-        self._size, self._connection = size, client.connector.take_idle(prepared.key)
+        self._provider, self._client, self._call, self._request = provider, client, call, request
+        self._headers, self._body, self._size = headers, body, size
+        self._connection = client.connector.take_idle(request.key)
         self._response: OwnResponse | None = None
         self._early = 0
 
@@ -190,10 +191,11 @@ class Exchange:
         return length <= BEGINNING_BYTES and self._call.scope.hold_whole(self._call.index, length)
 
     def _read_body(self, message: RawResponseMessage, content: aiohttp.StreamReader) -> None:
+        result: Completion | Exception
         try:
-            result: Completion | Exception = self._provider.decode(self._call, message.code, message.headers, read_whole(content))
-            if has_beside_text(result):  # else the caller hides what there is to hide: see `Upstreams.hide_secrets`
-                result = self._make_guard().hide(result)
+            answer = self._provider.decode(self._call, message.code, message.headers, read_whole(content))
+            # Else there is nothing to hide here that the attempt would not: see `Upstreams.hide_secrets`.
+            result = self._make_guard().hide(answer) if has_beside_text(answer) else answer
         except Exception as error:
             result = error
         self._end(result)
@@ -252,4 +254,4 @@ def begin_exchange(provider: HttpProvider, call: Call) -> Exchange | None:
     prepared = client.prepare(url, headers, is_shared=provider.shares_headers(headers))
     if prepared is None or not BODIES.take_now(size.whole):  # large requests wait for each other
         return None
-    return Exchange(provider, client, call, prepared, request, size.whole)
+    return Exchange(provider, client, call, prepared, headers, body, size.whole)

@@ -1,25 +1,17 @@
-"""Waits that the clock alone ends: sliding windows of starts, and pauses that an upstream has requested."""
+"""Limits on starts: in any period, one by one or in slices of it, and on how fast they may rise."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from asyncio_throttle import Throttler
 
-MAX_PAUSE_S = 60.0
-MARGIN_S = 1e-4
-"""Added to every wait: an entry leaves its window when it is older than the period, not as old."""
-MAX_ARRIVAL_SKEW_S = 0.25
-"""How far apart calls may arrive upstream that were sent together: about the time of one lost packet."""
-MAX_SKEW_RATIO = 0.01
-"""The part of a short period that may be given up for the skew."""
+from fanout.limits.arrivals import MARGIN_S, add_skew
+from fanout.limits.tokens import TokenWindow
 
-
-def add_skew(period_s: float) -> float:
-    """Return the period for which a call is counted here, so that late arrivals do not meet those of the next."""
-    return period_s + min(MAX_ARRIVAL_SKEW_S, period_s * MAX_SKEW_RATIO)
+MAX_LOGGED_STARTS = 10_000
+"""Of a limit above it, starts are counted in slices of the period: each entry of a log takes 32 bytes."""
 
 
 class StartCounter(Protocol):
@@ -69,9 +61,12 @@ class StartWindow(Throttler):
     def take_over(self, others: Iterable[StartCounter], reserved: int) -> None:
         """See `StartCounter.take_over`."""
         self.reserved = reserved
-        # The first has the longest period: what is too old for this one leaves it at once.
-        if other := next((other for other in others if isinstance(other, StartWindow)), None):
-            self._task_logs.extend(other._task_logs)
+        for at, starts in list_counted(others):
+            self._task_logs.extend([at] * min(starts, self.rate_limit))
+
+    def list_counted(self) -> Iterator[tuple[float, int]]:
+        """Yield the times of starts that were counted, oldest first, and how many there were."""
+        return ((at, 1) for at in self._task_logs)
 
     def reserve(self) -> None:
         """Keep a place for a start."""
@@ -85,6 +80,52 @@ class StartWindow(Throttler):
     def give_back(self) -> None:
         """Free the place of a start that was never made."""
         self.reserved -= 1
+
+
+class StartSlices:
+    """The starts of the last period under a limit of very many, in slices of it: see `TokenWindow`."""
+
+    def __init__(self, limit: int, period_s: float) -> None:
+        self._window = TokenWindow(limit, period_s)
+
+    def compute_wait_s(self, now: float, slots: int = 1) -> float:
+        """See `StartCounter.compute_wait_s`."""
+        return self._window.compute_wait_s(now, slots)
+
+    def reserve(self) -> None:
+        """See `StartCounter.reserve`."""
+        self._window.reserved += 1
+
+    def count(self, now: float) -> None:
+        """See `StartCounter.count`."""
+        self._window.count(now, 1)
+
+    def give_back(self) -> None:
+        """See `StartCounter.give_back`."""
+        self._window.reserved -= 1
+
+    def take_over(self, others: Iterable[StartCounter], reserved: int) -> None:
+        """See `StartCounter.take_over`."""
+        for at, starts in list_counted(others):
+            self._window.reserve(starts)
+            self._window.count(at, starts)
+        self._window.reserved = reserved
+
+    def list_counted(self) -> Iterator[tuple[float, int]]:
+        """Yield the times of starts that were counted, oldest first, and how many there were."""
+        return self._window.list_counted()
+
+
+def list_counted(counters: Iterable[StartCounter]) -> Iterable[tuple[float, int]]:
+    """Return what the first of some counters has counted in its last period, which is the longest of theirs."""
+    # What is too old for a shorter one leaves it at once.
+    found = next((counter for counter in counters if isinstance(counter, StartWindow | StartSlices)), None)
+    return found.list_counted() if found else ()
+
+
+def open_window(limit: int, period_s: float) -> StartCounter:
+    """Return the counter of starts in any period."""
+    return (StartWindow if limit <= MAX_LOGGED_STARTS else StartSlices)(limit, period_s)
 
 
 class StartRamp:
@@ -144,44 +185,3 @@ class StartRamp:
         # Cooled down over the periods in which nothing started; far fewer halves than a float can hold.
         self._allowed, self._started = max(self._least, warm / 2 ** min(periods - 1, 64)), 0
         self._ends_at += periods * self._period_s
-
-
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """The reason why no call of a model (`None`: of any) starts now."""
-
-    model: str | None
-    seconds: float
-    reason: str
-
-
-class Pauses:
-    """Pauses under way, by model; `None` stands for the whole account."""
-
-    def __init__(self) -> None:
-        self.ends: dict[str | None, float] = {}
-        """On `time.monotonic`."""
-        self._reasons: dict[str | None, str] = {}
-
-    def add(self, now: float, model: str | None, seconds: float, reason: str) -> float:
-        """Pause a model for `seconds`, at most a minute; a longer pause that is under way stays. Return its end."""
-        end = max(self.ends.get(model, 0.0), now + min(seconds, MAX_PAUSE_S))
-        # Callers choose the names of models: pauses that are over and never looked up again must not pile up.
-        self.ends = {name: other for name, other in self.ends.items() if other > now} | {model: end}
-        self._reasons = {name: self._reasons.get(name, reason) for name in self.ends} | {model: reason}
-        return end
-
-    def compute_wait_s(self, now: float, model: str | None) -> float:
-        """Return the rest of the pause of exactly this entry; 0 where there is none."""
-        end = self.ends.get(model)
-        if end is None:
-            return 0.0
-        if end <= now:
-            # Forgotten, so that `ends` is empty again and no call looks a pause up.
-            del self.ends[model]
-            return 0.0
-        return end - now
-
-    def list_holds(self, now: float) -> list[Hold]:
-        """Return the pauses that are not over."""
-        return [Hold(model, end - now, self._reasons[model]) for model, end in self.ends.items() if end > now]
