@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from fanout.core.schema import HOOK_FAILED_CODE, HOOK_REFUSED_CODE, SHORTAGE_CODES, Completion, Failure, Outcome, Retry
+from fanout.core.schema import HOOK_FAILED_CODE, HOOK_REFUSED_CODE, SHORTAGE_CODES, Failure, Outcome, Retry
 
 WINDOW_S = 300.0
 MAX_CALLS = 1000
@@ -48,26 +48,27 @@ class RecentCalls:
     """The recent calls of every account. Accounts come from the configuration, so there are not many."""
 
     def __init__(self) -> None:
-        self._ended: dict[Account, deque[tuple[float, str | None, float | None, float | None]]] = {}
-
-    def observe(self, event: Outcome | Retry) -> None:
-        """Record the end of a call, as an observer of the Dispatcher."""
-        target = event.call.target
-        if isinstance(event, Retry) or event.call.refusal or target.provider is None:
-            return
-        result, timing = event.result, event.timing
-        if isinstance(result, Completion) and not timing.attempts:
-            return  # nothing was sent: an answer of zero tokens
-        if isinstance(result, Failure) and result.code in OWN_CODES:
-            return  # the account is not to blame
-        account: Account = (target.provider, target.limit_group, event.call.credential is not None)
-        kind = result.kind if isinstance(result, Failure) else None
         # Bounded by number, not by age: a busy account would hold minutes of calls.
-        ended = self._ended.get(account)
-        if ended is None:
-            ended = self._ended[account] = deque(maxlen=MAX_CALLS)
-        # A plain tuple: it is named when it is read, which a thousandth of them ever are.
-        ended.append((time.monotonic(), kind, timing.call_s, timing.first_token_s))
+        self._ended: dict[Account, deque[tuple[float, str | None, float | None, float | None]]]
+        self._ended = defaultdict(lambda: deque(maxlen=MAX_CALLS))
+
+    def observe(self, *events: Outcome | Retry) -> None:
+        """Record the ends of calls, as an observer of the Dispatcher."""
+        now = time.monotonic()
+        for event in events:
+            call, target = event.call, event.call.target
+            if isinstance(event, Retry) or call.refusal is not None or target.provider is None:
+                continue
+            result, timing, kind = event.result, event.timing, None
+            if isinstance(result, Failure):
+                if result.code in OWN_CODES:
+                    continue  # the account is not to blame
+                kind = result.kind
+            elif not timing.attempts:
+                continue  # nothing was sent: an answer of zero tokens
+            # A plain tuple: it is named when it is read, which a thousandth of them ever are.
+            ended = (now, kind, timing.call_s, timing.first_token_s)
+            self._ended[target.provider, target.limit_group, call.credential is not None].append(ended)
 
     def summarize(self, accounts: Iterable[Account]) -> AccountHealth:
         """Return the health of several accounts, summed as one."""

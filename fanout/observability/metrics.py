@@ -85,33 +85,38 @@ class Metrics:
             for operation in OPERATIONS[model.kind]:
                 self._duration.start((operation, model.provider, model.id, ""))
 
-    def observe(self, event: Outcome | Retry) -> None:
-        """Count a retry or the end of a call, as an observer of the Dispatcher."""
-        target = event.call.target
-        operation = "chat" if event.call.query.messages is not None else "text_completion"
-        # An unknown name has no provider, and one without an entry may be anything: no text of a caller becomes a label.
-        model = target.model or ""
-        named = model if (target.provider, model) in self._entries else OTHER
-        labels = (operation, target.provider or "", named if target.provider else "")
-        if isinstance(event, Retry):
-            self._retries.add((*labels, event.failure.kind))
-            return
-        result, timing = event.result, event.timing
+    def observe(self, *events: Outcome | Retry) -> None:
+        """Count retries and the ends of calls, as an observer of the Dispatcher."""
+        for event in events:
+            target = event.call.target
+            operation = "chat" if event.call.query.messages is not None else "text_completion"
+            # An unknown name has no provider, and one without an entry may be anything: no text of a caller becomes a label.
+            model = target.model or ""
+            named = model if (target.provider, model) in self._entries else OTHER
+            labels = (operation, target.provider or "", named if target.provider else "")
+            if isinstance(event, Retry):
+                self._retries.add((*labels, event.failure.kind))
+            else:
+                self._count_end(labels, event)
+
+    def _count_end(self, labels: Labels, outcome: Outcome) -> None:
+        result, timing = outcome.result, outcome.timing
         # A day in a batch says nothing of the model, and neither does a refused call's zero of how long the others waited.
         if not timing.in_batch:
             self._duration.observe((*labels, result.kind if isinstance(result, Failure) else ""), timing.total_s)
-        if (timing.attempts or timing.queued_s) and not timing.in_batch:
-            self._queue.observe(labels, timing.queued_s)
+            if timing.attempts or timing.queued_s:
+                self._queue.observe(labels, timing.queued_s)
         if timing.hooks_s is not None:
             self._hooks.observe(labels, timing.hooks_s)
         if timing.first_token_s is not None:
             self._first.observe(labels, timing.first_token_s)
-        if isinstance(result, Completion) and result.usage:
-            for kind, tokens in (("input", result.usage.input_tokens), ("output", result.usage.output_tokens)):
-                if tokens is not None:
-                    self._tokens.observe((*labels, kind), tokens)
-        if event.cost:
-            self._cost.add(labels, event.cost.usd)
+        if isinstance(result, Completion) and (usage := result.usage) is not None:
+            if usage.input_tokens is not None:
+                self._tokens.observe((*labels, "input"), usage.input_tokens)
+            if usage.output_tokens is not None:
+                self._tokens.observe((*labels, "output"), usage.output_tokens)
+        if outcome.cost is not None:
+            self._cost.add(labels, outcome.cost.usd)
 
     def record_request(self, method: str, route: str, status: int, seconds: float, overhead_s: float | None) -> None:
         """Count an HTTP request."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from itertools import chain
 
 from aiohttp import web
 
 from fanout.core.lulls import LULLS
-from fanout.core.schema import Observer, Outcome, Retry
+from fanout.core.schema import Outcome, Retry
 from fanout.observability.logs import log
 
+Step = Callable[[], None]
 DELAY_S = 0.01
 """Longest wait of what has ended; until then its answers are kept, too."""
 MAX_REQUESTS = 8
@@ -25,10 +27,10 @@ class Afterwork:
     """
 
     def __init__(self) -> None:
-        self.observers: Sequence[Observer] = ()
-        """Notified of calls that have ended or are repeated."""
+        self.observers: Sequence[Callable[..., None]] = ()
+        """Notified of calls that have ended or are repeated, many at once."""
         self._calls: list[Outcome | Retry] = []
-        self._requests: list[Callable[[], None]] = []
+        self._requests: list[tuple[Step, Step]] = []
         self._timer: asyncio.TimerHandle | None = None
 
     def observe(self, event: Outcome | Retry) -> None:
@@ -36,9 +38,9 @@ class Afterwork:
         self._calls.append(event)
         self._schedule(is_full=len(self._calls) == MAX_CALLS)
 
-    def add(self, record: Callable[[], None]) -> None:
-        """Have the end of a request recorded later, and not before its answer has been written."""
-        self._requests.append(record)
+    def add(self, record: Step, count: Step) -> None:
+        """Have the end of a request recorded, then logged and counted, later, and not before its answer has been written."""
+        self._requests.append((record, count))
         self._schedule(is_full=len(self._requests) == MAX_REQUESTS)
 
     def _schedule(self, *, is_full: bool) -> None:
@@ -57,11 +59,11 @@ class Afterwork:
         calls, self._calls = self._calls, []
         requests, self._requests = self._requests, []
         for observer in self.observers if calls else ():
-            for event in calls:
-                observer(event)
-        for record in requests:
+            observer(*calls)
+        # The first step of all of them, then the second: see the class.
+        for step in chain.from_iterable(zip(*requests, strict=True)):
             try:
-                record()
+                step()
             except Exception:  # the others must not be lost with it
                 log.exception("request.record_crashed")
 

@@ -233,7 +233,7 @@ async def _run(
         status = 200 if live.refused is None else render_all_failed(live.refused).status
     finally:
         # Here and not at the end of the request, whose client may have left long before.
-        live.collected.is_closed = True
+        live.collected.close()
         history.record_comparison(request, status, time.perf_counter() - began, live.collected)
         live.collected.outcomes = [_drop_answer(outcome) for outcome in live.collected.outcomes]
         if admission := request.get(ADMISSION):

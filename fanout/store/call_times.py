@@ -88,25 +88,27 @@ class CallTimes:
         self._database = database
         self._sums = SumsTable(database, call_times, key=TimeKey, start=CallCount, clean=_clean_key, pool=_pool_key)
 
-    def observe(self, event: Outcome | Retry) -> None:
-        """Count the times of a call that has ended, or a refusal for a limit that is followed by another attempt."""
-        # What is common to the figures of a call is found once, and no function stands between: 4.4 → 3.6 µs for four calls.
-        count, call = self._sums.count, event.call
-        period, account_id, provider = int(time.time()) // PERIOD_S * PERIOD_S, call.account_id or "", call.target.provider
-        if isinstance(event, Retry):
-            if event.failure.kind == "rate_limit":
-                count(period, account_id, provider or "", "rate_limit", 0).calls += 1
-            return
-        timing = event.timing
-        if call.refusal or provider is None or not timing.attempts or timing.in_batch:
-            return
-        count(period, account_id, provider, "wait", find_step(timing.queued_s)).calls += 1
-        if not isinstance(event.result, Completion):
-            return
-        if timing.call_s is not None:
-            count(period, account_id, provider, "answer", find_step(timing.call_s)).calls += 1
-        if timing.first_token_s is not None:
-            count(period, account_id, provider, "first_token", find_step(timing.first_token_s)).calls += 1
+    def observe(self, *events: Outcome | Retry) -> None:
+        """Count the times of calls that have ended, and refusals for a limit that are followed by another attempt."""
+        # No function stands between, and little is made: this runs for every call.
+        counters, period = self._sums.counters, int(time.time()) // PERIOD_S * PERIOD_S
+        for event in events:
+            call = event.call
+            account_id, provider = call.account_id or "", call.target.provider
+            if isinstance(event, Retry):
+                if event.failure.kind == "rate_limit":
+                    counters[period, account_id, provider or "", "rate_limit", 0].calls += 1
+                continue
+            timing = event.timing
+            if call.refusal or provider is None or not timing.attempts or timing.in_batch:
+                continue
+            counters[period, account_id, provider, "wait", find_step(timing.queued_s)].calls += 1
+            if not isinstance(event.result, Completion):
+                continue
+            if timing.call_s is not None:
+                counters[period, account_id, provider, "answer", find_step(timing.call_s)].calls += 1
+            if timing.first_token_s is not None:
+                counters[period, account_id, provider, "first_token", find_step(timing.first_token_s)].calls += 1
 
     @asynccontextmanager
     async def run(self) -> AsyncGenerator[None]:

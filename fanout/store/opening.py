@@ -74,10 +74,10 @@ class Store:
         """Write now what waits to be written, as far as that can be done."""
         await asyncio.gather(self.usage.write(), self.times.write(), self.history.write())
 
-    def observe(self, event: Outcome | Retry) -> None:
-        """Count a call, as an observer of the Dispatcher."""
-        self.usage.observe(event)
-        self.times.observe(event)
+    def observe(self, *events: Outcome | Retry) -> None:
+        """Count calls, as an observer of the Dispatcher."""
+        self.usage.observe(*events)
+        self.times.observe(*events)
 
 
 @asynccontextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
+from operator import attrgetter
 
 from aiohttp import web
 
@@ -12,6 +13,8 @@ from fanout.core.schema import Outcome, Retry
 from fanout.server.lifecycle import REQUEST_ID, STORE
 from fanout.server.request_body import RAW_BODY
 from fanout.store.history.records import ComparisonRecord
+
+PLACE = attrgetter("call.index")
 
 
 class RequestOutcomes:
@@ -21,6 +24,11 @@ class RequestOutcomes:
         self.outcomes: list[Outcome] = []
         # Set once the request is logged: a task that outlives it inherits the context variable, but reports nothing more.
         self.is_closed = False
+
+    def close(self) -> None:
+        """Take no further outcomes, and put these in the order of their calls: they came in the order of their ends."""
+        self.is_closed = True
+        self.outcomes.sort(key=PLACE)
 
 
 # A context variable, because the Dispatcher reports outcomes from tasks that know nothing of HTTP; they inherit it.
@@ -75,7 +83,7 @@ def record_comparison(request: web.Request, status: int, total_s: float, collect
     if comparison is None or comparison.is_recorded or not collected.outcomes:
         return
     comparison.is_recorded = True
-    outcomes = sorted(collected.outcomes, key=lambda outcome: outcome.call.index)
+    outcomes = collected.outcomes
     resource, history = request.match_info.route.resource, request.app[STORE].history
     history.record(
         ComparisonRecord(

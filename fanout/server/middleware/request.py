@@ -84,19 +84,21 @@ async def handle_request(request: web.Request, handler: Handler) -> web.StreamRe
     finally:
         _hand_over_answers(request, collected, is_sent=status != CLIENT_LEFT)
         lifecycle.end_request()
-        collected.is_closed = True  # an outcome reported from here on is in neither line nor history
+        collected.close()
         if span is not None:
             traces.end_span(span, request, status, collected.outcomes)
         total_s, trace_id = time.perf_counter() - began, span.trace_id if span is not None else None
         # Later: it takes a tenth of a millisecond that the client need not wait for.
-        request.app[AFTERWORK].add(partial(_record_end, request, status, total_s, collected, trace_id, logs.account.get()))
+        request.app[AFTERWORK].add(
+            partial(history.record_comparison, request, status, total_s, collected),
+            partial(_count_end, request, status, total_s, collected, trace_id, logs.account.get()),
+        )
     return response
 
 
-def _record_end(
+def _count_end(
     request: web.Request, status: int, total_s: float, collected: RequestOutcomes, trace_id: str | None, account: str | None
 ) -> None:
-    history.record_comparison(request, status, total_s, collected)
     if FORWARDED not in request:
         log_request(request, status, total_s, collected.outcomes, trace_id=trace_id, account=account)
     # A connection to a provider keeps the context of the call that opened it, and would keep these as long.

@@ -36,8 +36,6 @@ def log_request(
 ) -> None:
     """Write the line of a request, and count it."""
     route = find_route(request)
-    # They are in the order of their ends; models, results and times are read side by side.
-    outcomes.sort(key=lambda outcome: outcome.call.index)
     slowest_s = max((outcome.timing.total_s for outcome in outcomes), default=None)
     overhead_s = None if slowest_s is None else max(total_s - slowest_s, 0.0)
     request.app[METRICS].record_request(request.method, route, status, total_s, overhead_s)

@@ -41,6 +41,17 @@ Key = TypeVar("Key", bound=NamedTuple)
 Total = TypeVar("Total", bound=Sums)
 
 
+class Counters(dict[Any, Total]):
+    """Counters by key, each of which is started when it is looked up."""
+
+    def __init__(self, start: Callable[[Any], Total]) -> None:
+        super().__init__()
+        self._start = start
+
+    def __missing__(self, key: Any) -> Total:
+        return self._start(key)
+
+
 class SumsTable(Generic[Key, Total]):
     """A table of sums by key, and the counters that wait to be added to it."""
 
@@ -66,25 +77,24 @@ class SumsTable(Generic[Key, Total]):
         """
         self._database, self._table = database, table
         self._key, self._start, self._clean, self._pool = key, start, clean, pool
-        self._waiting: dict[Key, Total] = {}
+        self.counters = Counters[Total](self._start_counter)
+        """Those that wait to be written, to be added to; not to be kept beyond a step of the event loop.
+
+        They are looked up by the fields of a key as a plain tuple, which finds the same counter: this happens for every call,
+        and only a key that has no counter yet need be made and cleaned.
+        """
         # Held while counters are on their way into the database, so that a report sees each of them exactly once.
         self._lock = asyncio.Lock()
         self._add = database.compile_insert(database.insert_or_add(table))
         self._writer = WriteBehind(table.name, database.name, self._write_waiting, self._count_waiting)
 
-    def count(self, *key: Any) -> Total:
-        """Return the counter of a key, given by its fields, to be added to."""
-        # As they came, and as a plain tuple, which finds the same counter: this runs for every call, and only a key that has
-        # no counter yet need be made and cleaned.
-        return self._waiting.get(key) or self._start_counter(self._key(*key))  # type: ignore[call-overload]
-
-    def _start_counter(self, key: Key) -> Total:
+    def _start_counter(self, fields: tuple[Any, ...]) -> Total:
         self._writer.notify()
-        key = self._clean(key)
+        key = self._clean(self._key(*fields))
         # Bounded, because callers can invent names faster than a database that cannot be written takes them.
-        if key not in self._waiting and len(self._waiting) >= MAX_COUNTERS:
-            key = self._pool(key, next(iter(self._waiting)))
-        return self._waiting.setdefault(key, self._start())
+        if key not in self.counters and len(self.counters) >= MAX_COUNTERS:
+            key = self._pool(key, next(iter(self.counters)))
+        return self.counters.setdefault(key, self._start())
 
     @asynccontextmanager
     async def run(self) -> AsyncGenerator[None]:
@@ -97,10 +107,10 @@ class SumsTable(Generic[Key, Total]):
         await self._writer.write()
 
     def _count_waiting(self) -> int:
-        return sum(total.calls for total in self._waiting.values())
+        return sum(total.calls for total in self.counters.values())
 
     async def _write_waiting(self) -> None:
-        if self._waiting:
+        if self.counters:
             # The transaction first, then the lock: reports take both in the same order, and in memory there is one connection.
             await self._database.write_with(self._take(), self._insert)
 
@@ -108,14 +118,14 @@ class SumsTable(Generic[Key, Total]):
     async def _take(self) -> AsyncGenerator[Mapping[Key, Total]]:
         """Give the counters that wait, for good unless the block raises."""
         async with self._lock:
-            waiting, self._waiting = self._waiting, {}
+            waiting, self.counters = self.counters, Counters(self._start_counter)
             try:
                 yield waiting
             except BaseException:
                 # What could not be written is kept, and what has been counted since is added to it.
-                newer, self._waiting = self._waiting, waiting
+                newer, self.counters = self.counters, waiting
                 for key, more in newer.items():
-                    self.count(*key).add(more)
+                    waiting[key].add(more)
                 raise
 
     def _insert(self, connection: Connection, waiting: Mapping[Key, Total]) -> None:
@@ -132,5 +142,5 @@ class SumsTable(Generic[Key, Total]):
             # Under the lock nothing is both written and waiting, and what the transaction sees now, it sees to its end.
             async with self._lock:
                 await connection.execute(select(self._table.c[0]).limit(1))
-                unwritten = {key: copy(total) for key, total in self._waiting.items() if matches(key)}
+                unwritten = {key: copy(total) for key, total in self.counters.items() if matches(key)}
             yield connection, unwritten

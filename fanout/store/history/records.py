@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from fanout.core.answer_size import measure_answer
 from fanout.core.schema import Completion, Outcome
@@ -95,9 +95,9 @@ class ComparisonRecord:
     keeps_texts: bool = True
     """The caller does not object to texts being kept; whether they are is the operator's choice."""
 
-    def __post_init__(self) -> None:
-        # Neither vectors nor tokens are kept: they may be many megabytes.
-        self.outcomes = [_drop_numbers(outcome) for outcome in self.outcomes]
+    def without_numbers(self) -> Self:
+        """Return it as it is kept for a while: without vectors and tokens, which may be many megabytes."""
+        return replace(self, outcomes=[_drop_numbers(outcome) for outcome in self.outcomes])
 
     @property
     def size_bytes(self) -> int:

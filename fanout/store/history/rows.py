@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from functools import lru_cache
 
 from pydantic_core import PydanticSerializationError, to_json
 
@@ -36,8 +37,10 @@ def to_rows(record: ComparisonRecord, *, full: bool) -> ComparisonRows:
         if isinstance(outcome.result, Completion):
             usage = plausible_usage(outcome.result.usage)
             sums.add_answer(usage, usd)
-            cache_write_tokens = add_known(cache_write_tokens, usage.cache_write_tokens)
-            reasoning_tokens = add_known(reasoning_tokens, usage.reasoning_tokens)
+            if usage.cache_write_tokens is not None:
+                cache_write_tokens = add_known(cache_write_tokens, usage.cache_write_tokens)
+            if usage.reasoning_tokens is not None:
+                reasoning_tokens = add_known(reasoning_tokens, usage.reasoning_tokens)
         if outcome.timing.total_s > slowest_s:
             slowest_s = outcome.timing.total_s
         answers += _to_answer_rows(record.number, outcome, usage, usd, texts if full else None)
@@ -78,11 +81,13 @@ def _to_answer_rows(
 ) -> list[AnswerRow]:
     """Return a row for each answer that a call should have given; long texts are put into `texts`, `None`: none are kept."""
     call, result, timing, cost = outcome.call, outcome.result, outcome.timing, outcome.cost
-    target, source = call.target, cost.source if cost else None
-    name, label, upstream_model = clean_name(target.name), clean_name(target.label), target.model
-    if isinstance(result, Completion) and result.model:
-        upstream_model = result.model
-    queued_ms, call_ms, total_ms = to_ms(timing.queued_s), to_ms(timing.call_s), to_ms(timing.total_s)
+    target, source = call.target, cost.source if cost is not None else None
+    answered = result.model if isinstance(result, Completion) else None
+    name, label, upstream_model = _clean_names(target.name, target.label, answered or target.model)
+    # No function stands between: this runs for every answer, and each is rounded as `to_ms` does.
+    queued_ms, total_ms = round(timing.queued_s * 1e3), round(timing.total_s * 1e3)
+    call_ms = None if timing.call_s is None else round(timing.call_s * 1e3)
+    first_token_ms = None if timing.first_token_s is None else round(timing.first_token_s * 1e3)
     rows: list[AnswerRow] = []
     for nth, choice in enumerate(list_choices(outcome)):
         failure = find_failure(outcome, choice) if choice is None else None
@@ -98,8 +103,8 @@ def _to_answer_rows(
             name,
             label,
             target.provider,
-            _clean_optional(upstream_model),
-            get_finish_reason(choice, failure),
+            upstream_model,
+            get_finish_reason(choice, failure) if choice is None else choice.finish_reason,
             failure.kind if failure else None,
             _clean_optional(failure.code) if failure else None,
             failure.status if failure else None,
@@ -109,7 +114,7 @@ def _to_answer_rows(
             usd,
             source,
             queued_ms,
-            to_ms(timing.first_token_s),
+            first_token_ms,
             call_ms,
             total_ms,
             timing.attempts,
@@ -161,6 +166,11 @@ def _clean_value(value: object) -> object:
     if isinstance(value, Mapping):
         return {clean_text(str(name)): _clean_value(inner) for name, inner in value.items()}
     return [_clean_value(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+@lru_cache(maxsize=1024)  # the same names stand in nearly every row; bounded, because callers choose them
+def _clean_names(name: str, label: str, upstream_model: str | None) -> tuple[str, str, str | None]:
+    return clean_name(name), clean_name(label), _clean_optional(upstream_model)
 
 
 def _clean_optional(name: str | None) -> str | None:
