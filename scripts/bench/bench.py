@@ -36,15 +36,19 @@ class Bench:
         return max(1.0, full / 4) if self.quick else full
 
     def measure_in_turns(
-        self, measures: Mapping[str, Callable[[float], Sampled]], seconds: float = 4
+        self, measures: Mapping[str, Callable[[float], Sampled]], seconds: float = 4, parts: int = 1
     ) -> dict[str, list[Sampled]]:
-        """Return samples taken in turns (A B A B …), each over so many seconds, after a warm-up of each measure."""
+        """Return samples taken in turns (A B B A A B …), each over so many seconds, after a warm-up of each measure.
+
+        With `parts`, each turn is so many shorter ones: what else a machine does for some seconds then meets all measures.
+        """
         for measure in measures.values():
             measure(self.seconds(2))
         samples: dict[str, list[Sampled]] = {name: [] for name in measures}
-        for _ in range(self.repeats):
-            for name, measure in measures.items():
-                samples[name].append(measure(self.seconds(seconds)))
+        parts = 1 if self.quick else parts
+        for turn in range(self.repeats * parts):
+            for name in measures if turn % 2 == 0 else reversed([*measures]):
+                samples[name].append(measures[name](self.seconds(seconds / parts)))
         return samples
 
 

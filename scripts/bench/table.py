@@ -28,19 +28,24 @@ class Row:
     lost_ratio: float | None = None
     """Share of the time the server wanted its core in which another program had it, in the worst sample."""
     samples: Mapping[str, Any] = field(default_factory=dict)
+    ratio: float | None = None
+    """The median of the turns' own ratios, which change less than the figures: `None` where there are no turns."""
 
     @classmethod
     def from_samples(cls, figure: str, unit: str, samples: Mapping[str, Sequence[float]], **rest: Any) -> Row:
-        """Make a row of the medians of samples."""
+        """Make a row of the medians of samples, which were taken in turns."""
         floor, fanout = (median(samples[name]) for name in ("floor", "fanout"))
-        return cls(figure, unit, fanout, floor, samples=samples, **rest)
+        ratio = median(ours / bare for ours, bare in zip(samples["fanout"], samples["floor"], strict=True))
+        return cls(figure, unit, fanout, floor, samples=samples, ratio=ratio, **rest)
 
     @property
     def result(self) -> float:
         """The figure the bounds apply to."""
         if self.against == "value" or self.floor is None:
             return self.fanout
-        return self.fanout / self.floor if self.against == "ratio" else self.fanout - self.floor
+        if self.against == "ratio":
+            return self.fanout / self.floor if self.ratio is None else self.ratio
+        return self.fanout - self.floor
 
     @property
     def verdict(self) -> str:

@@ -13,6 +13,9 @@ from machine import BenchError
 from servers import Server, Upstream, run_fanout, run_floor, run_upstream
 from table import Row
 
+PARTS = 4
+"""Of a turn: seconds, of which each has a commit or two of the history."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -51,7 +54,7 @@ def count_mismatch(load: Load, models: int, connections: int, calls: int) -> int
 
 
 def compare_servers(
-    bench: Bench, servers: Iterable[Server], to: Upstream, models: int, connections: int
+    bench: Bench, servers: Iterable[Server], to: Upstream, models: int, connections: int, parts: int = 1
 ) -> dict[str, list[Sample]]:
     """Return samples of the servers, taken in turns, after a check that each answers with every model."""
 
@@ -60,13 +63,13 @@ def compare_servers(
             raise BenchError(f"{server.name}: only {answers} of {models} models answered")
         return lambda seconds: load_server(server, to, models, connections, seconds)
 
-    return bench.measure_in_turns({server.name: measure(server) for server in servers})
+    return bench.measure_in_turns({server.name: measure(server) for server in servers}, parts=parts)
 
 
 def measure_whole(bench: Bench) -> list[Row]:
     """Measure CPU per request, its slope over models, and requests per second: 32 connections, no latency."""
     with run_upstream(bench) as to, run_floor(bench, to) as bare, run_fanout(bench, to) as ours:
-        samples = {models: compare_servers(bench, (bare, ours), to, models, 32) for models in (1, 4, 16)}
+        samples = {models: compare_servers(bench, (bare, ours), to, models, 32, PARTS) for models in (1, 4, 16)}
     return [
         build_cpu_row(samples),
         build_slope_row(samples),
@@ -129,7 +132,7 @@ def measure_history(bench: Bench) -> list[Row]:
         run_fanout(bench, to) as ours,
         run_fanout(bench, to, has_store=False) as without,
     ):
-        samples = compare_servers(bench, (without, ours), to, 4, 32)
+        samples = compare_servers(bench, (without, ours), to, 4, 32, PARTS)
     cpu_us = extract(samples, lambda sample: sample.cpu_us)
     # Of pairs that were measured one after the other: what else the machine does changes less between those two.
     shares = [100 * (1 - without / ours) for without, ours in zip(*cpu_us.values(), strict=True)]
