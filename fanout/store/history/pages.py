@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import starmap
+from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json, to_json
 from sqlalchemy import BigInteger, Column, Connection, Table, delete, select
@@ -17,8 +19,6 @@ if TYPE_CHECKING:  # see `connections.py`
 
 PAGE_SIZE = 128
 """The most comparisons of a page."""
-ROWS_AT_ONCE = 32
-"""So many comparisons are encoded without a turn for other threads, in 0.1 ms."""
 DIGESTS = tuple(ComparisonRow._fields.index(name) for name in ("digest", "request_digest"))
 ANSWER_DIGEST = AnswerRow._fields.index("content_digest")
 
@@ -34,32 +34,52 @@ comparison_pages = Table(
 PageRow = tuple[int, int, str]
 
 
-def encode_pages(some: Sequence[ComparisonRows]) -> list[PageRow]:
+@dataclass(slots=True, frozen=True)
+class EncodedRows:
+    """The rows of a comparison without long texts, encoded as soon as they are made.
+
+    Kept as rows until the next write, those of half a second are megabytes of small objects, which have left the processor's
+    caches by then.
+    """
+
+    number: int
+    json: bytes
+
+    @classmethod
+    def encode(cls, rows: ComparisonRows) -> EncodedRows:
+        """Encode rows."""
+        # As lists: of a named tuple pydantic first asks what it is, which took three times as long (2026-11-28).
+        plain = ([*rows.comparison], [[*answer] for answer in rows.answers], rows.metadata)
+        return cls(rows.comparison.number, to_json(plain, bytes_mode="hex"))
+
+    def decode(self) -> ComparisonRows:
+        """Return the rows."""
+        return _decode(*from_json(self.json))
+
+
+def encode_pages(some: Sequence[ComparisonRows | EncodedRows]) -> list[PageRow]:
     """Return comparisons as the rows of pages. Their long texts stand in `history_texts`, as those of written ones do."""
     return [encode_page(some[start : start + PAGE_SIZE]) for start in range(0, len(some), PAGE_SIZE)]
 
 
-def encode_page(some: Sequence[ComparisonRows]) -> PageRow:
+def encode_page(some: Sequence[ComparisonRows | EncodedRows]) -> PageRow:
     """Return comparisons as the row of one page."""
-    parts = (_encode_rows(some[start : start + ROWS_AT_ONCE]) for start in range(0, len(some), ROWS_AT_ONCE))
-    numbers = [one.comparison.number for one in some]
-    return min(numbers), max(numbers), f"[{b','.join(parts).decode()}]"
-
-
-def _encode_rows(some: Sequence[ComparisonRows]) -> bytes:
-    # As lists: of a named tuple pydantic first asks what it is, which took three times as long (2026-11-28).
-    plain = [([*one.comparison], [[*answer] for answer in one.answers], one.metadata) for one in some]
-    return to_json(plain, bytes_mode="hex")[1:-1]
+    encoded = [one if isinstance(one, EncodedRows) else EncodedRows.encode(one) for one in some]
+    numbers = [one.number for one in encoded]
+    return min(numbers), max(numbers), f"[{b','.join([one.json for one in encoded]).decode()}]"
 
 
 def decode_page(text: str) -> Iterator[ComparisonRows]:
-    """Yield the comparisons of a page."""
-    for comparison, answers, pairs in from_json(text):
-        for place in DIGESTS:
-            comparison[place] = _to_bytes(comparison[place])
-        for answer in answers:
-            answer[ANSWER_DIGEST] = _to_bytes(answer[ANSWER_DIGEST])
-        yield ComparisonRows(ComparisonRow._make(comparison), [AnswerRow._make(answer) for answer in answers], pairs, {})
+    """Return the comparisons of a page."""
+    return starmap(_decode, from_json(text))
+
+
+def _decode(comparison: list[Any], answers: list[list[Any]], metadata: Mapping[str, str]) -> ComparisonRows:
+    for place in DIGESTS:
+        comparison[place] = _to_bytes(comparison[place])
+    for answer in answers:
+        answer[ANSWER_DIGEST] = _to_bytes(answer[ANSWER_DIGEST])
+    return ComparisonRows(ComparisonRow._make(comparison), list(map(AnswerRow._make, answers)), metadata, {})
 
 
 def _to_bytes(digest: str | None) -> bytes | None:

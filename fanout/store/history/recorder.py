@@ -17,6 +17,7 @@ from fanout.observability.logs import log
 from fanout.store.engine.database import Database
 from fanout.store.engine.writers import WriteBehind
 from fanout.store.history import queries
+from fanout.store.history.pages import EncodedRows
 from fanout.store.history.queries import ComparisonFilter
 from fanout.store.history.records import (
     RANDOM_BITS,
@@ -57,7 +58,11 @@ class _Pending:
     id: str
     size_bytes: int
     record: ComparisonRecord | None  # until its rows are made: of two forms of a long answer only one is kept in memory
-    rows: ComparisonRows | None = None
+    rows: ComparisonRows | EncodedRows | None = None
+
+    def decode(self) -> ComparisonRows | None:
+        """Return its rows, if they are made."""
+        return self.rows.decode() if isinstance(self.rows, EncodedRows) else self.rows
 
 
 def _measure_rows(answers: int) -> int:
@@ -115,7 +120,9 @@ class History:
         self._bytes += size
         self._writer.notify()
         if is_small:
-            self._pending[record.number] = _Pending(record.number, record.id, size, None, to_rows(record, full=False))
+            rows = to_rows(record, full=False)
+            kept = rows if self._database.in_memory else EncodedRows.encode(rows)  # in memory they stay, and are read often
+            self._pending[record.number] = _Pending(record.number, record.id, size, None, kept)
             return
         self._pending[record.number] = pending = _Pending(record.number, record.id, size, record)
         self._fresh.append(pending)
@@ -127,7 +134,7 @@ class History:
         # Together: one after each request took twice as long, since its code had left the caches (2026-11-27).
         fresh, self._fresh = self._fresh, []
         for pending in fresh:
-            if pending.rows is None and pending.record is not None and pending.size_bytes <= THREAD_BYTES:
+            if pending.record is not None and pending.size_bytes <= THREAD_BYTES:
                 self._keep_rows(pending, to_rows(pending.record, full=self.mode == "full"))
 
     def _make_room(self, size_bytes: int) -> None:
@@ -171,10 +178,10 @@ class History:
         if await self._tables.rest(is_busy=is_busy):
             self._writer.notify()
 
-    async def _prepare_next(self, most: int) -> list[tuple[_Pending, ComparisonRows]]:
+    async def _prepare_next(self, most: int) -> list[tuple[_Pending, ComparisonRows | EncodedRows]]:
         """Return the oldest with their rows, as many as fit into one transaction."""
         self._make_rows()
-        some: list[tuple[_Pending, ComparisonRows]] = []
+        some: list[tuple[_Pending, ComparisonRows | EncodedRows]] = []
         left = MAX_BYTES_PER_WRITE
         for pending in list(islice(self._pending.values(), most)):  # a copy, because others end while rows are made
             some.append((pending, pending.rows or await self._prepare(pending)))
@@ -187,19 +194,19 @@ class History:
         self._make_rows()
         loop = _LoopYielder()
         for pending in list(self._pending.values()):
-            if pending.rows is None:
+            if pending.record is not None:
                 await self._prepare(pending)
                 await loop.yield_if_due()
 
     async def _prepare(self, pending: _Pending) -> ComparisonRows:
-        if pending.rows is not None:
-            return pending.rows
+        if (made := pending.decode()) is not None:
+            return made
         record = pending.record
         assert record is not None
         rows = await run_in_thread("records", to_rows, record, full=self.mode == "full")
-        if pending.rows is None:  # else a reader has prepared it meanwhile
+        if pending.record is not None:  # else a reader has prepared it meanwhile
             self._keep_rows(pending, rows)
-        return pending.rows or rows
+        return rows
 
     def _keep_rows(self, pending: _Pending, rows: ComparisonRows) -> None:
         pending.rows, pending.record = rows, None
@@ -215,8 +222,12 @@ class History:
         # Memory first, then the database: a comparison that is written in between is found twice, never missed.
         await self._prepare_all()
         await self._database.before_reading()
-        waiting = (pending.rows for pending in self._pending.values() if pending.rows and filter_.matches(pending.rows))
-        found = {rows.comparison.number: queries.summarize(rows) for rows in waiting}
+        found: dict[int, StoredComparison] = {}
+        loop = _LoopYielder()
+        for pending in list(self._pending.values()):
+            if (rows := pending.decode()) and filter_.matches(rows):
+                found[pending.number] = queries.summarize(rows)
+            await loop.yield_if_due()
         written = await self._database.shield(queries.find_page(self._database, filter_))
         found |= {one.comparison.number: one for one in written}
         return [found[number] for number in sorted(found, reverse=True)[: filter_.limit]]
