@@ -36,19 +36,15 @@ class Bench:
         return max(1.0, full / 4) if self.quick else full
 
     def measure_in_turns(
-        self, measures: Mapping[str, Callable[[float], Sampled]], seconds: float = 4, parts: int = 1
+        self, measures: Mapping[str, Callable[[float], Sampled]], seconds: float = 4, turns: int | None = None
     ) -> dict[str, list[Sampled]]:
-        """Return samples taken in turns (A B B A A B …), each over so many seconds, after a warm-up of each measure.
-
-        With `parts`, each turn is so many shorter ones: what else a machine does for some seconds then meets all measures.
-        """
+        """Return samples taken in turns (A B B A A B …), each over so many seconds, after a warm-up of each measure."""
         for measure in measures.values():
             measure(self.seconds(2))
         samples: dict[str, list[Sampled]] = {name: [] for name in measures}
-        parts = 1 if self.quick else parts
-        for turn in range(self.repeats * parts):
+        for turn in range(self.repeats if turns is None else turns):
             for name in measures if turn % 2 == 0 else reversed([*measures]):
-                samples[name].append(measures[name](self.seconds(seconds / parts)))
+                samples[name].append(measures[name](self.seconds(seconds)))
         return samples
 
 
@@ -64,3 +60,12 @@ def max_lost_ratio(samples: Mapping[str, Iterable[Any]]) -> float:
 
 def sum_errors(samples: Mapping[str, Iterable[Any]]) -> int:
     return sum(one.errors for of in samples.values() for one in of)
+
+
+def join_samples(parts: Iterable[Mapping[str, Iterable[Sampled]]]) -> dict[str, list[Sampled]]:
+    """Return the samples of several series as one."""
+    joined: dict[str, list[Sampled]] = {}
+    for part in parts:
+        for name, samples in part.items():
+            joined.setdefault(name, []).extend(samples)
+    return joined

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from types import MappingProxyType
 
-from bench import Bench, extract, max_lost_ratio, sum_errors
+from bench import Bench, extract, join_samples, max_lost_ratio, sum_errors
 from load import Load, build_comparison, count_answers, run_wrk
 from machine import BenchError
 from servers import Server, Upstream, run_fanout, run_floor, run_upstream
 from table import Row
 
-PARTS = 4
-"""Of a turn: seconds, of which each has a commit or two of the history."""
+TURNS = 4
+"""Of one start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,9 @@ class Sample:
     """Requests per second."""
     errors: int
     rss_mb: float
+
+
+Samples = dict[str, list[Sample]]
 
 
 def load_server(server: Server, to: Upstream, models: int, connections: int, seconds: float) -> Sample:
@@ -54,8 +59,8 @@ def count_mismatch(load: Load, models: int, connections: int, calls: int) -> int
 
 
 def compare_servers(
-    bench: Bench, servers: Iterable[Server], to: Upstream, models: int, connections: int, parts: int = 1
-) -> dict[str, list[Sample]]:
+    bench: Bench, servers: Iterable[Server], to: Upstream, models: int, connections: int, **turns: int
+) -> Samples:
     """Return samples of the servers, taken in turns, after a check that each answers with every model."""
 
     def measure(server: Server) -> Callable[[float], Sample]:
@@ -63,13 +68,30 @@ def compare_servers(
             raise BenchError(f"{server.name}: only {answers} of {models} models answered")
         return lambda seconds: load_server(server, to, models, connections, seconds)
 
-    return bench.measure_in_turns({server.name: measure(server) for server in servers}, parts=parts)
+    return bench.measure_in_turns({server.name: measure(server) for server in servers}, **turns)
+
+
+def compare_starts(
+    bench: Bench, starts: Sequence[Callable[[], AbstractContextManager[Server]]], to: Upstream, models: int, times: int
+) -> Samples:
+    """Return samples of servers that are started several times, in turns of a second, with 32 connections.
+
+    Processes of the same program differ by up to a tenth, as their places in memory and caches do (2026-11-28); and what else
+    a machine does for some seconds meets all of them where the turns are short.
+    """
+    parts = []
+    for _ in range(times):
+        with ExitStack() as stack:
+            servers = [stack.enter_context(start()) for start in starts]
+            parts.append(compare_servers(bench, servers, to, models, 32, seconds=1, turns=TURNS))
+    return join_samples(parts)
 
 
 def measure_whole(bench: Bench) -> list[Row]:
     """Measure CPU per request, its slope over models, and requests per second: 32 connections, no latency."""
-    with run_upstream(bench) as to, run_floor(bench, to) as bare, run_fanout(bench, to) as ours:
-        samples = {models: compare_servers(bench, (bare, ours), to, models, 32, PARTS) for models in (1, 4, 16)}
+    with run_upstream(bench) as to:
+        starts = (partial(run_floor, bench, to), partial(run_fanout, bench, to))
+        samples = {models: compare_starts(bench, starts, to, models, bench.repeats) for models in (1, 4, 16)}
     return [
         build_cpu_row(samples),
         build_slope_row(samples),
@@ -127,12 +149,9 @@ def build_rate_row(models: int, samples: Mapping[str, list[Sample]]) -> Row:
 
 def measure_history(bench: Bench) -> list[Row]:
     """Measure the share of a request's CPU that goes into its history and usage, written to a file."""
-    with (
-        run_upstream(bench) as to,
-        run_fanout(bench, to) as ours,
-        run_fanout(bench, to, has_store=False) as without,
-    ):
-        samples = compare_servers(bench, (without, ours), to, 4, 32, PARTS)
+    with run_upstream(bench) as to:
+        starts = (partial(run_fanout, bench, to, has_store=False), partial(run_fanout, bench, to))
+        samples = compare_starts(bench, starts, to, 4, 2 * bench.repeats)
     cpu_us = extract(samples, lambda sample: sample.cpu_us)
     # Of pairs that were measured one after the other: what else the machine does changes less between those two.
     shares = [100 * (1 - without / ours) for without, ours in zip(*cpu_us.values(), strict=True)]

@@ -123,7 +123,7 @@ def _to_answer_rows(
             call.is_member,
             _dump_fusion(outcome, full=texts is not None) if call.fusion else None,
         )
-        rows.append(AnswerRow._make(row))
+        rows.append(tuple.__new__(AnswerRow, row))  # what `_make` does, without its call
         # Usage and cost of the call stand on its first answer alone, so that sums over answers count them once.
         usage, usd, source = NO_USAGE, None, None
     return rows
