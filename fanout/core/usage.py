@@ -99,8 +99,13 @@ class UsageTotals:
 
     def add(self, more: Self) -> None:
         """Add the sums over other calls."""
-        for name in self.__dataclass_fields__:
-            setattr(self, name, add_known(getattr(self, name), getattr(more, name)))
+        self.calls += more.calls
+        self.input_tokens = add_known(self.input_tokens, more.input_tokens)
+        self.output_tokens = add_known(self.output_tokens, more.output_tokens)
+        self.cached_tokens = add_known(self.cached_tokens, more.cached_tokens)
+        self.unknown_usage += more.unknown_usage
+        self.cost_usd = add_known(self.cost_usd, more.cost_usd)
+        self.cost_unknown += more.cost_unknown
 
     def as_columns(self) -> dict[str, int | float | None]:
         """Return the sums by the names of the columns they are stored in."""
@@ -114,6 +119,12 @@ class WorkTotals(UsageTotals):
 
     attempts: int = 0
     total_ms: int = 0
+
+    def add(self, more: Self) -> None:
+        """Add the sums over other units."""
+        UsageTotals.add(self, more)
+        self.attempts += more.attempts
+        self.total_ms += more.total_ms
 
 
 USAGE_SUMS = tuple(UsageTotals.__dataclass_fields__)

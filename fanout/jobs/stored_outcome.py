@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -13,9 +13,10 @@ from fanout.core.fusion import FusedMembers
 from fanout.core.json_text import replace_surrogates
 from fanout.core.schema import Call, Completion, Failure, Outcome, Timing
 from fanout.core.usage import Cost
+from fanout.core.value_type import value_type
 
 
-@dataclass(frozen=True, slots=True)
+@value_type(frozen=True, slots=True)
 class StoredOutcome:
     """An outcome without its call."""
 

@@ -31,7 +31,7 @@ async def test_what_waits_is_done_once_an_answer_has_been_sent(monkeypatch: pyte
         task = asyncio.create_task(LULLS.wait())
         await asyncio.sleep(0.05)
         assert not task.done()
-        afterwork.add(lambda: recorded.append(True))
+        afterwork.add(lambda: recorded.append(True), lambda: None)
         await asyncio.wait_for(task, 10)
         assert recorded
     finally:

@@ -38,6 +38,7 @@ def supervise(settings: Settings, host: str, port: int, on_started: Callable[[st
     import_adapters()
     pricing.load_prices()
     gc.freeze()
+    gc.enable()
     return Supervisor(settings, listeners, lambda: on_started(address)).run()
 
 

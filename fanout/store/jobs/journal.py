@@ -11,12 +11,13 @@ import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from sqlalchemy import Connection, func, literal_column, select, update
 
 from fanout.core.errors import LeaseLostError, StoreError
 from fanout.core.usage import WorkTotals
+from fanout.core.value_type import value_type
 from fanout.store.engine.bulk_insert import insert_rows
 from fanout.store.engine.database import Database, run_to_end
 from fanout.store.engine.text_columns import clean_name, clean_text, place_text
@@ -30,7 +31,7 @@ from fanout.store.tables import attempts, failures, job_counts, jobs, texts, uni
 from fanout.store.usage import ANSWERED
 
 
-@dataclass(frozen=True, slots=True)
+@value_type(frozen=True, slots=True)
 class JournalEntry:
     """An event of an attempt, whose number counts from 1, with the epoch of the writer's lease."""
 
@@ -50,12 +51,12 @@ class JournalEntry:
         return self.unit.job, self.chunk
 
 
-@dataclass(frozen=True, slots=True)
+@value_type(frozen=True, slots=True)
 class AttemptStarted(JournalEntry):
     """An attempt that is about to be made."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_type(frozen=True, slots=True)
 class AttemptFailed(JournalEntry):
     """An attempt that failed, with its failure as JSON; its unit stays open."""
 
@@ -63,7 +64,7 @@ class AttemptFailed(JournalEntry):
     failure: str
 
 
-@dataclass(frozen=True, slots=True)
+@value_type(frozen=True, slots=True)
 class UnitEnded(JournalEntry):
     """A unit that ended: with an answer, or with the failure of its last attempt. Its record and failure are JSON."""
 
