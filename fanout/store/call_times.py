@@ -6,9 +6,10 @@ import math
 import time
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, NamedTuple, Self
 
 from sqlalchemy import BigInteger, cast, func, select
@@ -61,9 +62,8 @@ class CallCount:
         return {"calls": self.calls}
 
 
-def find_step(seconds: float) -> int:
-    """Return the step of a duration; 0 is under a millisecond."""
-    return bisect_right(_STEP_STARTS_S, seconds)
+find_step: Callable[[float], int] = partial(bisect_right, _STEP_STARTS_S)
+"""Returns the step of a duration in seconds; 0 is under a millisecond. Without a frame of Python's: each call has two."""
 
 
 def find_quantile(steps: Mapping[int, int], share: float) -> float | None:

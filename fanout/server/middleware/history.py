@@ -69,10 +69,14 @@ def begin_comparison(
     """Have the calls of a request recorded at its end, whichever way it ends; without texts if its caller wants none kept."""
     if STORE in request.app and request.app[STORE].history.mode != "off":
         # In a chat body the caller's metadata may be anything, which is passed on: here up to 16 short strings are kept.
-        pairs = list(metadata.items())[:16] if isinstance(metadata, dict) else ()
-        strings = [(name, value) for name, value in pairs if isinstance(name, str) and isinstance(value, str)]
-        kept = {name: value for name, value in strings if 0 < len(name) <= 64 and len(value) <= 512}
+        kept = _keep_metadata(metadata) if metadata else {}
         request[COMPARISON] = PendingComparison(id_, created, bool(stream), kept, keeps_texts)
+
+
+def _keep_metadata(metadata: object) -> dict[str, str]:
+    pairs = list(metadata.items())[:16] if isinstance(metadata, dict) else ()
+    strings = [(name, value) for name, value in pairs if isinstance(name, str) and isinstance(value, str)]
+    return {name: value for name, value in strings if 0 < len(name) <= 64 and len(value) <= 512}
 
 
 def record_comparison(request: web.Request, status: int, total_s: float, collected: RequestOutcomes) -> None:

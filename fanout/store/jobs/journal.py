@@ -82,6 +82,10 @@ class UnitEnded(JournalEntry):
     scores: Sequence[UnitScore] = ()
 
 
+COUNTED = [column.name for column in job_counts.columns][3:]
+"""Columns of `job_counts` behind its key."""
+
+
 class Journal:
     """The journal of a database's jobs."""
 
@@ -89,7 +93,6 @@ class Journal:
         self._database = database
         self._commit: GroupCommit[JournalEntry] = GroupCommit(database, self._write)
         # Built once: building a statement takes longer than executing it.
-        self._add_counts = database.insert_or_add(job_counts)
         self._add_text = database.insert_or_ignore(texts)
         self._add_score = compile_add(database)
         # Compiled, and handed to the driver as text: they run for every call, and SQLAlchemy's work on each row takes longer
@@ -97,6 +100,7 @@ class Journal:
         self._add_attempt = database.compile_insert(database.insert_or_ignore(attempts))
         is_open = units.c.state == literal_column("'open'")
         self._end_unit = database.compile_insert(database.insert_or_replace(units, where=is_open))
+        self._add_counts = database.compile_insert(database.insert_or_add(job_counts))
         self._add_failure = database.insert_or_ignore(failures)
 
     def run(self) -> AbstractAsyncContextManager[None]:
@@ -158,7 +162,7 @@ class Journal:
         insert_rows(connection, self._end_unit, rows)
         add_scores(connection, self._add_score, [(entry.unit, entry.scores) for entry in entries if entry.scores])
         # Sorted, so that two processes never wait for each other's rows.
-        connection.execute(self._add_counts, [_to_counts_row(*key, sums[key]) for key in sorted(sums)])
+        insert_rows(connection, self._add_counts, [_to_counts_row(*key, sums[key]) for key in sorted(sums)])
 
     @run_to_end
     async def reopen(self, number: int, kinds: Sequence[str] = (), *, states: Sequence[JobState]) -> int | None:
@@ -177,7 +181,7 @@ class Journal:
             for model, result, count, total_ms in found:
                 # Subtracted, so that progress needs no scan of the units. Their tokens and cost stay: they were paid for.
                 less = WorkTotals(calls=-count, total_ms=-int(total_ms))
-                await connection.execute(self._add_counts, [_to_counts_row(number, model, result, less)])
+                await connection.run_sync(insert_rows, self._add_counts, [_to_counts_row(number, model, result, less)])
             await connection.execute(update(units).where(*are_failed).values(state="open"))
         return sum(int(row[2]) for row in found)
 
@@ -228,5 +232,6 @@ def _to_row(entry: UnitEnded, long: dict[bytes, str]) -> tuple[object, ...]:
     )
 
 
-def _to_counts_row(job: int, model: str, result: str, totals: WorkTotals) -> Mapping[str, object]:
-    return {"job": job, "model": model, "result": result, **totals.as_columns()}
+def _to_counts_row(job: int, model: str, result: str, totals: WorkTotals) -> tuple[object, ...]:
+    columns = totals.as_columns()
+    return (job, model, result, *[columns[name] for name in COUNTED])
