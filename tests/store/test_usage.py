@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event, text
-from sqlalchemy.pool import Pool
+from sqlalchemy import Connection, Engine, event, text
 
 from fanout.core.schema import Call, Completion, Failure, Outcome, Query, Target
 from fanout.core.usage import Usage, UsageTotals
@@ -296,18 +295,18 @@ async def test_closing_without_being_able_to_write_logs_how_much_is_lost(locatio
 
 @contextmanager
 def limit_pages(pages: dict[str, int]) -> Iterator[None]:
-    """Limit the size of every connection's database; the limit is read again whenever a connection is used."""
+    """Limit the size of every connection's database; the limit is read again whenever a transaction begins."""
 
-    def apply_limit(connection: Any, *_: Any) -> None:
-        cursor = connection.cursor()
+    def apply_limit(connection: Connection) -> None:
+        cursor = connection.connection.cursor()
         cursor.execute(f"PRAGMA max_page_count = {pages['most']}")
         cursor.close()
 
-    event.listen(Pool, "checkout", apply_limit)
+    event.listen(Engine, "begin", apply_limit)
     try:
         yield
     finally:
-        event.remove(Pool, "checkout", apply_limit)
+        event.remove(Engine, "begin", apply_limit)
 
 
 async def test_a_full_database_loses_nothing(tmp_path: Path, log_lines: list[str]) -> None:
