@@ -26,7 +26,7 @@ from tests.support.upstream.server import Upstream
 
 pytestmark = pytest.mark.skipif(not TESTED_VERSIONS, reason="the tests run by aiohttp's client, whose calls are tasks")
 PACKAGE = Path(fanout.__file__).parent
-MAX_STEPS = 280
+MAX_STEPS = 262
 """Calls of functions for one call of a request with four models, its plan included (2026-11-28)."""
 
 
