@@ -102,7 +102,7 @@ def main() -> None:
     """Run the `fanout` command."""
     # The usual threshold would look through what is imported hundreds of times, for nothing: 0.1 s of `fanout serve`.
     # Not higher: a pass over 50,000 young objects takes 8 ms, in which nothing else is served.
-    gc.set_threshold(10_000, 50, 100)
+    gc.set_threshold(10_000, 10, 100)
     _prepare_streams()
     code = _run()
     try:

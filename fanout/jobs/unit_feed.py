@@ -39,7 +39,7 @@ class UnitFeed:
         self._max_rows = min(max(MAX_BUFFERED_UNITS // max(units_of_item, 1), 1), ROWS_AT_ONCE)
         self._chunk_rows = 1  # doubled with each chunk: the first call need not wait for hundreds of rows
         self._share = max(MAX_BUFFERED_UNITS // max(len(queues), 1), 1)
-        self._buffered_bytes = 0
+        self._buffered_units = self._buffered_bytes = 0
         self._after = -1
         """The last item that was read, by its place in the job's order."""
         self.limit: Callable[[], int] | None = None
@@ -60,6 +60,7 @@ class UnitFeed:
         if not queue.buffer:
             return None
         unit = queue.buffer.popleft()
+        self._buffered_units -= 1
         self._buffered_bytes -= unit.row_bytes
         return unit
 
@@ -109,9 +110,13 @@ class UnitFeed:
 
     def _put(self, queue: ModelQueue, units: Sequence[PendingUnit]) -> None:
         queue.buffer.extend(units)
+        self._buffered_units += len(units)
         self._buffered_bytes += sum(unit.row_bytes for unit in units)
 
     def _has_room(self, queue: ModelQueue) -> bool:
         if queue.backlog or queue.closed_because:  # keeps the order: earlier rows are already waiting
             return False
-        return not queue.buffer or (len(queue.buffer) < self._share and self._buffered_bytes < MAX_BUFFERED_BYTES)
+        # More than its share while the others leave room: models of one speed drift apart, and what had no room is read and
+        # planned again, as is all that follows until the queue has caught up.
+        has_share = len(queue.buffer) < self._share or self._buffered_units < MAX_BUFFERED_UNITS
+        return not queue.buffer or (has_share and self._buffered_bytes < MAX_BUFFERED_BYTES)

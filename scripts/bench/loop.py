@@ -321,7 +321,7 @@ if __name__ == "__main__":
         asyncio.run(run_client())
     else:
         logs.configure("error", "json")
-        gc.set_threshold(10_000, 50, 100)  # as `fanout` does
+        gc.set_threshold(10_000, 10, 100)  # as `fanout` does
         size = int(sys.argv[1]) if len(sys.argv) > 1 else 32
         found = Steps()
         asyncio.run(measure(size, sys.argv[2:] or [*build_bodies(1), *Jobs().requests], found))

@@ -75,6 +75,19 @@ async def test_a_slow_model_holds_no_other_back_and_gets_each_row_in_order(
     assert 60 <= len(builder.seen) <= 2 * 60
 
 
+async def test_a_queue_may_have_more_than_its_share_while_the_others_leave_room(
+    upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unit_feed, "MAX_BUFFERED_UNITS", 64)
+    async with open_jobs(upstream.url, tmp_path) as kept:
+        job = await kept.create(50, "up/ok", {"model": "up/sleep-0.02", "label": "slow"}, concurrency=2)
+        worker, builder = await make_worker(kept, job)
+        assert await worker.run() == ("done", None)
+
+    # Half of them is the share of each; of the slow one more than that wait while the fast one's are sent.
+    assert len(builder.seen) == 50
+
+
 async def test_a_queue_that_falls_behind_sends_what_was_open_and_nothing_twice_when_it_is_resumed(
     upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

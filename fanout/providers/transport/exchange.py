@@ -152,7 +152,7 @@ class Exchange:
             return
         # That of the body tells that it is one which has broken off.
         error = (self._response and self._response.content.exception()) or error
-        self._context.run(self._end, self._provider.name_error(self._name_bad_http(error)))
+        self._context.run(self._end_with, self._provider.name_error(self._name_bad_http(error)))
 
     def _name_bad_http(self, error: BaseException) -> Exception:
         if isinstance(error, HttpProcessingError):
@@ -168,7 +168,7 @@ class Exchange:
             self._on_headers(headers)
             is_short = self._hold(headers)
         except Exception as error:
-            self._end(error)
+            self._end_with(error)
             return
         if is_short and content.is_eof():  # nearly every body has come with its head
             connection.release()
@@ -191,26 +191,30 @@ class Exchange:
         return length <= BEGINNING_BYTES and self._call.scope.hold_whole(self._call.index, length)
 
     def _read_body(self, message: RawResponseMessage, content: aiohttp.StreamReader) -> None:
-        result: Completion | Exception
+        # No error is kept in a variable: its traceback holds the frame, and the cycle would wait for the collector.
         try:
             answer = self._provider.decode(self._call, message.code, message.headers, read_whole(content))
-            # Else there is nothing to hide here that the attempt would not: see `Upstreams.hide_secrets`.
-            result = self._make_guard().hide(answer) if has_beside_text(answer) else answer
+            if has_beside_text(answer):  # else there is nothing to hide that the attempt would not: `Upstreams.hide_secrets`
+                answer = self._make_guard().hide(answer)
         except Exception as error:
-            result = error
-        self._end(result)
+            self._end_with(error)
+        else:
+            self._end(answer)
 
-    def _end(self, result: Completion | Exception) -> None:
+    def _end_with(self, error: Exception) -> None:
+        self._call.scope.release_answer(self._call.index)
+        self._end(self._hide(error))
+
+    def _end(self, result: Completion | Failure | Exception) -> None:
         BODIES.give_back(self._size)
         if self._connection is not None:  # it may have been given back with the end of the body
             self._connection.close()
         on_end = self._on_end
         self._forget_caller()
-        on_end(self._hide(result) if isinstance(result, Exception) else result)
+        on_end(result)
 
     def _hide(self, error: Exception) -> Failure | Exception:
         """Return the failure that an error is, without a secret; any other error as it is."""
-        self._call.scope.release_answer(self._call.index)
         try:
             self._make_guard().check(error)
         except ProviderError as hidden:
