@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from fanout.core.schema import Outcome
-from fanout.store.history.pages import decode_page, encode_page
+from fanout.store.history.pages import EncodedRows, decode_page, encode_page
 from fanout.store.history.queries import ComparisonFilter
 from fanout.store.history.records import ComparisonRows, StoredComparison
 from fanout.store.history.writing import BUSY, HistoryTables
@@ -136,8 +136,9 @@ async def test_a_page_holds_its_comparisons_to_the_last_bit(store: Store) -> Non
     for number in range(40):
         record(store, *make_outcomes(number))
     await store.history._prepare_all()
-    rows = [one.rows for one in store.history._pending.values() if one.rows]
-    first, last, page = encode_page(rows)
+    waiting = [one.rows for one in store.history._pending.values() if one.rows]
+    rows = [one.decode() if isinstance(one, EncodedRows) else one for one in waiting]
+    first, last, page = encode_page(waiting)
 
     assert list(decode_page(page)) == [ComparisonRows(*one[:3], {}) for one in rows]
     assert (first, last) == (min(one.comparison.number for one in rows), max(one.comparison.number for one in rows))
