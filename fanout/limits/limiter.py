@@ -84,9 +84,7 @@ class Limiter:
         is_group: bool = False,
         share: ProcessShare | None = None,
     ) -> None:
-        self.name, self.limits = name, limits
-        self.is_forgotten = False
-        """The registry has it no longer: calls to come need another."""
+        self.name, self.limits, self.is_forgotten = name, limits, False  # forgotten: calls to come need another limiter
         self.counts_tokens = limits.tokens_per_minute is not None
         """Whether permits depend on the tokens that a call may use."""
         self.concurrency: float = limits.concurrency or math.inf

@@ -61,10 +61,10 @@ class StartWindow(Throttler):
     def take_over(self, others: Iterable[StartCounter], reserved: int) -> None:
         """See `StartCounter.take_over`."""
         self.reserved = reserved
-        for at, starts in list_counted(others):
+        for at, starts in list_starts(others):
             self._task_logs.extend([at] * min(starts, self.rate_limit))
 
-    def list_counted(self) -> Iterator[tuple[float, int]]:
+    def list_starts(self) -> Iterator[tuple[float, int]]:
         """Yield the times of starts that were counted, oldest first, and how many there were."""
         return ((at, 1) for at in self._task_logs)
 
@@ -106,21 +106,21 @@ class StartSlices:
 
     def take_over(self, others: Iterable[StartCounter], reserved: int) -> None:
         """See `StartCounter.take_over`."""
-        for at, starts in list_counted(others):
+        for at, starts in list_starts(others):
             self._window.reserve(starts)
             self._window.count(at, starts)
         self._window.reserved = reserved
 
-    def list_counted(self) -> Iterator[tuple[float, int]]:
+    def list_starts(self) -> Iterator[tuple[float, int]]:
         """Yield the times of starts that were counted, oldest first, and how many there were."""
-        return self._window.list_counted()
+        return self._window.list_starts()
 
 
-def list_counted(counters: Iterable[StartCounter]) -> Iterable[tuple[float, int]]:
+def list_starts(counters: Iterable[StartCounter]) -> Iterable[tuple[float, int]]:
     """Return what the first of some counters has counted in its last period, which is the longest of theirs."""
     # What is too old for a shorter one leaves it at once.
     found = next((counter for counter in counters if isinstance(counter, StartWindow | StartSlices)), None)
-    return found.list_counted() if found else ()
+    return found.list_starts() if found else ()
 
 
 def open_window(limit: int, period_s: float) -> StartCounter:

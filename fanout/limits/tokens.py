@@ -104,7 +104,7 @@ class TokenWindow:
             part.is_expired = True
         return self.total
 
-    def list_counted(self) -> Iterator[tuple[float, int]]:
+    def list_starts(self) -> Iterator[tuple[float, int]]:
         """Yield the times of slices, oldest first, and what was counted in each."""
         return ((part.last_at, part.tokens) for part in self._slices)
 

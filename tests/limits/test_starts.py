@@ -46,7 +46,7 @@ def test_a_limit_of_millions_takes_no_entry_for_each_start() -> None:
     counter = open_window(100_000_000, PERIOD_S)
     assert isinstance(counter, StartSlices)
     start_often(counter, 2 * PERIOD_S, 2_000.0, random.Random(2))
-    entries = list(counter.list_counted())
+    entries = list(counter.list_starts())
     assert len(entries) <= 602
     assert sum(starts for _, starts in entries) >= 100_000
 
@@ -78,4 +78,4 @@ def test_a_log_takes_over_no_more_than_its_limit() -> None:
     other.take_over([counter], reserved=0)
     assert other.compute_wait_s(2.0) == pytest.approx(add_skew(PERIOD_S) - 1.0, abs=0.01)
     assert isinstance(other, StartWindow)
-    assert len(list(other.list_counted())) == MAX_LOGGED_STARTS
+    assert len(list(other.list_starts())) == MAX_LOGGED_STARTS
