@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import chain, repeat
 from typing import Protocol
 
 from asyncio_throttle import Throttler
@@ -61,8 +63,9 @@ class StartWindow(Throttler):
     def take_over(self, others: Iterable[StartCounter], reserved: int) -> None:
         """See `StartCounter.take_over`."""
         self.reserved = reserved
-        for at, starts in list_starts(others):
-            self._task_logs.extend([at] * min(starts, self.rate_limit))
+        # The newest alone: whatever was counted under a limit of millions must not become an entry each.
+        newest = deque(chain.from_iterable(repeat(*start) for start in list_starts(others)), maxlen=MAX_LOGGED_STARTS)
+        self._task_logs.extend(newest)
 
     def list_starts(self) -> Iterator[tuple[float, int]]:
         """Yield the times of starts that were counted, oldest first, and how many there were."""
