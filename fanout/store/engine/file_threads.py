@@ -93,6 +93,7 @@ class FileThreads:
 
     def _close(self) -> None:
         for connection in self._connections:
-            connection.close()
+            if not connection.in_transaction():  # else its thread still works, for somebody who has given it up
+                connection.close()
         if self._engine is not None:
             self._engine.dispose()
