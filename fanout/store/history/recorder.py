@@ -117,14 +117,16 @@ class History:
                 log.error("history.overflowed", database=self._database.name, waiting=len(self._pending))
             self._dropped += 1
             return
+        pending = _Pending(record.number, record.id, size, record)
+        if is_small:
+            rows = to_rows(record, full=False)
+            pending.rows = rows if self._database.in_memory else EncodedRows.encode(rows)  # in memory they are read often
+            pending.record = None
+        self._pending[record.number] = pending
         self._bytes += size
         self._writer.notify()
         if is_small:
-            rows = to_rows(record, full=False)
-            kept = rows if self._database.in_memory else EncodedRows.encode(rows)  # in memory they stay, and are read often
-            self._pending[record.number] = _Pending(record.number, record.id, size, None, kept)
             return
-        self._pending[record.number] = pending = _Pending(record.number, record.id, size, record)
         self._fresh.append(pending)
         if len(self._fresh) >= FRESH or size > FRESH_BYTES:
             self._make_rows()
