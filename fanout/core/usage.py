@@ -7,7 +7,7 @@ number of answers missing from it. An answer whose usage lacks its input or its 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Self, TypeVar
 
@@ -155,11 +155,9 @@ def total_tokens(input_tokens: int | None, output_tokens: int | None) -> int | N
     return None if input_tokens is None or output_tokens is None else input_tokens + output_tokens
 
 
-def plausible_usage(usage: Usage | None) -> Usage:
+def keep_plausible_usage(usage: Usage) -> Usage:
     """Return `usage` with plausible counts; an implausible one becomes `None`, as if not reported."""
-    if usage is None:
-        return NO_USAGE
-    # Nearly every report is plausible, and every answer is looked at twice: then nothing is made, not even a tuple of them.
+    # Nearly every report is plausible: then nothing is made, not even a tuple of them.
     if (
         0 <= (usage.input_tokens or 0) <= MAX_TOKENS
         and 0 <= (usage.output_tokens or 0) <= MAX_TOKENS
@@ -168,21 +166,17 @@ def plausible_usage(usage: Usage | None) -> Usage:
         and 0 <= (usage.reasoning_tokens or 0) <= MAX_TOKENS
     ):
         return usage
-    return Usage(
-        _plausible_tokens(usage.input_tokens),
-        _plausible_tokens(usage.output_tokens),
-        _plausible_tokens(usage.cached_input_tokens),
-        _plausible_tokens(usage.cache_write_tokens),
-        _plausible_tokens(usage.reasoning_tokens),
+    return replace(
+        usage,
+        input_tokens=_keep_plausible_tokens(usage.input_tokens),
+        output_tokens=_keep_plausible_tokens(usage.output_tokens),
+        cached_input_tokens=_keep_plausible_tokens(usage.cached_input_tokens),
+        cache_write_tokens=_keep_plausible_tokens(usage.cache_write_tokens),
+        reasoning_tokens=_keep_plausible_tokens(usage.reasoning_tokens),
     )
 
 
-def plausible_usd(cost: Cost | None) -> float | None:
-    """Return a cost in US dollars; `None` if it is absent or implausible."""
-    return cost.usd if cost is not None and 0 <= cost.usd < MAX_USD else None
-
-
-def _plausible_tokens(tokens: int | None) -> int | None:
+def _keep_plausible_tokens(tokens: int | None) -> int | None:
     return tokens if tokens is not None and 0 <= tokens <= MAX_TOKENS else None
 
 

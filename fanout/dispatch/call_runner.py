@@ -13,6 +13,7 @@ from fanout.core.schema import Call, Completion, Failure, Observer, Outcome, Ret
 from fanout.dispatch import no_tokens, retries
 from fanout.dispatch.call_planner import CallPlanner
 from fanout.dispatch.in_flight import STOPPED, Handle, InFlightCall, join_members
+from fanout.dispatch.pricing import keep_plausible_figures
 from fanout.dispatch.retries import Result
 from fanout.dispatch.tracing import begin_span
 from fanout.limits.registry import Sharing
@@ -103,6 +104,7 @@ class CallRunner(CallPlanner):
         if running.outcome is None:
             cost = None
             if isinstance(result, Completion):
+                result = keep_plausible_figures(result)
                 cost = no_tokens.COST
                 if running.attempts:
                     assert running.route is not None

@@ -15,7 +15,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from fanout.config.providers_file import PriceRow
-from fanout.core.usage import Cost, Usage
+from fanout.core.schema import Completion
+from fanout.core.usage import MAX_USD, Cost, Usage, keep_plausible_usage
 
 if TYPE_CHECKING:  # its import takes longer than a toy's answer, and most commands price nothing by it
     from genai_prices.types import ModelInfo, Provider, TieredPrices
@@ -157,7 +158,7 @@ def compute_cost(
         return None
     # The provider's own figure is what it bills, discounts included.
     if usage.reported_cost_usd is not None:
-        return Cost(usage.reported_cost_usd, REPORTED)
+        return _keep_plausible_cost(usage.reported_cost_usd, REPORTED)
     billed = _to_billed_usage(usage) if usage.billed else usage
     if billed is None:
         return None
@@ -166,7 +167,20 @@ def compute_cost(
     else:
         found = find_price(provider, model, usage.service_tier, answered) if provider else None
         usd, source = (found.price(billed), f"{SOURCE}: {found.model.id}") if found else (None, SOURCE)
-    return None if usd is None else Cost(usd, source)
+    return None if usd is None else _keep_plausible_cost(usd, source)
+
+
+def _keep_plausible_cost(usd: float, source: str) -> Cost | None:
+    """Return a cost; `None` where it cannot be one, as if no price were known: sums must fit into a database."""
+    return Cost(usd, source) if 0 <= usd < MAX_USD else None
+
+
+def keep_plausible_figures(answer: Completion) -> Completion:
+    """Return an answer whose usage has no figure that cannot be one: an adapter of an operator's own may report anything."""
+    usage = answer.usage
+    if usage is None or (plausible := keep_plausible_usage(usage)) is usage:
+        return answer
+    return replace(answer, usage=plausible)
 
 
 def compute_batch_cost(

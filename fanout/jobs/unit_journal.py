@@ -13,7 +13,7 @@ from typing import TypeVar
 from fanout.core.errors import LeaseLostError, StoreClosedError, StoreError
 from fanout.core.schema import Completion, Failure
 from fanout.core.units import to_ms
-from fanout.core.usage import WorkTotals, plausible_usage, plausible_usd
+from fanout.core.usage import WorkTotals
 from fanout.dispatch.fusing import MemberAnswer
 from fanout.jobs.answer_scorer import AnswerScorer
 from fanout.jobs.claims import Claim
@@ -114,7 +114,7 @@ class UnitJournal:
         totals = WorkTotals(attempts=attempt - unit.closed, total_ms=to_ms(outcome.timing.total_s))
         text = None
         if isinstance(result, Completion):
-            totals.add_answer(plausible_usage(result.usage), plausible_usd(outcome.cost))
+            totals.add_answer(result.usage, outcome.cost.usd if outcome.cost else None)
             text = "\0".join(choice.message.text for choice in result.choices)
         else:
             totals.add_failure()

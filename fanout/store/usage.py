@@ -12,7 +12,7 @@ from sqlalchemy import BigInteger, ColumnElement, cast, func, select
 
 from fanout.core.errors import StoreError
 from fanout.core.schema import Failure, Outcome, Retry
-from fanout.core.usage import USAGE_SUMS, UsageTotals, plausible_usage, plausible_usd
+from fanout.core.usage import USAGE_SUMS, UsageTotals
 from fanout.store.engine.database import Database, Query, run_to_end
 from fanout.store.engine.sums import REST, ROWS_AT_ONCE, SumsTable
 from fanout.store.engine.text_columns import clean_name
@@ -129,7 +129,7 @@ class UsageLedger:
             if isinstance(result, Failure):
                 totals.add_failure()
             else:
-                totals.add_answer(plausible_usage(result.usage), plausible_usd(event.cost))
+                totals.add_answer(result.usage, None if event.cost is None else event.cost.usd)
 
     def _is_found(self, model: str, *, is_answered: bool) -> bool:
         # Callers can invent any number of names, and some servers answer to every one.

@@ -12,6 +12,7 @@ import pytest
 
 from fanout.config.overlay import SHIPPED
 from fanout.core.schema import Outcome
+from fanout.core.usage import MAX_TOKENS, MAX_USD
 from fanout.dispatch.pricing import SOURCE
 from tests.support.builders.dispatcher import expect_completion, open_observed_dispatcher
 from tests.support.builders.settings import write_providers_file
@@ -84,6 +85,29 @@ async def test_an_answer_costs_what_its_provider_states_or_what_is_published_for
         assert cost is not None
         assert cost.usd == pytest.approx(usd, rel=1e-9)
         assert cost.source == source
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+async def test_an_impossible_figure_counts_as_not_reported(stream: bool, tmp_path: Path) -> None:
+    outcome = await ask(tmp_path, "openai/gpt-4o-mini", count(MAX_TOKENS + 1, 5, cost=MAX_USD), stream=stream)
+    usage = expect_completion(outcome).usage
+    assert usage
+    assert (usage.input_tokens, usage.output_tokens, outcome.cost) == (None, 5, None)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+async def test_figures_that_no_database_takes_do_not_leave_the_dispatcher(stream: bool, tmp_path: Path) -> None:
+    """Sums of usage, of requests and of jobs rely on it; an adapter of an operator's own may report anything."""
+    more = {"providers": {"odd": {"adapter": "tests.support.adapters.misbehaving"}}}
+    async with open_observed_dispatcher("http://127.0.0.1:1/v1", tmp_path, more=more) as opened:
+        if stream:
+            await opened.stream("odd/boasting")
+        else:
+            await opened.run("odd/boasting")
+        (outcome,) = opened.outcomes
+    usage = expect_completion(outcome).usage
+    assert usage
+    assert (usage.input_tokens, usage.output_tokens, usage.cached_input_tokens, outcome.cost) == (None, None, 3, None)
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])

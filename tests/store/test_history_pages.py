@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from fanout.core.schema import Outcome
-from fanout.store.history.pages import EncodedRows, decode_page, encode_page
+from fanout.core.sampling import Sampling
+from fanout.core.schema import Answer, Choice, Completion, Failure, Outcome, Query, Timing
+from fanout.core.usage import Cost
+from fanout.store.history.pages import EncodedFacts, decode_page, encode_page
 from fanout.store.history.queries import ComparisonFilter
 from fanout.store.history.records import ComparisonRows, StoredComparison
 from fanout.store.history.writing import BUSY, HistoryTables
 from fanout.store.opening import Store, open_store
 from tests.store.test_history import DAY_S, FILTERS, SECRET, list_ids, record, replace_text, wait_until
-from tests.support.builders.outcomes import make_answer, make_failure
+from tests.support.builders.outcomes import KNOWN, make_answer, make_failure
 from tests.support.databases import query
 
 LONG = "something long " * 100
@@ -137,8 +141,58 @@ async def test_a_page_holds_its_comparisons_to_the_last_bit(store: Store) -> Non
         record(store, *make_outcomes(number))
     await store.history._prepare_all()
     waiting = [one.rows for one in store.history._pending.values() if one.rows]
-    rows = [one.decode() if isinstance(one, EncodedRows) else one for one in waiting]
+    rows = [one.decode() if isinstance(one, EncodedFacts) else one for one in waiting]
     first, last, page = encode_page(waiting)
 
     assert list(decode_page(page)) == [ComparisonRows(*one[:3], {}) for one in rows]
     assert (first, last) == (min(one.comparison.number for one in rows), max(one.comparison.number for one in rows))
+
+
+def make_mixed_outcomes(name: str) -> list[Outcome]:
+    """Return outcomes of all shapes: an answer, two of three that were requested, a failure, a priced failure, a member."""
+    few = replace_text(make_answer(name, usage=replace(KNOWN, reasoning_tokens=3, cache_write_tokens=1), usd=None), index=1)
+    few = replace(few, call=replace(few.call, query=Query(prompt="hi", sampling=Sampling(n=3)), prompt_index=2))
+    two = Completion((Choice(Answer("a"), "stop"), Choice(Answer("b"), "length")), few.result.usage, name)  # type: ignore[union-attr]
+    failed = replace_text(make_failure("server", name), index=4)
+    failed = replace(failed, result=Failure("server", "it failed", code=name, status=502), cost=Cost(0.5, "reported"))
+    member = replace_text(make_answer("m2", usage=None), index=5)
+    member = replace(member, call=replace(member.call, is_member=True), timing=Timing(0.004, 0.0125, 0.25, 1.5, 2))
+    return [replace_text(make_answer("m1")), replace(few, result=two), failed, member]
+
+
+@pytest.mark.parametrize("name", ["gpt-4o", "nul\0 half \ud83d", "long " * 200])
+async def test_a_comparison_without_texts_is_written_as_short_facts_that_make_the_rows_of_one_with_texts(
+    bare_location: str, name: str
+) -> None:
+    async with open_store(bare_location, history="usage", is_reading=True) as usage:
+        assert usage
+        given: dict[str, Any] = {"account_id": name, "metadata": {"arm": name}, "created": 1e9, "total_s": 2.0}
+        id_ = record(usage, *make_mixed_outcomes(name), **given)
+        (pending,) = usage.history._pending.values()
+        rows = pending.decode()
+        assert rows
+        unwritten = await usage.history.find(id_)
+        assert isinstance(pending.rows, EncodedFacts)
+        await HistoryTables(usage.database).write([pending.rows], is_busy=True)
+        usage.history._pending.clear()
+        in_page = await usage.history.find(id_)
+        await usage.history.spread_pages(2**62)
+        written = await usage.history.find(id_)
+    async with open_store(bare_location, history="full", is_reading=True) as full:
+        assert full
+        record(full, *make_mixed_outcomes(name), id=id_, number=rows.comparison.number, **given)
+        (pending,) = full.history._pending.values()
+        full.history._make_rows()
+        with_texts = pending.decode()
+
+    assert with_texts
+    assert unwritten == in_page == written
+    assert rows.metadata == with_texts.metadata
+    assert rows.comparison == with_texts.comparison._replace(request=None, request_digest=None)
+    assert rows.answers == [answer._replace(content=None, content_digest=None) for answer in with_texts.answers]
+    assert [answer.finish_reason for answer in rows.answers] == ["stop", "stop", "length", "error", "error", "stop"]
+    assert [answer.place for answer in rows.answers] == list(range(6))
+    comparison = rows.comparison
+    assert (comparison.answered, comparison.failed, comparison.input_tokens, comparison.unknown_usage) == (3, 1, 20, 1)
+    assert (comparison.cost_usd, comparison.cost_unknown, comparison.reasoning_tokens) == (0.5, 1, 3)
+    assert (comparison.total_ms, comparison.overhead_ms) == (2000, 500)

@@ -22,7 +22,7 @@ from fanout.store.engine.database import MAX_READERS
 from fanout.store.engine.sums import MAX_COUNTERS, REST
 from fanout.store.opening import MEMORY, open_store
 from fanout.store.usage import MAX_FOUND_MODELS, GroupUsage, UsageFilter, UsageLedger
-from tests.support.builders.outcomes import KNOWN, make_answer, make_failure, make_retry
+from tests.support.builders.outcomes import make_answer, make_failure, make_retry
 from tests.support.databases import SYSTEMS, OutsideConnection, query
 
 ALL = UsageFilter(0, 2**40, group_by=())
@@ -361,19 +361,6 @@ async def test_any_name_is_stored_and_found_again(name: str, kept: str, location
         written = await report_single_group(store.usage, replace(BY_MODEL, account_id=name))
 
     assert (unwritten.group, unwritten.totals.calls) == (written.group, written.totals.calls) == ({"model": kept}, 3)
-
-
-async def test_impossible_figures_count_as_unknown(location: str) -> None:
-    """One absurd number from a provider must not prevent the rest from being written."""
-    async with open_store(location) as store:
-        assert store
-        store.usage.observe(make_answer())
-        store.usage.observe(make_answer(usage=replace(KNOWN, output_tokens=10**30), usd=float("inf")))
-        store.usage.observe(make_answer(usage=replace(KNOWN, output_tokens=-5), usd=float("nan")))
-
-    assert query(location, "SELECT calls, input_tokens, output_tokens, unknown_usage, cost_usd, cost_unknown FROM usage") == [
-        (3, 30, 4, 2, 0.25, 2)
-    ]
 
 
 async def test_a_cancelled_call_is_counted_as_cancelled() -> None:

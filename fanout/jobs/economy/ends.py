@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fanout.core.schema import Completion, Failure, Outcome, Timing
 from fanout.dispatch import retries
+from fanout.dispatch.pricing import keep_plausible_figures
 from fanout.jobs.economy.run import EconomyRun
 from fanout.jobs.pending_unit import PendingUnit
 from fanout.jobs.settlement import USELESS_KINDS
@@ -23,6 +24,7 @@ class UnitEnds:
     def build_outcome(self, unit: PendingUnit, answer: Completion | Failure, total_s: float) -> Outcome:
         cost = None
         if isinstance(answer, Completion):
+            answer = keep_plausible_figures(answer)
             cost = self._run.dispatcher.compute_cost(unit.call, answer.usage, answer.model, in_batch=True)
         return Outcome(unit.call, answer, Timing(total_s=total_s, attempts=1, in_batch=True), cost)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
 from operator import attrgetter
 
 from aiohttp import web
@@ -42,19 +40,8 @@ def collect_outcome(event: Outcome | Retry) -> None:
         collected.outcomes.append(event)
 
 
-@dataclass(slots=True)
-class PendingComparison:
-    """A comparison that goes into the history when its request has ended."""
-
-    id: str
-    created: float
-    stream: bool
-    metadata: Mapping[str, str]
-    keeps_texts: bool
-    is_recorded: bool = False
-
-
-COMPARISON = web.RequestKey("comparison", PendingComparison)
+COMPARISON = web.RequestKey("comparison", ComparisonRecord)
+"""The comparison that goes into the history when its request has ended."""
 
 
 def begin_comparison(
@@ -67,10 +54,23 @@ def begin_comparison(
     keeps_texts: bool = True,
 ) -> None:
     """Have the calls of a request recorded at its end, whichever way it ends; without texts if its caller wants none kept."""
-    if STORE in request.app and request.app[STORE].history.mode != "off":
+    app = request.app
+    if STORE not in app or (history := app[STORE].history).mode == "off":
+        return
+    resource = request.match_info.route.resource
+    # By position: it is made for every request, and by name that takes longer.
+    request[COMPARISON] = ComparisonRecord(
+        history.create_number(created),
+        id_,
+        created,
+        request[REQUEST_ID],
+        "" if resource is None else resource.canonical,
+        bool(stream),
         # In a chat body the caller's metadata may be anything, which is passed on: here up to 16 short strings are kept.
-        kept = _keep_metadata(metadata) if metadata else {}
-        request[COMPARISON] = PendingComparison(id_, created, bool(stream), kept, keeps_texts)
+        _keep_metadata(metadata) if metadata else {},
+        request.get(RAW_BODY, b""),
+        keeps_texts,
+    )
 
 
 def _keep_metadata(metadata: object) -> dict[str, str]:
@@ -81,28 +81,9 @@ def _keep_metadata(metadata: object) -> dict[str, str]:
 
 def record_comparison(request: web.Request, status: int, total_s: float, collected: RequestOutcomes) -> None:
     """Hand a comparison to the history, once, if any of its calls has an outcome."""
-    comparison = request.get(COMPARISON)
+    comparison: ComparisonRecord | None = request.get(COMPARISON)
     # A request with an idempotency key ends twice, in its shared run and in its own middleware: the first end counts.
     # Without outcomes nothing was called: the request was refused, or a dry run.
-    if comparison is None or comparison.is_recorded or not collected.outcomes:
-        return
-    comparison.is_recorded = True
-    outcomes = collected.outcomes
-    resource, history = request.match_info.route.resource, request.app[STORE].history
-    history.record(
-        ComparisonRecord(
-            number=history.create_number(comparison.created),
-            id=comparison.id,
-            created=comparison.created,
-            account_id=outcomes[0].call.account_id,
-            request_id=request[REQUEST_ID],
-            path=resource.canonical if resource else "",
-            stream=comparison.stream,
-            status=status,
-            total_s=total_s,
-            metadata=comparison.metadata,
-            body=request.get(RAW_BODY, b""),
-            outcomes=outcomes,
-            keeps_texts=comparison.keeps_texts,
-        )
-    )
+    if comparison is not None and not comparison.outcomes and collected.outcomes:
+        comparison.end(status, total_s, collected.outcomes)
+        request.app[STORE].history.record(comparison)

@@ -6,6 +6,7 @@ Long texts are stored once, in a table of their own, under their digest.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from functools import lru_cache
 
 from sqlalchemy import Dialect, Text
@@ -44,6 +45,15 @@ def clean_text(text: str) -> str:
     """Return a text, however long, without NUL and lone surrogates."""
     text = text.replace("\0", "\ufffd")
     return text if text.isascii() else text.encode(errors="replace").decode()
+
+
+def clean_texts(value: object) -> object:
+    """Return what becomes JSON with every text in it cleaned, names of fields too."""
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, Mapping):
+        return {clean_text(str(name)): clean_texts(inner) for name, inner in value.items()}
+    return [clean_texts(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def place_text(text: str | None, long_texts: dict[bytes, str]) -> tuple[str | None, bytes | None]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import starmap
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pydantic_core import from_json, to_json
+from pydantic_core import PydanticSerializationError, from_json, to_json
 from sqlalchemy import BigInteger, Column, Connection, Table, delete, select
 
-from fanout.store.engine.text_columns import StorableText, clean_text
-from fanout.store.history.records import AnswerRow, ComparisonRow, ComparisonRows
+from fanout.core.value_type import value_type
+from fanout.store.engine.text_columns import StorableText, clean_text, clean_texts
+from fanout.store.history.facts import ComparisonFacts, list_facts
+from fanout.store.history.records import AnswerRow, ComparisonRecord, ComparisonRow, ComparisonRows
+from fanout.store.history.rows import make_rows
 from fanout.store.tables import metadata
 
 if TYPE_CHECKING:  # see `connections.py`
@@ -34,11 +35,11 @@ comparison_pages = Table(
 PageRow = tuple[int, int, str]
 
 
-@dataclass(slots=True, frozen=True)
-class EncodedRows:
-    """The rows of a comparison without long texts, encoded as soon as they are made.
+@value_type(frozen=True, slots=True)
+class EncodedFacts:
+    """A comparison without texts, its facts encoded as soon as it has ended.
 
-    Kept as rows until the next write, those of half a second are megabytes of small objects, which have left the processor's
+    Kept as objects until the next write, those of half a second are megabytes of small ones, which have left the processor's
     caches by then.
     """
 
@@ -46,35 +47,55 @@ class EncodedRows:
     json: bytes
 
     @classmethod
-    def encode(cls, rows: ComparisonRows) -> EncodedRows:
-        """Encode rows."""
-        # As lists: of a named tuple pydantic first asks what it is, which took three times as long (2026-11-28).
-        plain = ([*rows.comparison], [[*answer] for answer in rows.answers], rows.metadata)
-        return cls(rows.comparison.number, to_json(plain, bytes_mode="hex"))
+    def encode(cls, record: ComparisonRecord) -> EncodedFacts:
+        """Encode a comparison without its texts."""
+        facts = list_facts(record)
+        try:
+            return cls(record.number, to_json(facts))
+        except PydanticSerializationError:  # half a character in a name
+            return cls(record.number, to_json(clean_texts(facts)))
 
     def decode(self) -> ComparisonRows:
-        """Return the rows."""
-        return _decode(*from_json(self.json))
+        """Return its rows."""
+        return _decode(_parse(self.json))
 
 
-def encode_pages(some: Sequence[ComparisonRows | EncodedRows]) -> list[PageRow]:
+KeptComparison = ComparisonRows | EncodedFacts
+"""A comparison that waits to be written."""
+
+
+def encode_pages(some: Sequence[KeptComparison]) -> list[PageRow]:
     """Return comparisons as the rows of pages. Their long texts stand in `history_texts`, as those of written ones do."""
     return [encode_page(some[start : start + PAGE_SIZE]) for start in range(0, len(some), PAGE_SIZE)]
 
 
-def encode_page(some: Sequence[ComparisonRows | EncodedRows]) -> PageRow:
+def encode_page(some: Sequence[KeptComparison]) -> PageRow:
     """Return comparisons as the row of one page."""
-    encoded = [one if isinstance(one, EncodedRows) else EncodedRows.encode(one) for one in some]
-    numbers = [one.number for one in encoded]
-    return min(numbers), max(numbers), f"[{b','.join([one.json for one in encoded]).decode()}]"
+    encoded = [one.json if isinstance(one, EncodedFacts) else _encode_rows(one) for one in some]
+    numbers = [one.number if isinstance(one, EncodedFacts) else one.comparison.number for one in some]
+    return min(numbers), max(numbers), f"[{b','.join(encoded).decode()}]"
+
+
+def _encode_rows(rows: ComparisonRows) -> bytes:
+    # As lists: of a named tuple pydantic first asks what it is, which took three times as long (2026-11-28).
+    return to_json(([*rows.comparison], [[*answer] for answer in rows.answers], rows.metadata), bytes_mode="hex")
 
 
 def decode_page(text: str) -> Iterator[ComparisonRows]:
     """Return the comparisons of a page."""
-    return starmap(_decode, from_json(text))
+    return map(_decode, _parse(text))
 
 
-def _decode(comparison: list[Any], answers: list[list[Any]], metadata: Mapping[str, str]) -> ComparisonRows:
+def _parse(text: str | bytes) -> Any:
+    # Without the parser's cache of strings: ids that are never met again would fill it, and keep 1.4 MB for good.
+    return from_json(text, cache_strings="none")
+
+
+def _decode(one: list[Any]) -> ComparisonRows:
+    """Return the rows of a comparison that was kept as facts or, with texts, as rows."""
+    if not isinstance(one[0], list):
+        return make_rows(ComparisonFacts._make(one))
+    comparison, answers, metadata = one
     for place in DIGESTS:
         comparison[place] = _to_bytes(comparison[place])
     for answer in answers:

@@ -17,7 +17,7 @@ from fanout.observability.logs import log
 from fanout.store.engine.database import Database
 from fanout.store.engine.writers import WriteBehind
 from fanout.store.history import queries
-from fanout.store.history.pages import EncodedRows
+from fanout.store.history.pages import EncodedFacts, KeptComparison
 from fanout.store.history.queries import ComparisonFilter
 from fanout.store.history.records import (
     RANDOM_BITS,
@@ -58,11 +58,11 @@ class _Pending:
     id: str
     size_bytes: int
     record: ComparisonRecord | None  # until its rows are made: of two forms of a long answer only one is kept in memory
-    rows: ComparisonRows | EncodedRows | None = None
+    rows: KeptComparison | None = None
 
     def decode(self) -> ComparisonRows | None:
         """Return its rows, if they are made."""
-        return self.rows.decode() if isinstance(self.rows, EncodedRows) else self.rows
+        return self.rows.decode() if isinstance(self.rows, EncodedFacts) else self.rows
 
 
 def _measure_rows(answers: int) -> int:
@@ -117,11 +117,12 @@ class History:
                 log.error("history.overflowed", database=self._database.name, waiting=len(self._pending))
             self._dropped += 1
             return
-        pending = _Pending(record.number, record.id, size, record)
         if is_small:
-            rows = to_rows(record, full=False)
-            pending.rows = rows if self._database.in_memory else EncodedRows.encode(rows)  # in memory they are read often
-            pending.record = None
+            # In memory they are read often, and never written.
+            rows = to_rows(record, full=False) if self._database.in_memory else EncodedFacts.encode(record)
+            pending = _Pending(record.number, record.id, size, None, rows)
+        else:
+            pending = _Pending(record.number, record.id, size, record)
         self._pending[record.number] = pending
         self._bytes += size
         self._writer.notify()
@@ -180,10 +181,10 @@ class History:
         if await self._tables.rest(is_busy=is_busy):
             self._writer.notify()
 
-    async def _prepare_next(self, most: int) -> list[tuple[_Pending, ComparisonRows | EncodedRows]]:
+    async def _prepare_next(self, most: int) -> list[tuple[_Pending, KeptComparison]]:
         """Return the oldest with their rows, as many as fit into one transaction."""
         self._make_rows()
-        some: list[tuple[_Pending, ComparisonRows | EncodedRows]] = []
+        some: list[tuple[_Pending, KeptComparison]] = []
         left = MAX_BYTES_PER_WRITE
         for pending in list(islice(self._pending.values(), most)):  # a copy, because others end while rows are made
             some.append((pending, pending.rows or await self._prepare(pending)))

@@ -8,6 +8,7 @@ from typing import Any
 
 from fanout.core.errors import ProviderError
 from fanout.core.schema import Answer, Call, Choice, Completion, Delta, Failure, FittedParameters, Query, Target, TokenLogprob
+from fanout.core.usage import Usage
 from fanout.providers import OnHeaders
 
 
@@ -33,6 +34,9 @@ class MisbehavingAdapter:
                 raise asyncio.CancelledError
             case "account":
                 raise ProviderError(Failure("rate_limit", "too much of everything", retry_after_s=0.3, account_wide=True))
+            case "boasting":
+                figures = Usage(10**30, -5, 3, reported_cost_usd=float("nan"))
+                return Completion((Choice(Answer("half and whole"), "stop"),), figures)
         return Completion((Choice(Answer("half and whole"), "stop"),))
 
     async def stream(self, call: Call, on_headers: OnHeaders | None = None) -> AsyncGenerator[Delta | Completion]:

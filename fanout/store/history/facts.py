@@ -1,0 +1,151 @@
+"""Facts: what is known of a comparison without texts, in the shortest form that its rows can be made of later. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from fanout.core.fusion import render_fusion
+from fanout.core.json_text import dump
+from fanout.core.merge import find_failure, get_finish_reason, list_choices
+from fanout.core.schema import Choice, Completion, Outcome
+from fanout.core.units import to_ms
+from fanout.core.usage import NO_USAGE
+from fanout.store.engine.text_columns import clean_texts
+from fanout.store.history.records import ComparisonRecord
+
+NOT_KEPT = "texts are not kept"
+
+EndFacts = tuple[str | None, str | None, str | None, int | None]
+"""The end of an answer: its finish reason; of a failure also kind, code and upstream status."""
+
+
+class CallFacts(NamedTuple):
+    """A call and its answers."""
+
+    place: int
+    entry: int
+    sample: int
+    prompt: int | None
+    model: str
+    label: str
+    provider: str | None
+    upstream_model: str | None
+    is_answered: bool
+    ends: str | Sequence[EndFacts] | None
+    """Of a call that gave the one answer that was requested its finish reason, else the end of each answer."""
+    input_tokens: int | None
+    output_tokens: int | None
+    cached_tokens: int | None
+    cache_write_tokens: int | None
+    reasoning_tokens: int | None
+    cost_usd: float | None
+    cost_source: str | None
+    queued_ms: int
+    ttft_ms: int | None
+    call_ms: int | None
+    total_ms: int
+    attempts: int
+    is_member: bool
+    fusion: str | None
+
+
+class ComparisonFacts(NamedTuple):
+    """A comparison and its calls."""
+
+    number: int
+    id: str
+    created: float
+    account_id: str | None
+    request_id: str
+    path: str
+    stream: bool
+    status: int
+    total_ms: int
+    overhead_ms: int
+    digest: str
+    """Hexadecimal SHA-256 of the request."""
+    metadata: Mapping[str, str]
+    calls: Sequence[CallFacts]
+
+
+def list_facts(record: ComparisonRecord, *, full: bool = False) -> tuple[Any, ...]:
+    """Return the fields of a `ComparisonFacts`, as plain tuples; `full`: messages of failed members may be kept.
+
+    They are to be encoded at once: of a named tuple the encoder first asks what it is, which takes three times as long.
+    """
+    # One expression for each call, and nothing cleaned or summed that can be at leisure: this runs for every answer.
+    calls, slowest_s = [], 0.0
+    for outcome in record.outcomes:
+        call, result, timing, cost = outcome.call, outcome.result, outcome.timing, outcome.cost
+        target, usage, upstream_model, total_s = call.target, NO_USAGE, call.target.model, timing.total_s
+        if isinstance(result, Completion):
+            usage, upstream_model = result.usage or NO_USAGE, result.model or upstream_model
+        if total_s > slowest_s:
+            slowest_s = total_s
+        choices = list_choices(outcome)
+        first = choices[0] if len(choices) == 1 else None
+        calls.append(
+            (
+                call.index,
+                call.entry,
+                call.sample,
+                call.prompt_index,
+                target.name,
+                target.label,
+                target.provider,
+                upstream_model,
+                isinstance(result, Completion),
+                first.finish_reason if first else [_describe_end(outcome, choice) for choice in choices],
+                usage.input_tokens,
+                usage.output_tokens,
+                usage.cached_input_tokens,
+                usage.cache_write_tokens,
+                usage.reasoning_tokens,
+                None if cost is None else cost.usd,
+                None if cost is None else cost.source,
+                # As `to_ms` does.
+                round(timing.queued_s * 1e3),
+                None if timing.first_token_s is None else round(timing.first_token_s * 1e3),
+                None if timing.call_s is None else round(timing.call_s * 1e3),
+                round(total_s * 1e3),
+                timing.attempts,
+                call.is_member,
+                _dump_fusion(outcome, full=full) if call.fusion else None,
+            )
+        )
+    return (
+        record.number,
+        record.id,
+        record.created,
+        record.account_id,
+        record.request_id,
+        record.path,
+        record.stream,
+        record.status,
+        to_ms(record.total_s),
+        # Calls run at the same time: what exceeds the slowest of them is Fanout's own.
+        to_ms(max(record.total_s - slowest_s, 0.0)),
+        # Kept even where texts are not: equal requests can be found without knowing what they were.
+        hashlib.sha256(record.body).hexdigest(),
+        record.metadata,
+        calls,
+    )
+
+
+def _describe_end(outcome: Outcome, choice: Choice | None) -> EndFacts:
+    failure = find_failure(outcome, choice)
+    finish_reason = get_finish_reason(choice, failure)
+    return (finish_reason, failure.kind, failure.code, failure.status) if failure else (finish_reason, None, None, None)
+
+
+def _dump_fusion(outcome: Outcome, *, full: bool) -> str:
+    call, cost = outcome.call, outcome.cost
+    assert call.fusion
+    found = render_fusion(call.fusion, cost.usd if cost else None, is_answered=isinstance(outcome.result, Completion))
+    for member in found["members"]:
+        # A failure's message may quote a prompt, as that of an answer may.
+        if member["left_out"] is not None and not full:
+            member["left_out"] = NOT_KEPT
+    return dump(clean_texts(found)).decode()
