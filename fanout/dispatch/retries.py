@@ -84,4 +84,8 @@ async def retry(
         before_sleep=lambda state: before_sleep(get_failure(state), state.attempt_number, state.upcoming_sleep),
         retry_error_callback=get_failure,
     )
-    return await retrying(try_next)
+    try:
+        return await retrying(try_next)
+    finally:
+        # What it would do next refers to it: without this each retried call stays in memory until the collector comes by.
+        retrying.iter_state.reset()

@@ -18,6 +18,7 @@ from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from fanout.core.ids import create_uuid
 from fanout.core.json_text import encode_json
+from fanout.core.sockets import untie
 from fanout.core.turns import READ_BYTES, TurnTaking
 from fanout.limits.answer_memory import AnswerScope
 from fanout.observability.log_once import LogOnce
@@ -162,7 +163,9 @@ class Connection(TurnTaking, RequestHandler):
         for timer in (self._head_timer, self._reader_timer, self._half_closed_timer):
             if timer is not None:
                 timer.cancel()
+        transport = self.transport
         super().connection_lost(exc)
+        untie(transport)
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None

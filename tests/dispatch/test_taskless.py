@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tenacity import AsyncRetrying
 
 import fanout
 from fanout.api import build_request
 from fanout.core.schema import Failure, Outcome
 from fanout.dispatch.dispatcher import Dispatcher
-from fanout.dispatch.in_flight import STOPPED
+from fanout.dispatch.in_flight import STOPPED, InFlightCall
 from fanout.dispatch.started_attempt import StartedAttempt
 from fanout.providers.transport.own_client import TESTED_VERSIONS
 from tests.support.builders.dispatcher import ObservedDispatcher, name_outcome, open_observed_dispatcher, read_text
@@ -95,6 +96,35 @@ async def test_a_call_takes_few_steps_and_leaves_no_cycles(upstream: Upstream, t
         finally:
             gc.enable()
     assert (many - few) / (20 * 4) <= MAX_STEPS
+
+
+async def test_calls_that_fail_and_are_repeated_leave_no_cycles(upstream: Upstream, tmp_path: Path) -> None:
+    """Until the collector came by, they held megabytes of a server whose connections break."""
+    models, retries = (
+        [f"up/{script}" for script in ("rst", "drop", "500", "503-then-ok", "ok")],
+        {"attempts": 2, "max_delay_s": 0.01},
+    )
+
+    def list_ended() -> list[object]:
+        """Return what has ended and is still there, also connections to the upstream that are closed."""
+        port = upstream.url.rpartition(":")[2].partition("/")[0]
+        closed = [kept for kept in gc.get_objects() if isinstance(kept, asyncio.Transport) and kept.is_closing()]
+        ours = [kept for kept in closed if str((kept.get_extra_info("peername") or ("", ""))[1]) == port]
+        return [*ours, *(kept for kept in gc.get_objects() if isinstance(kept, AsyncRetrying | InFlightCall | StartedAttempt))]
+
+    async with open_observed_dispatcher(upstream.url, tmp_path, retries=retries) as opened:
+        await opened.run(*models)
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(3):
+                await opened.run(*models)
+                opened.events.clear()
+            await upstream.wait_until_idle()
+            await asyncio.sleep(0.05)
+            assert list_ended() == []
+        finally:
+            gc.enable()
 
 
 async def run_often(dispatcher: Dispatcher, times: int) -> None:

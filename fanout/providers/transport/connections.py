@@ -11,6 +11,7 @@ from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.helpers import _EXC_SENTINEL
 from aiohttp.http import RawResponseMessage
 
+from fanout.core.sockets import untie
 from fanout.core.turns import TurnTaking
 
 
@@ -29,6 +30,16 @@ class UpstreamProtocol(TurnTaking, ResponseHandler):
 
     receiver: Receiver | None = None
     """Whoever gets the next response, instead of a coroutine that waits in `read`."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection."""
+        super().connection_made(transport)
+        self._last_transport = transport
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Forget the connection."""
+        super().connection_lost(exc)
+        untie(self._last_transport)  # not `transport`, of which aiohttp knows nothing more once it has closed it
 
     def feed_data(self, data: tuple[RawResponseMessage, aiohttp.StreamReader], size: int = 0) -> None:
         """Pass on the head of a response with its body."""

@@ -54,13 +54,13 @@ def begin_comparison(
     keeps_texts: bool = True,
 ) -> None:
     """Have the calls of a request recorded at its end, whichever way it ends; without texts if its caller wants none kept."""
-    app = request.app
-    if STORE not in app or (history := app[STORE].history).mode == "off":
+    store = request.app.get(STORE)
+    if store is None or store.history.mode == "off":
         return
     resource = request.match_info.route.resource
     # By position: it is made for every request, and by name that takes longer.
     request[COMPARISON] = ComparisonRecord(
-        history.create_number(created),
+        store.history.create_number(created),
         id_,
         created,
         request[REQUEST_ID],
