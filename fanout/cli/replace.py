@@ -173,7 +173,7 @@ async def _compare(jobs: JobBackend, spec: JobSpec, source: JobInput, location: 
     for candidate in new:
         gates = [
             await jobs.evaluation.gate(job, GateOptions(candidate["model"], old["model"], margin, name))
-            for name in _list_gated(report, old["model"], candidate["model"])
+            for name in _list_gated_metrics(report, old["model"], candidate["model"])
         ]
         verdict = min((gate["verdict"] for gate in gates), key=ORDER.index, default="fail")  # it has answered nothing
         verdicts.append(verdict)
@@ -184,7 +184,7 @@ async def _compare(jobs: JobBackend, spec: JobSpec, source: JobInput, location: 
     return EXIT_CODES[min(verdicts, key=ORDER.index)]
 
 
-def _list_gated(report: ReportJson, old: str, new: str) -> list[str]:
+def _list_gated_metrics(report: ReportJson, old: str, new: str) -> list[str]:
     """Return the metrics that decide: those whose scores both have; formats only where the old model answers in JSON."""
     found = []
     for metric in report["metrics"]:
