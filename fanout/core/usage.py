@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 from fanout.core.json_text import JsonObject
 from fanout.core.value_type import value_type
@@ -49,6 +49,17 @@ class Usage:
         return cls(input_tokens, output_tokens, cached_input_tokens=0, cache_write_tokens=0, reasoning_tokens=0)
 
 
+class TokenCounts(Protocol):
+    """The tokens of one call, as far as they are summed."""
+
+    @property
+    def input_tokens(self) -> int | None: ...
+    @property
+    def output_tokens(self) -> int | None: ...
+    @property
+    def cached_input_tokens(self) -> int | None: ...
+
+
 @value_type(frozen=True, slots=True)
 class Cost:
     """Price of one call."""
@@ -77,7 +88,7 @@ class UsageTotals:
         """Add a call that gave no answer: its usage and cost are neither known nor missing."""
         self.calls += 1
 
-    def add_answer(self, usage: Usage | None, cost_usd: float | None) -> None:
+    def add_answer(self, usage: TokenCounts | None, cost_usd: float | None) -> None:
         """Add an answered call."""
         # Each answer is added four times, by a report, a log line, the history and the ledger: so without calls of functions.
         self.calls += 1

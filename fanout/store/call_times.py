@@ -90,29 +90,25 @@ class CallTimes:
 
     def observe(self, *events: Outcome | Retry) -> None:
         """Count the times of calls that have ended, and refusals for a limit that are followed by another attempt."""
-        # No function stands between, and little is made: this runs for every call. Counted before counters are looked up,
-        # because most of many calls at once are in the same few steps.
-        period, found = int(time.time()) // PERIOD_S * PERIOD_S, []
+        # No function stands between, and little is made: this runs for every call.
+        counters, period = self._sums.counters, int(time.time()) // PERIOD_S * PERIOD_S
         for event in events:
             call = event.call
             account_id, provider = call.account_id or "", call.target.provider
             if isinstance(event, Retry):
                 if event.failure.kind == "rate_limit":
-                    found.append((period, account_id, provider or "", "rate_limit", 0))
+                    counters[period, account_id, provider or "", "rate_limit", 0].calls += 1
                 continue
             timing = event.timing
             if call.refusal or provider is None or not timing.attempts or timing.in_batch:
                 continue
-            found.append((period, account_id, provider, "wait", find_step(timing.queued_s)))
+            counters[period, account_id, provider, "wait", find_step(timing.queued_s)].calls += 1
             if not isinstance(event.result, Completion):
                 continue
             if timing.call_s is not None:
-                found.append((period, account_id, provider, "answer", find_step(timing.call_s)))
+                counters[period, account_id, provider, "answer", find_step(timing.call_s)].calls += 1
             if timing.first_token_s is not None:
-                found.append((period, account_id, provider, "first_token", find_step(timing.first_token_s)))
-        counters = self._sums.counters
-        for key, calls in Counter(found).items():
-            counters[key].calls += calls
+                counters[period, account_id, provider, "first_token", find_step(timing.first_token_s)].calls += 1
 
     @asynccontextmanager
     async def run(self) -> AsyncGenerator[None]:

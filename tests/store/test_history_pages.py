@@ -13,6 +13,7 @@ import pytest
 from fanout.core.sampling import Sampling
 from fanout.core.schema import Answer, Choice, Completion, Failure, Outcome, Query, Timing
 from fanout.core.usage import Cost
+from fanout.store.history import writing
 from fanout.store.history.pages import EncodedFacts, decode_page, encode_page
 from fanout.store.history.queries import ComparisonFilter
 from fanout.store.history.records import ComparisonRows, StoredComparison
@@ -93,14 +94,20 @@ async def test_a_list_joins_rows_and_pages_by_their_times(store: Store) -> None:
     assert await list_ids(store, limit=2) == [newest, ids[-1]]
 
 
-async def test_what_ends_under_load_is_one_row_and_gets_rows_of_its_own_at_rest(store: Store, location: str) -> None:
+async def test_what_ends_under_load_is_one_row_and_gets_rows_of_its_own_at_rest(
+    store: Store, location: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ids = [record(store) for _ in range(BUSY)]
     await store.history._write_pending()
     busy = count_rows(location)
     few = [record(store) for _ in range(BUSY - 1)]
     await store.history._write_pending()
+    in_pause = count_rows(location)
+    monkeypatch.setattr(writing, "CALM_S", 0.0)
+    await store.history._write_pending()
 
     assert busy == [1, 0]
+    assert in_pause == [1, BUSY - 1]
     assert count_rows(location) == [0, 2 * BUSY - 1]
     assert sorted(await list_ids(store)) == sorted(ids + few)
 

@@ -37,7 +37,7 @@ class CallFacts(NamedTuple):
     """Of a call that gave the one answer that was requested its finish reason, else the end of each answer."""
     input_tokens: int | None
     output_tokens: int | None
-    cached_tokens: int | None
+    cached_input_tokens: int | None
     cache_write_tokens: int | None
     reasoning_tokens: int | None
     cost_usd: float | None

@@ -178,7 +178,7 @@ class History:
             if self._dropped:
                 log.info("history.overflow_ended", database=self._database.name, lost=self._dropped)
                 self._dropped = 0
-        if await self._tables.rest(is_busy=is_busy):
+        if await self._tables.rest():
             self._writer.notify()
 
     async def _prepare_next(self, most: int) -> list[tuple[_Pending, KeptComparison]]:

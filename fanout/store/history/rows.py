@@ -8,7 +8,7 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from fanout.core.merge import find_failure, list_choices
 from fanout.core.schema import Choice, Failure
-from fanout.core.usage import Usage, UsageTotals, sum_known
+from fanout.core.usage import UsageTotals, sum_known
 from fanout.store.engine.text_columns import clean_name, clean_text, clean_texts, place_text
 from fanout.store.history.facts import CallFacts, ComparisonFacts, list_facts
 from fanout.store.history.records import AnswerRow, ComparisonRecord, ComparisonRow, ComparisonRows
@@ -44,7 +44,7 @@ def make_rows(facts: ComparisonFacts, request: PlacedText = NO_TEXT, contents: S
     calls = [CallFacts._make(call) for call in facts.calls]
     for call in calls:
         if call.is_answered:
-            sums.add_answer(Usage(call.input_tokens, call.output_tokens, call.cached_tokens), call.cost_usd)
+            sums.add_answer(call, call.cost_usd)
         answers += _to_answer_rows(facts.number, call, contents[len(answers) :])
     # By position, in the order of the columns, and each row as one expression: by name it took nine times as long.
     comparison = (
@@ -80,7 +80,7 @@ def _to_answer_rows(number: int, call: CallFacts, contents: Sequence[PlacedText]
     ends = call.ends if isinstance(call.ends, list) else [(call.ends, None, None, None)]
     names = clean_name(call.model), clean_name(call.label), call.provider, _clean_optional(call.upstream_model)
     # Usage and cost of the call stand on its first answer alone, so that sums over answers count them once.
-    usage = (call.input_tokens, call.output_tokens, call.cached_tokens, call.cost_usd, call.cost_source)
+    usage = (call.input_tokens, call.output_tokens, call.cached_input_tokens, call.cost_usd, call.cost_source)
     times = (call.queued_ms, call.ttft_ms, call.call_ms, call.total_ms, call.attempts)
     rows: list[AnswerRow] = []
     for nth, (finish_reason, kind, code, status) in enumerate(ends):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 
 from sqlalchemy import Connection, func, select
@@ -17,8 +18,10 @@ BUSY = 64
 """Comparisons of one write, half a second, from which they go into pages: fewer leave time for rows of their own."""
 MAX_PAGES = 512
 """Beyond it pages are spread also under load: readers look at each of them."""
+CALM_S = 5.0
+"""Time after the last page until pages are spread: a pause between two bursts is too short for it."""
 PAGES_PER_REST = 2
-"""Spread after each write that was not busy: 256 comparisons hold the thread for some 13 ms of half a second."""
+"""Spread after each write then: 256 comparisons hold the thread for some 13 ms of half a second."""
 
 
 class HistoryTables:
@@ -28,6 +31,8 @@ class HistoryTables:
         self._database = database
         self._pages = 0
         """Pages to be spread, as far as this process knows."""
+        self._last_page = -math.inf
+        """When one was written, by the monotonic clock."""
         # Compiled once, and handed to the driver as text: through SQLAlchemy's own insert each row holds the loop ten times
         # as long (2026-11-20, 128 rows: 1.3 ms against 0.3).
         inserts = (database.insert_or_ignore(table) for table in (comparisons, answers, comparison_metadata))
@@ -47,7 +52,9 @@ class HistoryTables:
     async def write(self, some: Sequence[KeptComparison], *, is_busy: bool) -> None:
         """Write comparisons in one transaction."""
         await self._database.write(lambda connection: self._write(connection, some, is_busy=is_busy))
-        self._pages += is_busy * math.ceil(len(some) / PAGE_SIZE)
+        if is_busy:
+            self._pages += math.ceil(len(some) / PAGE_SIZE)
+            self._last_page = time.monotonic()
 
     def _write(self, connection: Connection, some: Sequence[KeptComparison], *, is_busy: bool) -> None:
         with_texts = [one for one in some if isinstance(one, ComparisonRows)]
@@ -68,11 +75,10 @@ class HistoryTables:
         for statement, rows in zip(self._inserts, tables, strict=True):
             insert_rows(connection, statement, rows)
 
-    async def rest(self, *, is_busy: bool) -> bool:
-        """Spread a few pages unless there is too much else to do; return whether more are to be spread."""
-        if is_busy and self._pages <= MAX_PAGES:
-            return False
-        for _ in range(PAGES_PER_REST):
+    async def rest(self) -> bool:
+        """Spread a few pages unless there is, or may soon be, too much else to do; return whether more are to be spread."""
+        is_calm = time.monotonic() - self._last_page >= CALM_S
+        for _ in range(PAGES_PER_REST if is_calm or self._pages > MAX_PAGES else 0):
             if self._pages:
                 self._pages = self._pages - 1 if await self.spread_page() else 0
         return self._pages > 0
