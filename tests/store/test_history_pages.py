@@ -14,9 +14,9 @@ from fanout.core.sampling import Sampling
 from fanout.core.schema import Answer, Choice, Completion, Failure, Outcome, Query, Timing
 from fanout.core.usage import Cost
 from fanout.store.history import writing
-from fanout.store.history.pages import EncodedFacts, decode_page, encode_page
+from fanout.store.history.pages import decode_comparison, decode_page, encode_pages
 from fanout.store.history.queries import ComparisonFilter
-from fanout.store.history.records import ComparisonRows, StoredComparison
+from fanout.store.history.records import StoredComparison
 from fanout.store.history.writing import BUSY, HistoryTables
 from fanout.store.opening import Store, open_store
 from tests.store.test_history import DAY_S, FILTERS, SECRET, list_ids, record, replace_text, wait_until
@@ -49,7 +49,7 @@ async def put_in_page(store: Store, count: int = 12, created: float | None = Non
         ids.append(record(store, *make_outcomes(number), created=created + number / 1e3, **more))
     history = store.history
     await history._prepare_all()
-    rows = [one.rows for one in history._pending.values() if one.rows]
+    rows = {number: one.rows for number, one in history._pending.items() if one.rows}
     assert len(rows) == count
     history._pending.clear()
     await HistoryTables(store.database).write(rows, is_busy=True)
@@ -147,12 +147,12 @@ async def test_a_page_holds_its_comparisons_to_the_last_bit(store: Store) -> Non
     for number in range(40):
         record(store, *make_outcomes(number))
     await store.history._prepare_all()
-    waiting = [one.rows for one in store.history._pending.values() if one.rows]
-    rows = [one.decode() if isinstance(one, EncodedFacts) else one for one in waiting]
-    first, last, page = encode_page(waiting)
+    waiting = {number: one.rows for number, one in store.history._pending.items() if one.rows}
+    ((first, last, page),) = encode_pages(waiting)
 
-    assert list(decode_page(page)) == [ComparisonRows(*one[:3], {}) for one in rows]
-    assert (first, last) == (min(one.comparison.number for one in rows), max(one.comparison.number for one in rows))
+    assert len(waiting) == 40
+    assert list(decode_page(page)) == [decode_comparison(kept)._replace(texts={}) for kept in waiting.values()]
+    assert (first, last) == (min(waiting), max(waiting))
 
 
 def make_mixed_outcomes(name: str) -> list[Outcome]:
@@ -179,8 +179,8 @@ async def test_a_comparison_without_texts_is_written_as_short_facts_that_make_th
         rows = pending.decode()
         assert rows
         unwritten = await usage.history.find(id_)
-        assert isinstance(pending.rows, EncodedFacts)
-        await HistoryTables(usage.database).write([pending.rows], is_busy=True)
+        assert isinstance(pending.rows, bytes)
+        await HistoryTables(usage.database).write({pending.number: pending.rows}, is_busy=True)
         usage.history._pending.clear()
         in_page = await usage.history.find(id_)
         await usage.history.spread_pages(2**62)

@@ -80,12 +80,16 @@ def list_facts(record: ComparisonRecord, *, full: bool = False) -> tuple[Any, ..
     for outcome in record.outcomes:
         call, result, timing, cost = outcome.call, outcome.result, outcome.timing, outcome.cost
         target, usage, upstream_model, total_s = call.target, NO_USAGE, call.target.model, timing.total_s
-        if isinstance(result, Completion):
-            usage, upstream_model = result.usage or NO_USAGE, result.model or upstream_model
+        ends: str | Sequence[EndFacts] | None
+        answer = result if isinstance(result, Completion) else None
+        if answer is not None:
+            usage, upstream_model = answer.usage or NO_USAGE, answer.model or upstream_model
+        if answer is not None and len(answer.choices) == 1 == (call.query.sampling.n or 1):
+            ends = answer.choices[0].finish_reason
+        else:
+            ends = [_describe_end(outcome, choice) for choice in list_choices(outcome)]
         if total_s > slowest_s:
             slowest_s = total_s
-        choices = list_choices(outcome)
-        first = choices[0] if len(choices) == 1 else None
         calls.append(
             (
                 call.index,
@@ -96,8 +100,8 @@ def list_facts(record: ComparisonRecord, *, full: bool = False) -> tuple[Any, ..
                 target.label,
                 target.provider,
                 upstream_model,
-                isinstance(result, Completion),
-                first.finish_reason if first else [_describe_end(outcome, choice) for choice in choices],
+                answer is not None,
+                ends,
                 usage.input_tokens,
                 usage.output_tokens,
                 usage.cached_input_tokens,

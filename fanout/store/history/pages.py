@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import PydanticSerializationError, from_json, to_json
 from sqlalchemy import BigInteger, Column, Connection, Table, delete, select
 
-from fanout.core.value_type import value_type
 from fanout.store.engine.text_columns import StorableText, clean_text, clean_texts
 from fanout.store.history.facts import ComparisonFacts, list_facts
 from fanout.store.history.records import AnswerRow, ComparisonRecord, ComparisonRow, ComparisonRows
@@ -35,45 +34,41 @@ comparison_pages = Table(
 PageRow = tuple[int, int, str]
 
 
-@value_type(frozen=True, slots=True)
-class EncodedFacts:
-    """A comparison without texts, its facts encoded as soon as it has ended.
+KeptComparison = ComparisonRows | bytes
+"""A comparison that waits to be written: its rows or, without texts, its facts as JSON.
 
-    Kept as objects until the next write, those of half a second are megabytes of small ones, which have left the processor's
-    caches by then.
+Those are encoded as soon as it has ended. Kept as objects until the next write, those of half a second are megabytes of small
+ones, which have left the processor's caches by then.
+"""
+
+
+def encode_facts(record: ComparisonRecord) -> bytes:
+    """Encode a comparison without its texts."""
+    facts = list_facts(record)
+    try:
+        return to_json(facts)
+    except PydanticSerializationError:  # half a character in a name
+        return to_json(clean_texts(facts))
+
+
+def decode_comparison(kept: KeptComparison) -> ComparisonRows:
+    """Return the rows of a comparison."""
+    return _decode(_parse(kept)) if isinstance(kept, bytes) else kept
+
+
+def encode_pages(some: Mapping[int, KeptComparison]) -> list[PageRow]:
+    """Return comparisons by their numbers as the rows of pages.
+
+    Their long texts stand in `history_texts`, as those of written ones do.
     """
-
-    number: int
-    json: bytes
-
-    @classmethod
-    def encode(cls, record: ComparisonRecord) -> EncodedFacts:
-        """Encode a comparison without its texts."""
-        facts = list_facts(record)
-        try:
-            return cls(record.number, to_json(facts))
-        except PydanticSerializationError:  # half a character in a name
-            return cls(record.number, to_json(clean_texts(facts)))
-
-    def decode(self) -> ComparisonRows:
-        """Return its rows."""
-        return _decode(_parse(self.json))
+    numbers, kept = list(some), list(some.values())
+    places = [slice(start, start + PAGE_SIZE) for start in range(0, len(some), PAGE_SIZE)]
+    return [(min(numbers[page]), max(numbers[page]), _encode_page(kept[page])) for page in places]
 
 
-KeptComparison = ComparisonRows | EncodedFacts
-"""A comparison that waits to be written."""
-
-
-def encode_pages(some: Sequence[KeptComparison]) -> list[PageRow]:
-    """Return comparisons as the rows of pages. Their long texts stand in `history_texts`, as those of written ones do."""
-    return [encode_page(some[start : start + PAGE_SIZE]) for start in range(0, len(some), PAGE_SIZE)]
-
-
-def encode_page(some: Sequence[KeptComparison]) -> PageRow:
-    """Return comparisons as the row of one page."""
-    encoded = [one.json if isinstance(one, EncodedFacts) else _encode_rows(one) for one in some]
-    numbers = [one.number if isinstance(one, EncodedFacts) else one.comparison.number for one in some]
-    return min(numbers), max(numbers), f"[{b','.join(encoded).decode()}]"
+def _encode_page(some: Sequence[KeptComparison]) -> str:
+    encoded = [kept if isinstance(kept, bytes) else _encode_rows(kept) for kept in some]
+    return f"[{b','.join(encoded).decode()}]"
 
 
 def _encode_rows(rows: ComparisonRows) -> bytes:

@@ -17,7 +17,7 @@ from fanout.observability.logs import log
 from fanout.store.engine.database import Database
 from fanout.store.engine.writers import WriteBehind
 from fanout.store.history import queries
-from fanout.store.history.pages import EncodedFacts, KeptComparison
+from fanout.store.history.pages import KeptComparison, decode_comparison, encode_facts
 from fanout.store.history.queries import ComparisonFilter
 from fanout.store.history.records import (
     RANDOM_BITS,
@@ -46,6 +46,8 @@ FRESH_BYTES = 16 * 1024
 """The size of a comparison whose rows are made at once."""
 THREAD_BYTES = 128 * 1024
 """The size of a comparison from which its digests and JSON are made in a thread."""
+ROW_BYTES = 1024
+"""The memory that an answer's row takes without texts, roughly."""
 MAX_ROWS_AT_ONCE = 128
 """Answers whose rows are made at once, in about a third of a millisecond."""
 
@@ -62,12 +64,7 @@ class _Pending:
 
     def decode(self) -> ComparisonRows | None:
         """Return its rows, if they are made."""
-        return self.rows.decode() if isinstance(self.rows, EncodedFacts) else self.rows
-
-
-def _measure_rows(answers: int) -> int:
-    """Return the memory that the rows of a comparison take without texts, roughly."""
-    return 1024 * answers
+        return None if self.rows is None else decode_comparison(self.rows)
 
 
 class _LoopYielder:
@@ -105,11 +102,12 @@ class History:
     def record(self, record: ComparisonRecord) -> None:
         """Take a comparison that has ended; drop it if too much waits to be written."""
         # Without texts its rows are small, whatever its answers are.
-        is_small = self.mode != "full" and len(record.body) <= THREAD_BYTES and len(record.outcomes) <= MAX_ROWS_AT_ONCE
+        answers, in_memory = len(record.outcomes), self._database.in_memory
+        is_small = self.mode != "full" and len(record.body) <= THREAD_BYTES and answers <= MAX_ROWS_AT_ONCE
         if not is_small:
             record = record.without_numbers()
-        size = _measure_rows(len(record.outcomes)) if is_small else record.size_bytes
-        if self._database.in_memory:
+        size = ROW_BYTES * answers if is_small else record.size_bytes
+        if in_memory:
             self._make_room(size)
         # Bounded, because a database that cannot be written must not fill the memory of a server.
         elif len(self._pending) >= MAX_WAITING or self._bytes + size > MAX_WAITING_BYTES:
@@ -119,7 +117,7 @@ class History:
             return
         if is_small:
             # In memory they are read often, and never written.
-            rows = to_rows(record, full=False) if self._database.in_memory else EncodedFacts.encode(record)
+            rows = to_rows(record, full=False) if in_memory else encode_facts(record)
             pending = _Pending(record.number, record.id, size, None, rows)
         else:
             pending = _Pending(record.number, record.id, size, record)
@@ -168,28 +166,29 @@ class History:
             return
         is_busy = len(self._pending) >= BUSY
         most = MAX_IN_PAGES_PER_WRITE if is_busy else MAX_COMPARISONS_PER_WRITE
-        while self._pending:
-            some = await self._prepare_next(most)
-            await self._tables.write([rows for _, rows in some], is_busy=is_busy)
+        left = len(self._pending)  # what ends meanwhile waits for the next write: few at once cost as much as many
+        while left > 0:
+            some = await self._prepare_next(min(most, left))
+            await self._tables.write(some, is_busy=is_busy)
             # Only after the commit: what could not be written stays, and is tried again.
-            for pending, _ in some:
-                del self._pending[pending.number]
-                self._bytes -= pending.size_bytes
+            for number in some:
+                self._bytes -= self._pending.pop(number).size_bytes
+            left -= len(some)
             if self._dropped:
                 log.info("history.overflow_ended", database=self._database.name, lost=self._dropped)
                 self._dropped = 0
         if await self._tables.rest():
             self._writer.notify()
 
-    async def _prepare_next(self, most: int) -> list[tuple[_Pending, KeptComparison]]:
-        """Return the oldest with their rows, as many as fit into one transaction."""
+    async def _prepare_next(self, most: int) -> dict[int, KeptComparison]:
+        """Return the oldest by their numbers, as many as fit into one transaction."""
         self._make_rows()
-        some: list[tuple[_Pending, KeptComparison]] = []
-        left = MAX_BYTES_PER_WRITE
+        some: dict[int, KeptComparison] = {}
+        size_left = MAX_BYTES_PER_WRITE
         for pending in list(islice(self._pending.values(), most)):  # a copy, because others end while rows are made
-            some.append((pending, pending.rows or await self._prepare(pending)))
-            left -= pending.size_bytes
-            if left < 0:
+            some[pending.number] = pending.rows or await self._prepare(pending)
+            size_left -= pending.size_bytes
+            if size_left < 0:
                 break
         return some
 
@@ -214,7 +213,7 @@ class History:
     def _keep_rows(self, pending: _Pending, rows: ComparisonRows) -> None:
         pending.rows, pending.record = rows, None
         if self.mode != "full":  # without its texts it is small: others may wait in the memory that was counted for them
-            size = _measure_rows(len(rows.answers))
+            size = ROW_BYTES * len(rows.answers)
             if pending.number in self._pending:
                 self._bytes += size - pending.size_bytes
             pending.size_bytes = size

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection, func, select
 
 from fanout.store.engine.bulk_insert import insert_rows
 from fanout.store.engine.database import Database
-from fanout.store.history.pages import PAGE_SIZE, EncodedFacts, KeptComparison, comparison_pages, encode_pages, take_page
+from fanout.store.history.pages import PAGE_SIZE, KeptComparison, comparison_pages, decode_comparison, encode_pages, take_page
 from fanout.store.history.records import MAX_NUMBER, ComparisonRows
 from fanout.store.tables import answers, comparison_metadata, comparisons, history_texts
 
@@ -49,22 +49,22 @@ class HistoryTables:
         """Find the pages that a process has left behind."""
         self._pages = (await self._database.fetch_one(select(func.count()).select_from(comparison_pages)))[0]
 
-    async def write(self, some: Sequence[KeptComparison], *, is_busy: bool) -> None:
-        """Write comparisons in one transaction."""
+    async def write(self, some: Mapping[int, KeptComparison], *, is_busy: bool) -> None:
+        """Write comparisons by their numbers in one transaction."""
         await self._database.write(lambda connection: self._write(connection, some, is_busy=is_busy))
         if is_busy:
             self._pages += math.ceil(len(some) / PAGE_SIZE)
             self._last_page = time.monotonic()
 
-    def _write(self, connection: Connection, some: Sequence[KeptComparison], *, is_busy: bool) -> None:
-        with_texts = [one for one in some if isinstance(one, ComparisonRows)]
+    def _write(self, connection: Connection, some: Mapping[int, KeptComparison], *, is_busy: bool) -> None:
+        with_texts = [one for one in some.values() if isinstance(one, ComparisonRows)]
         texts = {digest: (digest, text, one.day) for one in with_texts for digest, text in one.texts.items()}
         # Sorted, so that two processes never wait for each other's rows.
         insert_rows(connection, self._insert_text, [texts[digest] for digest in sorted(texts)])
         if is_busy:
             insert_rows(connection, self._insert_page, encode_pages(some))
         else:
-            self._insert(connection, [one.decode() if isinstance(one, EncodedFacts) else one for one in some])
+            self._insert(connection, [decode_comparison(kept) for kept in some.values()])
 
     def _insert(self, connection: Connection, some: Sequence[ComparisonRows]) -> None:
         tables: tuple[Sequence[tuple[object, ...]], ...] = (
