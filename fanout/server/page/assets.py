@@ -6,7 +6,7 @@ import gzip
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 FOLDER = Path(__file__).with_name("assets")
@@ -20,13 +20,17 @@ CONTENT_TYPES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Asset:
     """One file, plain and compressed."""
 
     content_type: str
     body: bytes
-    compressed: bytes
+
+    @cached_property
+    def compressed(self) -> bytes:
+        """The file as gzip; made for the first browser that takes it, not while a server starts."""
+        return gzip.compress(self.body, mtime=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,4 +65,4 @@ def load_assets() -> Assets:
 
 
 def _make_asset(name: str, body: bytes) -> Asset:
-    return Asset(CONTENT_TYPES[Path(name).suffix], body, gzip.compress(body, mtime=0))
+    return Asset(CONTENT_TYPES[Path(name).suffix], body)
