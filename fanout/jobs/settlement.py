@@ -10,6 +10,7 @@ from dataclasses import replace
 from fanout.core.schema import Call, Outcome
 from fanout.core.usage import Cost
 from fanout.dispatch.dispatcher import Dispatcher
+from fanout.dispatch.pricing import keep_plausible_figures
 from fanout.jobs.allowance import Allowance
 from fanout.jobs.budget import Budget
 from fanout.jobs.job import Job
@@ -138,8 +139,10 @@ class UnitSettlement:
             return False
         answer, source = found
         target = unit.call.target
+        # A version that bounded figures only where they were summed may have written it.
+        completion = answer.completion and keep_plausible_figures(answer.completion)
         # The first answer was paid for; this use costs nothing.
-        outcome = replace(answer, model=target.name, label=target.label, cost=FREE)
+        outcome = replace(answer, model=target.name, label=target.label, completion=completion, cost=FREE)
         await self._journal.record_end(unit, outcome, attempt=unit.attempt - 1, cached_from=source)
         return True
 

@@ -167,7 +167,7 @@ def make_mixed_outcomes(name: str) -> list[Outcome]:
     return [replace_text(make_answer("m1")), replace(few, result=two), failed, member]
 
 
-@pytest.mark.parametrize("name", ["gpt-4o", "nul\0 half \ud83d", "long " * 200])
+@pytest.mark.parametrize("name", ["m3", "nul\0 half \ud83d", "long " * 200])
 async def test_a_comparison_without_texts_is_written_as_short_facts_that_make_the_rows_of_one_with_texts(
     bare_location: str, name: str
 ) -> None:
@@ -203,3 +203,28 @@ async def test_a_comparison_without_texts_is_written_as_short_facts_that_make_th
     assert (comparison.answered, comparison.failed, comparison.input_tokens, comparison.unknown_usage) == (3, 1, 20, 1)
     assert (comparison.cost_usd, comparison.cost_unknown, comparison.reasoning_tokens) == (0.5, 1, 3)
     assert (comparison.total_ms, comparison.overhead_ms) == (2000, 500)
+
+
+@pytest.mark.parametrize("name", ["nul\0", "\u554f" * 200], ids=["cleaned", "cut"])
+async def test_names_are_found_in_pages_as_they_are_shown(bare_location: str, name: str) -> None:
+    async with open_store(bare_location, history="usage", is_reading=True) as store:
+        assert store
+        id_ = record(store, replace_text(make_answer(name)), metadata={"k": "a\0b"})
+        await HistoryTables(store.database).write({1: store.history._pending.popitem()[1].rows or b""}, is_busy=True)
+        shown = (await read_all(store, [id_]))[0]
+        assert shown
+        assert await list_ids(store, model=shown.answers[0].model) == [id_]
+        assert await list_ids(store, metadata={"k": "a\0b"}) == [id_]
+
+
+async def test_a_comparison_that_cannot_be_read_is_left_out_of_what_is_written(
+    bare_location: str, log_lines: list[str]
+) -> None:
+    async with open_store(bare_location, history="usage") as store:
+        assert store
+        ids = [record(store), record(store)]
+        store.history._pending[next(iter(store.history._pending))].rows = b'[1, "too short"]'
+        await store.history.write()
+        assert await list_ids(store) == ids[1:]
+
+    assert len([line for line in log_lines if "history.comparison_unreadable" in line]) == 1

@@ -12,7 +12,7 @@ from itertools import islice
 from fanout.core.errors import Fault, RequestError
 from fanout.core.json_text import dump
 from fanout.core.schema import Answer, Choice, Completion, Failure, Timing
-from fanout.core.usage import Usage, WorkTotals
+from fanout.core.usage import Usage, WorkTotals, keep_plausible_usage
 from fanout.evaluate.importing.samples import ImportedSamples, Sample
 from fanout.jobs.job import FINGERPRINT_JSON, JobSpec
 from fanout.jobs.process_identity import identify_process
@@ -130,7 +130,8 @@ async def _declare_scorers(store: JobStore, number: int, imported: ImportedSampl
 
 
 def _end_unit(unit: Unit, epoch: int, sample: Sample, scorers: Mapping[str, int]) -> UnitEnded:
-    usage = Usage(sample.input_tokens, sample.output_tokens) if sample.output_tokens is not None else None
+    known = sample.output_tokens is not None
+    usage = keep_plausible_usage(Usage(sample.input_tokens, sample.output_tokens)) if known else None
     totals = WorkTotals()
     failure = None
     if sample.text is None:

@@ -34,12 +34,13 @@ class UpstreamProtocol(TurnTaking, ResponseHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection."""
         super().connection_made(transport)
-        self._last_transport = transport
+        self._last_transport: asyncio.BaseTransport | None = transport
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget the connection."""
         super().connection_lost(exc)
         untie(self._last_transport)  # not `transport`, of which aiohttp knows nothing more once it has closed it
+        self._last_transport = None
 
     def feed_data(self, data: tuple[RawResponseMessage, aiohttp.StreamReader], size: int = 0) -> None:
         """Pass on the head of a response with its body."""

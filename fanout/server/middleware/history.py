@@ -84,6 +84,11 @@ def record_comparison(request: web.Request, status: int, total_s: float, collect
     comparison: ComparisonRecord | None = request.get(COMPARISON)
     # A request with an idempotency key ends twice, in its shared run and in its own middleware: the first end counts.
     # Without outcomes nothing was called: the request was refused, or a dry run.
-    if comparison is not None and not comparison.outcomes and collected.outcomes:
-        comparison.end(status, total_s, collected.outcomes)
+    if comparison is None or comparison.status or not collected.outcomes:
+        return
+    comparison.end(status, total_s, collected.outcomes)
+    try:
         request.app[STORE].history.record(comparison)
+    finally:
+        # A connection that is kept open keeps its last request.
+        comparison.outcomes = ()

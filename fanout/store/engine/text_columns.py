@@ -14,6 +14,8 @@ from sqlalchemy.types import TypeDecorator
 
 MAX_NAME_BYTES = 512
 """All columns of a PostgreSQL key together may have 2,704 bytes."""
+REPLACEMENT = "\ufffd"
+"""In the place of a NUL."""
 MAX_INLINE_CHARS = 1024
 """The longest text that is kept in its own row."""
 
@@ -43,7 +45,7 @@ def _clean_short_name(name: str) -> str:
 
 def clean_text(text: str) -> str:
     """Return a text, however long, without NUL and lone surrogates."""
-    text = text.replace("\0", "\ufffd")
+    text = text.replace("\0", REPLACEMENT)
     return text if text.isascii() else text.encode(errors="replace").decode()
 
 

@@ -12,7 +12,7 @@ from fanout.store.engine.database import Database
 from fanout.store.key_tables import audit
 from fanout.store.tables import PARTIAL_INDEXES, metadata
 
-HEAD = "0021"
+HEAD = "0022"
 """The newest of `migrations/versions`. Declared here so that Alembic, 0.1 s to import, is loaded only if there is work."""
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
 VERSION = Table(

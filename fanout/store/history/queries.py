@@ -11,7 +11,7 @@ from pydantic_core import to_json
 from sqlalchemy import ColumnElement, exists, func, literal_column, select
 
 from fanout.store.engine.database import Database, Query
-from fanout.store.engine.text_columns import clean_text
+from fanout.store.engine.text_columns import MAX_NAME_BYTES, REPLACEMENT, clean_text
 from fanout.store.history.pages import read_pages
 from fanout.store.history.records import MAX_NUMBER, AnswerRow, ComparisonRow, ComparisonRows, StoredComparison
 from fanout.store.tables import answers, comparison_metadata, comparisons, history_texts
@@ -21,6 +21,8 @@ if TYPE_CHECKING:  # see `connections.py`
 
 MAX_SEARCHED = 10_000
 """Newest comparisons of an account that are searched for texts."""
+MAX_CHARACTER_BYTES = 4
+"""In UTF-8: a name that was cut may be so much shorter than its bound."""
 ROWS_AT_ONCE = 128
 """So many rows hold the event loop for less than a millisecond."""
 
@@ -73,10 +75,12 @@ class ComparisonFilter:
         )
 
     def list_words(self) -> list[str]:
-        """Return strings that every matching comparison has."""
+        """Return strings that every matching comparison has, as facts too, whose names are neither cleaned nor cut yet."""
         names = (self.account_id or None, self.model, self.label, self.path)
         pairs = (word for pair in (self.metadata or {}).items() for word in pair)
-        return [*(name for name in names if name is not None), *pairs]
+        words = [*(name for name in names if name is not None), *pairs]
+        longest = MAX_NAME_BYTES - MAX_CHARACTER_BYTES
+        return [word for word in words if REPLACEMENT not in word and len(word.encode()) <= longest]
 
     def _has_texts(self, rows: ComparisonRows) -> bool:
         kept = [rows.comparison.request, *(answer.content for answer in rows.answers), *rows.texts.values()]

@@ -90,7 +90,7 @@ class ComparisonRecord:
     keeps_texts: bool = True
     """The caller does not object to texts being kept; whether they are is the operator's choice."""
     status: int = 0
-    """The HTTP status; 499 if the client left."""
+    """The HTTP status; 499 if the client left, 0 before the end."""
     total_s: float = 0.0
     outcomes: Sequence[Outcome] = ()
     account_id: str | None = None

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, select
 
 from fanout.store.engine.bulk_insert import insert_rows
 from fanout.store.engine.database import Database
-from fanout.store.history.pages import PAGE_SIZE, KeptComparison, comparison_pages, decode_comparison, encode_pages, take_page
+from fanout.store.history.pages import PAGE_SIZE, KeptComparison, comparison_pages, decode_comparisons, encode_pages, take_page
 from fanout.store.history.records import MAX_NUMBER, ComparisonRows
 from fanout.store.tables import answers, comparison_metadata, comparisons, history_texts
 
@@ -64,7 +64,7 @@ class HistoryTables:
         if is_busy:
             insert_rows(connection, self._insert_page, encode_pages(some))
         else:
-            self._insert(connection, [decode_comparison(kept) for kept in some.values()])
+            self._insert(connection, list(decode_comparisons(some.values())))
 
     def _insert(self, connection: Connection, some: Sequence[ComparisonRows]) -> None:
         tables: tuple[Sequence[tuple[object, ...]], ...] = (
