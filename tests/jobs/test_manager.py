@@ -17,6 +17,7 @@ from fanout.jobs.stored_outcome import StoredOutcome
 from fanout.jobs.worker import JobWorker
 from fanout.store.jobs.records import ResultFilter, Unit
 from tests.support.builders.jobs import list_attempts, make_rows, open_jobs
+from tests.support.databases import OutsideConnection, query
 from tests.support.upstream.server import Upstream
 
 
@@ -279,6 +280,23 @@ async def test_an_earlier_answer_is_reused_only_if_the_job_allows_it(upstream: U
 
     assert served == {first.id: 6, None: 2}
     assert count_requests(upstream) == {("ok", "q0"): 4, ("ok", "q1"): 4, ("ok", "q2"): 4, ("ok", "q3"): 2}
+
+
+async def test_an_impossible_figure_of_a_stored_answer_counts_as_not_reported(
+    upstream: Upstream, tmp_path: Path, location: str
+) -> None:
+    """An earlier version bounded figures where they were summed, not where they were stored."""
+    async with open_jobs(upstream.url, tmp_path, store=location) as kept:
+        await kept.manager.run((await kept.create(2, "up/ok", cache=True)).id)
+        figure = '"input_tokens":'
+        with OutsideConnection(location) as other:
+            other.execute(f"UPDATE units SET record = replace(record, '{figure}', '{figure}{10**20}')")
+        async with asyncio.timeout(10):
+            again = await kept.manager.run((await kept.create(2, "up/ok", cache=True)).id)
+        reused = [row for row in await kept.list_results(again) if row.cached_from]
+
+    assert (again.state, len(reused)) == ("done", 2)
+    assert query(location, "SELECT input_tokens FROM units WHERE cached_from IS NOT NULL") == [(None,), (None,)]
 
 
 async def test_items_with_different_answers_can_be_listed(upstream: Upstream, tmp_path: Path, location: str) -> None:
