@@ -22,8 +22,8 @@ def notice_silence(raw: socket.socket) -> None:
 def untie(transport: asyncio.BaseTransport | None) -> None:
     """Have a transport freed at once that has lost its connection.
 
-    asyncio's holds a bound method of its own, and so itself, until the collector comes by: of 4,000 connections a second that
-    break, megabytes (2026-11-28). Nothing comes any more that the method could be called for.
+    asyncio's holds a bound method of its own, and so itself, until the collector comes by: 1,046 of them waited for it after
+    44,000 requests with faults (2026-11-28). Nothing comes any more that the method could be called for.
     """
     getattr(transport, "__dict__", {}).pop("_read_ready_cb", None)
 
