@@ -227,4 +227,4 @@ async def test_a_comparison_that_cannot_be_read_is_left_out_of_what_is_written(
         await store.history.write()
         assert await list_ids(store) == ids[1:]
 
-    assert len([line for line in log_lines if "history.comparison_unreadable" in line]) == 1
+    assert len([line for line in log_lines if "comparison.dropped" in line]) == 1

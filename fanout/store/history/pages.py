@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # see `connections.py`
 PAGE_SIZE = 128
 """The most comparisons of a page."""
 DECODED_AT_ONCE = 16
-"""Comparisons whose rows are made in one step of the event loop, in about half a millisecond."""
+"""Comparisons whose rows are made in one step of the event loop, in a third of a millisecond where each has four answers."""
 DIGESTS = tuple(ComparisonRow._fields.index(name) for name in ("digest", "request_digest"))
 ANSWER_DIGEST = AnswerRow._fields.index("content_digest")
 
@@ -99,13 +99,13 @@ def _decode_all(some: Iterable[list[Any]]) -> Iterator[ComparisonRows]:
         try:
             rows = _decode(one)
         except Exception:  # it is left out: all others would wait for it for ever
-            log.exception("history.comparison_unreadable")
+            log.exception("comparison.dropped")
         else:
             yield rows
 
 
 def _parse(text: str | bytes) -> Any:
-    # Without the parser's cache of strings: ids that are never met again would fill it, and keep 1.4 MB for good.
+    # Without the parser's cache of strings: ids that are never met again would fill its 16,384 places for good.
     return from_json(text, cache_strings="none")
 
 
