@@ -486,7 +486,7 @@ def test_a_record_counts_all_that_it_holds_and_holds_no_vectors() -> None:
     image = {"image_url": {"url": "x" * 2**20}}
     answer = Answer("It", reasoning="y" * 2**20, extra={"images": [image]})
     outcome = replace(make_answer(), result=Completion((Choice(answer, "stop"),), None, vectors=(b"\0" * 2**20,)))
-    comparison = ComparisonRecord(1, "id", 0.0, "r", "/v1/completion", False, {}, b"{}", outcomes=[outcome])
+    comparison = ComparisonRecord(1, "id", 0.0, None, "r", "/v1/completion", False, 200, 0.1, {}, b"{}", [outcome])
     comparison = comparison.without_numbers()
 
     assert 2 * 2**20 < comparison.size_bytes < 2 * 2**20 + 4096

@@ -51,17 +51,21 @@ class AskLog:
         if store.history.mode == OFF:
             return
         is_first = not await store.history.list_comparisons(ComparisonFilter(path=ASK_PATH, limit=1))
+        outcomes = sorted(self._outcomes, key=lambda outcome: outcome.call.index)
         comparison = ComparisonRecord(
             number=store.history.create_number(created),
             id=create_uuid(),
             created=created,
+            account_id=outcomes[0].call.account_id,
             request_id="",
             path=ASK_PATH,
             stream=True,
+            status=status,
+            total_s=total_s,
             metadata={},
             body=to_json(question.to_json(), inf_nan_mode="null"),
+            outcomes=outcomes,
         )
-        comparison.end(status, total_s, sorted(self._outcomes, key=lambda outcome: outcome.call.index))
         store.history.record(comparison)
         if is_first and store.history.mode == "full":
             echo(

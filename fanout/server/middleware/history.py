@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
+from dataclasses import dataclass
 from operator import attrgetter
 
 from aiohttp import web
 
 from fanout.core.schema import Outcome, Retry
 from fanout.server.lifecycle import REQUEST_ID, STORE
+from fanout.server.middleware.request_log import find_route
 from fanout.server.request_body import RAW_BODY
 from fanout.store.history.records import ComparisonRecord
 
@@ -40,7 +42,20 @@ def collect_outcome(event: Outcome | Retry) -> None:
         collected.outcomes.append(event)
 
 
-COMPARISON = web.RequestKey("comparison", ComparisonRecord)
+@dataclass(slots=True)
+class BegunComparison:
+    """A comparison whose request is being answered."""
+
+    id: str
+    created: float
+    stream: bool
+    metadata: object
+    """Of a chat body, which may hold anything there."""
+    keeps_texts: bool
+    is_recorded: bool = False
+
+
+COMPARISON = web.RequestKey("comparison", BegunComparison)
 """The comparison that goes into the history when its request has ended."""
 
 
@@ -55,40 +70,43 @@ def begin_comparison(
 ) -> None:
     """Have the calls of a request recorded at its end, whichever way it ends; without texts if its caller wants none kept."""
     store = request.app.get(STORE)
-    if store is None or store.history.mode == "off":
-        return
-    resource = request.match_info.route.resource
-    # By position: it is made for every request, and by name that takes longer.
-    request[COMPARISON] = ComparisonRecord(
-        store.history.create_number(created),
-        id_,
-        created,
-        request[REQUEST_ID],
-        "" if resource is None else resource.canonical,
-        bool(stream),
-        # In a chat body the caller's metadata may be anything, which is passed on: here up to 16 short strings are kept.
-        _keep_metadata(metadata) if metadata else {},
-        request.get(RAW_BODY, b""),
-        keeps_texts,
-    )
-
-
-def _keep_metadata(metadata: object) -> dict[str, str]:
-    pairs = list(metadata.items())[:16] if isinstance(metadata, dict) else ()
-    strings = [(name, value) for name, value in pairs if isinstance(name, str) and isinstance(value, str)]
-    return {name: value for name, value in strings if 0 < len(name) <= 64 and len(value) <= 512}
+    if store is not None and store.history.mode != "off":
+        # All else is found at the end, where the same is done for several requests at once.
+        request[COMPARISON] = BegunComparison(id_, created, bool(stream), metadata, keeps_texts)
 
 
 def record_comparison(request: web.Request, status: int, total_s: float, collected: RequestOutcomes) -> None:
     """Hand a comparison to the history, once, if any of its calls has an outcome."""
-    comparison: ComparisonRecord | None = request.get(COMPARISON)
+    begun: BegunComparison | None = request.get(COMPARISON)
+    outcomes = collected.outcomes
     # A request with an idempotency key ends twice, in its shared run and in its own middleware: the first end counts.
     # Without outcomes nothing was called: the request was refused, or a dry run.
-    if comparison is None or comparison.status or not collected.outcomes:
+    if begun is None or begun.is_recorded or not outcomes:
         return
-    comparison.end(status, total_s, collected.outcomes)
-    try:
-        request.app[STORE].history.record(comparison)
-    finally:
-        # A connection that is kept open keeps its last request.
-        comparison.outcomes = ()
+    begun.is_recorded = True
+    history = request.app[STORE].history
+    # By position: it is made for every request, and by name that takes longer.
+    history.record(
+        ComparisonRecord(
+            history.create_number(begun.created),
+            begun.id,
+            begun.created,
+            outcomes[0].call.account_id,
+            request[REQUEST_ID],
+            find_route(request),
+            begun.stream,
+            status,
+            total_s,
+            _keep_metadata(begun.metadata) if begun.metadata else {},
+            request.get(RAW_BODY, b""),
+            outcomes,
+            begun.keeps_texts,
+        )
+    )
+
+
+def _keep_metadata(metadata: object) -> dict[str, str]:
+    # In a chat body the caller's metadata may be anything, which is passed on: here up to 16 short strings are kept.
+    pairs = list(metadata.items())[:16] if isinstance(metadata, dict) else ()
+    strings = [(name, value) for name, value in pairs if isinstance(name, str) and isinstance(value, str)]
+    return {name: value for name, value in strings if 0 < len(name) <= 64 and len(value) <= 512}

@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pydantic_core import PydanticSerializationError, from_json, to_json
+import orjson
+from pydantic_core import from_json, to_json
 from sqlalchemy import BigInteger, Column, Connection, Table, delete, select
 
+from fanout.core.json_text import dump
 from fanout.observability.logs import log
 from fanout.store.engine.text_columns import StorableText, clean_text, clean_texts
 from fanout.store.history.facts import ComparisonFacts, list_facts
@@ -50,9 +52,9 @@ def encode_facts(record: ComparisonRecord) -> bytes:
     """Encode a comparison without its texts."""
     facts = list_facts(record)
     try:
-        return to_json(facts)
-    except PydanticSerializationError:  # half a character in a name
-        return to_json(clean_texts(facts))
+        return orjson.dumps(facts)
+    except orjson.JSONEncodeError:  # half a character in a name
+        return dump(clean_texts(facts))
 
 
 def decode_comparison(kept: KeptComparison) -> ComparisonRows:

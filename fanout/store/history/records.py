@@ -77,28 +77,23 @@ class AnswerRow(NamedTuple):
 
 @dataclass(slots=True)
 class ComparisonRecord:
-    """A comparison, with the request's body as it came; and its end, once that is known."""
+    """A comparison that has ended, with the request's body as it came."""
 
     number: int
     id: str
     created: float
+    account_id: str | None
     request_id: str
     path: str
     stream: bool
+    status: int
+    """The HTTP status; 499 if the client left."""
+    total_s: float
     metadata: Mapping[str, str]
     body: bytes | bytearray
+    outcomes: Sequence[Outcome]
     keeps_texts: bool = True
     """The caller does not object to texts being kept; whether they are is the operator's choice."""
-    status: int = 0
-    """The HTTP status; 499 if the client left, 0 before the end."""
-    total_s: float = 0.0
-    outcomes: Sequence[Outcome] = ()
-    account_id: str | None = None
-
-    def end(self, status: int, total_s: float, outcomes: Sequence[Outcome]) -> None:
-        """Take what is known at the end: the status, the time, and at least one outcome."""
-        self.status, self.total_s, self.outcomes = status, total_s, outcomes
-        self.account_id = outcomes[0].call.account_id
 
     def without_numbers(self) -> Self:
         """Return it as it is kept for a while: without vectors and tokens, which may be many megabytes."""
