@@ -261,7 +261,7 @@ class JobSupervisor:
         return has_run
 
     async def _start_free_jobs(self) -> None:
-        if self._executor.is_leaving:
+        if self._executor.is_leaving or not await self._store.has_unended():
             return
         await self.discard_abandoned_jobs()
         rows = reversed(await self._store.list_jobs(limit=MAX_LISTED_JOBS, states=OPEN_STATES))  # the oldest first

@@ -12,6 +12,8 @@ from fanout.store.engine.database import Database, Query
 from fanout.store.jobs.records import JobState
 from fanout.store.tables import batches, jobs
 
+_UNSETTLED = select(batches.c.created).where(batches.c.settled.is_(None)).limit(1)
+
 
 class BatchRow(NamedTuple):
     """A batch: the columns of its table, in their order. `request` and `errors`, the faults of its input, are JSON."""
@@ -75,6 +77,8 @@ class BatchStore:
 
     async def list_due(self, ended: Sequence[JobState], limit: int = 100) -> Sequence[UnsettledBatch]:
         """Return unsettled batches for which something can be done now, the oldest first; `ended` are jobs' final states."""
+        if await self._database.peek(_UNSETTLED) is None:
+            return []
         found = await self._database.fetch_all(_select_due(tuple(ended), limit))
         return [UnsettledBatch(BatchRow(*batch), state) for *batch, state in found]
 
@@ -91,7 +95,7 @@ class BatchStore:
         await self._database.execute(update(batches).where(batches.c.id == batch_id).values(**change))
 
 
-@lru_cache(maxsize=8)  # every second, even where there is no batch: writing the query took longer than its answer
+@lru_cache(maxsize=8)  # every second: writing the query took longer than its answer
 def _select_due(ended: tuple[JobState, ...], limit: int) -> Query:
     # No job: its input is still to be validated. The join, because a batch and its job are changed separately.
     is_due = jobs.c.id.is_(None) | jobs.c.state.in_(ended) | batches.c.cancelling.is_not(None)

@@ -10,12 +10,7 @@ from itertools import starmap
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 from weakref import WeakSet
 
-from sqlalchemy import (
-    Connection,
-    Executable,
-    Select,
-    event,
-)
+from sqlalchemy import Connection, Executable, Select, event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -185,6 +180,21 @@ class Database(DialectStatements):
         """Return the first row of a query, or `None`."""
         rows = await self.fetch_all(query)
         return rows[0] if rows else None
+
+    async def peek(self, query: Query) -> Any:
+        """Return the first value that a query finds, or `None`: for one without values to bind, kept to be asked for ever.
+
+        What looks for changes every second or two would else cost as much as two requests in each: SQLAlchemy's code for a
+        query takes 1.2 ms of CPU where it was not used for a while, the driver's 0.1 (2026-11-28).
+        """
+        if self._file_readers is None:
+            row = await self.fetch_one(query)
+            return row[0] if row else None
+        return await self.shield(self._peek(self._file_readers, self.compile_query(query)))
+
+    async def _peek(self, readers: FileThreads, sql: str) -> Any:
+        async with self._within_lifetime():
+            return await readers.peek(sql)
 
     async def execute(self, *statements: Executable) -> int:
         """Execute statements in one transaction, and return the rows that the last one changed."""

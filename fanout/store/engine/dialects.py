@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Connection, Dialect, Double, Table, bindparam, func, literal_column, text
+from sqlalchemy import ColumnElement, Connection, Dialect, Double, Select, Table, bindparam, func, literal_column, text
 
 if TYPE_CHECKING:  # only the dialect that is used is imported: each takes 20 ms
     from sqlalchemy.dialects import postgresql, sqlite
@@ -56,6 +57,11 @@ class DialectStatements:
     def compile_insert(self, insert: Insert) -> str:
         """Return the SQL of an insert of whole rows, as the driver takes it."""
         return str(insert.compile(dialect=self.sql_dialect))
+
+    @lru_cache(32)  # noqa: B019 - there is one of a database, which lives as long as the process
+    def compile_query(self, query: Select[Any]) -> str:
+        """Return the SQL of a query, its values in it."""
+        return str(query.compile(dialect=self.sql_dialect, compile_kwargs={"literal_binds": True}))
 
     def lease_clock(self) -> ColumnElement[float]:
         """Return the seconds of a clock that all processes share, and that setting this machine's time does not change."""

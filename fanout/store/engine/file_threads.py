@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, RootTransaction
 
+from fanout.core.errors import StoreError
 from fanout.store.engine.connections import BEGIN_WRITE, create_blocking_engine
 
 Result = TypeVar("Result")
@@ -35,6 +37,19 @@ class FileThreads:
     async def run(self, work: Callable[[Connection], Result]) -> Result:
         """Return what a function returns that works in a transaction; commit it, unless it raises."""
         return await self._visit(self._run, work)
+
+    async def peek(self, sql: str) -> Any:
+        """Return the first value of a query, or `None`; raise a driver's error as a `StoreError`."""
+        return await self._visit(self._peek, sql)
+
+    def _peek(self, sql: str) -> Any:
+        raw = self._connect().connection.driver_connection
+        assert isinstance(raw, sqlite3.Connection)
+        try:
+            row = raw.execute(sql).fetchone()
+        except sqlite3.Error as error:
+            raise StoreError(str(error)) from error
+        return row[0] if row else None
 
     async def run_with(self, take: AbstractAsyncContextManager[Taken], work: Callable[[Connection, Taken], None]) -> None:
         """Run work in a transaction on what is taken once that is open, in two visits; `take` ends after the commit.

@@ -16,7 +16,7 @@ from fanout.store.jobs.item_pages import ItemPages
 from fanout.store.jobs.journal import Journal
 from fanout.store.jobs.leases import Leases, end_of_lease, is_alive, is_free
 from fanout.store.jobs.money import JobMoney
-from fanout.store.jobs.records import ENDED_STATES, JobChange, JobRow, JobState, NewJobRow
+from fanout.store.jobs.records import ENDED_STATES, OPEN_STATES, JobChange, JobRow, JobState, NewJobRow
 from fanout.store.jobs.results import Results
 from fanout.store.jobs.scores import Scores
 from fanout.store.jobs.sharing_tables import job_chunks
@@ -25,6 +25,8 @@ from fanout.store.tables import items, jobs
 from fanout.store.votes import Votes
 
 MAX_FIRST_EPOCH = 2**31
+_UNENDED = select(jobs.c.number).where(jobs.c.state.in_(("loading", *OPEN_STATES))).limit(1)
+"""In the words of the index `jobs_open`."""
 ANNOUNCED_STATES: tuple[JobState, ...] = ("queued", "cancelling")
 """Other processes have to know at once."""
 
@@ -84,6 +86,10 @@ class JobStore:
     async def find_all(self, job_ids: Sequence[str]) -> Sequence[JobRow]:
         """Return the jobs of these ids that there are, in no order."""
         return await self._database.fetch_as(JobRow, self._select().where(jobs.c.id.in_(job_ids)))
+
+    async def has_unended(self) -> bool:
+        """Return whether there is any job that has not ended."""
+        return await self._database.peek(_UNENDED) is not None
 
     async def list_jobs(
         self,

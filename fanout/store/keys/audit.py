@@ -12,6 +12,8 @@ from fanout.core.json_text import JsonObject, encode_json
 from fanout.store.engine.database import Database, run_to_end
 from fanout.store.key_tables import audit
 
+_NEWEST = select(func.max(audit.c.number))
+
 
 class AuditRow(NamedTuple):
     """A change: the columns of its table, in their order."""
@@ -47,8 +49,7 @@ class AuditLog:
 
     async def find_newest(self) -> int:
         """Return the number of the newest change; 0: there is none."""
-        row = await self._database.fetch_one(select(func.max(audit.c.number)))
-        return row[0] or 0
+        return int(await self._database.peek(_NEWEST) or 0)
 
     async def list_changes(self, *, limit: int, before: int | None = None, subject: str | None = None) -> Sequence[AuditRow]:
         """Return changes, the newest first: those numbered below `before`."""
