@@ -86,12 +86,12 @@ class CallTimes:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._sums = SumsTable(database, call_times, key=TimeKey, start=CallCount, clean=_clean_key, pool=_pool_key)
+        self.sums = SumsTable(database, call_times, key=TimeKey, start=CallCount, clean=_clean_key, pool=_pool_key)
 
     def observe(self, *events: Outcome | Retry) -> None:
         """Count the times of calls that have ended, and refusals for a limit that are followed by another attempt."""
         # No function stands between, and little is made: this runs for every call.
-        counters, period = self._sums.counters, int(time.time()) // PERIOD_S * PERIOD_S
+        counters, period = self.sums.counters, int(time.time()) // PERIOD_S * PERIOD_S
         for event in events:
             call = event.call
             account_id, provider = call.account_id or "", call.target.provider
@@ -113,12 +113,12 @@ class CallTimes:
     @asynccontextmanager
     async def run(self) -> AsyncGenerator[None]:
         """Write in the background, and the rest at the end."""
-        async with self._sums.run():
+        async with self.sums.run():
             yield
 
     async def write(self) -> None:
         """Write now what waits, as far as that can be done."""
-        await self._sums.write()
+        await self.sums.write()
 
     @run_to_end
     async def report(self, filter_: UsageFilter, provider: str | None = None) -> Mapping[tuple[str, int], Times]:
@@ -139,7 +139,7 @@ class CallTimes:
             is_within = filter_.since <= key.period < filter_.until and provider in (None, key.provider)
             return is_within and filter_.account_id in (None, key.account_id)
 
-        async with self._sums.read(matches) as (connection, unwritten):
+        async with self.sums.read(matches) as (connection, unwritten):
             written = await connection.stream(_select(filter_, provider))
             async for rows in written.partitions(ROWS_AT_ONCE):
                 for row in rows:

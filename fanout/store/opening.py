@@ -62,7 +62,7 @@ class Store:
         self.database = database
         self.usage = UsageLedger(database)
         self.times = CallTimes(database)
-        self.history = History(database, history)
+        self.history = History(database, history, (self.usage.sums, self.times.sums))
         self.audit = AuditLog(database)
         self.keys = KeyStore(database)
         self.processes = Processes(database)

@@ -1,4 +1,4 @@
-"""The usage ledger: calls are counted as they end, written every half second, and summed on request."""
+"""The usage ledger: calls are counted as they end, written soon, and summed on request."""
 
 from __future__ import annotations
 
@@ -111,12 +111,12 @@ class UsageLedger:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._found: set[str] = set()
-        self._sums = SumsTable(database, usage, key=UsageKey, start=UsageTotals, clean=_clean_key, pool=_pool_key)
+        self.sums = SumsTable(database, usage, key=UsageKey, start=UsageTotals, clean=_clean_key, pool=_pool_key)
 
     def observe(self, *events: Outcome | Retry) -> None:
         """Count calls that have ended."""
         # No function stands between, and little is made: this runs for every call.
-        counters, minute = self._sums.counters, int(time.time()) // 60 * 60
+        counters, minute = self.sums.counters, int(time.time()) // 60 * 60
         for event in events:
             if isinstance(event, Retry):
                 continue
@@ -142,12 +142,12 @@ class UsageLedger:
         """Write in the background, and the rest at the end."""
         with suppress(StoreError):
             await self.report(UsageFilter(0, 0))
-        async with self._sums.run():
+        async with self.sums.run():
             yield
 
     async def write(self) -> None:
         """Write now what waits, as far as that can be done."""
-        await self._sums.write()
+        await self.sums.write()
 
     @run_to_end
     async def report(self, filter_: UsageFilter) -> list[GroupUsage]:
@@ -168,7 +168,7 @@ class UsageLedger:
             found[group].add(result, totals)
 
         width = len(filter_.group_by)
-        async with self._sums.read(filter_.matches) as (connection, unwritten):
+        async with self.sums.read(filter_.matches) as (connection, unwritten):
             written = await connection.stream(filter_.select())
             async for rows in written.partitions(ROWS_AT_ONCE):
                 for row in rows:

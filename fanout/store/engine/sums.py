@@ -1,10 +1,10 @@
-"""Tables of sums: counted in memory at once, added to the database every half second, and read with what waits."""
+"""Tables of sums: counted in memory at once, added to the database soon, and read with what waits."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from copy import copy
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, Self, TypeVar
@@ -20,6 +20,11 @@ if TYPE_CHECKING:  # see `connections.py`
 
 MAX_COUNTERS = 10_000
 """Callers choose names: beyond so many counters that wait to be written, further names are counted as `REST`."""
+WRITE_INTERVAL_S = 0.65
+"""Time until they are written by themselves: longer than the history's, which takes them along where it has something to write.
+
+Each transaction costs half a millisecond and a flush to disk.
+"""
 REST = "(rest)"
 ROWS_AT_ONCE = 32
 """So many rows hold the event loop for less than a millisecond."""
@@ -86,7 +91,7 @@ class SumsTable(Generic[Key, Total]):
         # Held while counters are on their way into the database, so that a report sees each of them exactly once.
         self._lock = asyncio.Lock()
         self._add = database.compile_insert(database.insert_or_add(table))
-        self._writer = WriteBehind(table.name, database.name, self._write_waiting, self._count_waiting)
+        self._writer = WriteBehind(table.name, database.name, self._write_waiting, self._count_waiting, WRITE_INTERVAL_S)
 
     def _start_counter(self, fields: tuple[Any, ...]) -> Total:
         self._writer.notify()
@@ -106,16 +111,21 @@ class SumsTable(Generic[Key, Total]):
         """Write now what waits, as far as that can be done."""
         await self._writer.write()
 
+    @property
+    def is_failing(self) -> bool:
+        """The last write by itself failed."""
+        return self._writer.is_failing
+
     def _count_waiting(self) -> int:
         return sum(total.calls for total in self.counters.values())
 
     async def _write_waiting(self) -> None:
         if self.counters:
             # The transaction first, then the lock: reports take both in the same order, and in memory there is one connection.
-            await self._database.write_with(self._take(), self._insert)
+            await self._database.write_with(self.take(), self.insert)
 
     @asynccontextmanager
-    async def _take(self) -> AsyncGenerator[Mapping[Key, Total]]:
+    async def take(self) -> AsyncGenerator[Mapping[Key, Total]]:
         """Give the counters that wait, for good unless the block raises."""
         async with self._lock:
             waiting, self.counters = self.counters, Counters(self._start_counter)
@@ -127,8 +137,10 @@ class SumsTable(Generic[Key, Total]):
                 for key, more in newer.items():
                     waiting[key].add(more)
                 raise
+            self._writer.note_write()
 
-    def _insert(self, connection: Connection, waiting: Mapping[Key, Total]) -> None:
+    def insert(self, connection: Connection, waiting: Mapping[Key, Total]) -> None:
+        """Add counters that were taken to the table."""
         # Sorted where rows are locked one by one, so that two processes never wait for each other.
         counters = iter(waiting.items() if self._database.dialect == "sqlite" else sorted(waiting.items()))
         while some := [(*key, *total.as_columns().values()) for key, total in islice(counters, ROWS_AT_ONCE)]:
@@ -144,3 +156,12 @@ class SumsTable(Generic[Key, Total]):
                 await connection.execute(select(self._table.c[0]).limit(1))
                 unwritten = {key: copy(total) for key, total in self.counters.items() if matches(key)}
             yield connection, unwritten
+
+
+@asynccontextmanager
+async def take_all(
+    tables: Sequence[SumsTable[Any, Any]],
+) -> AsyncGenerator[list[tuple[SumsTable[Any, Any], Mapping[Any, Any]]]]:
+    """Give the counters of several tables, each with its table, for good unless the block raises."""
+    async with AsyncExitStack() as stack:
+        yield [(table, await stack.enter_async_context(table.take())) for table in tables]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -111,7 +112,12 @@ class WriteBehind:
     """A task that writes what its owner gathers, soon after it came, and again after a failure. Callers never wait for it."""
 
     def __init__(
-        self, subject: str, database_name: str, write: Callable[[], Awaitable[None]], count_waiting: Callable[[], int]
+        self,
+        subject: str,
+        database_name: str,
+        write: Callable[[], Awaitable[None]],
+        count_waiting: Callable[[], int],
+        interval_s: float = FLUSH_INTERVAL_S,
     ) -> None:
         """Create it; `run` starts the task.
 
@@ -120,12 +126,16 @@ class WriteBehind:
             database_name: for the log.
             write: writes all that waits, or raises `StoreError` and keeps it.
             count_waiting: how much would be lost, for the log.
+            interval_s: the time between the first notification and the write.
         """
         self._subject, self._database_name = subject, database_name
         self._write, self._count_waiting = write, count_waiting
         self._waiting = asyncio.Event()
         self._closing = asyncio.Event()
-        self._is_failing = self._is_hopeless = False
+        self._interval_s = interval_s
+        self._written = -math.inf
+        """When all that waited was written by another writer, by the monotonic clock."""
+        self.is_failing = self._is_hopeless = False
         self.turn = asyncio.Lock()
         """Held while something is written."""
 
@@ -136,6 +146,10 @@ class WriteBehind:
     def notify(self) -> None:
         """Have something written soon."""
         self._waiting.set()
+
+    def note_write(self) -> None:
+        """Wait for another interval: another writer has just written all that waited."""
+        self._written = time.monotonic()
 
     @asynccontextmanager
     async def run(self) -> AsyncGenerator[None]:
@@ -152,9 +166,7 @@ class WriteBehind:
     async def _run_writer(self) -> None:
         while not self._closing.is_set():
             await self._waiting.wait()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(FLUSH_INTERVAL_S):
-                    await self._closing.wait()
+            await self._wait_for_interval()
             await LULLS.wait()
             self._waiting.clear()  # before the write: what comes during it wakes the next one
             if not await self._try_to_write():
@@ -166,18 +178,25 @@ class WriteBehind:
                 return
             await asyncio.sleep(FLUSH_INTERVAL_S)
 
+    async def _wait_for_interval(self) -> None:
+        began = time.monotonic()
+        while (left_s := max(began, self._written) + self._interval_s - time.monotonic()) > 0 and not self._closing.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left_s):
+                    await self._closing.wait()
+
     async def _try_to_write(self) -> bool:
         """Write all that waits; log the first failure and the end of it."""
         try:
             async with self.turn:
                 await self._write()
         except StoreError as error:
-            if not self._is_failing:  # once, not twice a second for as long as it lasts
+            if not self.is_failing:  # once, not twice a second for as long as it lasts
                 log.error(f"{self._subject}.write_failed", database=self._database_name, reason=str(error))
-            self._is_failing = True
+            self.is_failing = True
             self._is_hopeless = isinstance(error, StoreClosedError)
             return False
-        if self._is_failing:
+        if self.is_failing:
             log.info(f"{self._subject}.write_recovered", database=self._database_name)
-        self._is_failing = False
+        self.is_failing = False
         return True

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
-from typing import Literal
+from typing import Any, Literal
 
 from fanout.core.errors import StoreError
 from fanout.core.threads import run_in_thread
 from fanout.observability.logs import log
 from fanout.store.engine.database import Database
+from fanout.store.engine.sums import SumsTable
 from fanout.store.engine.writers import WriteBehind
 from fanout.store.history import queries
 from fanout.store.history.pages import KeptComparison, decode_comparison, encode_facts
@@ -82,9 +83,10 @@ class _LoopYielder:
 class History:
     """The comparisons of a database. `record` never waits; its readers raise `StoreError` if the database cannot be read."""
 
-    def __init__(self, database: Database, mode: HistoryMode) -> None:
+    def __init__(self, database: Database, mode: HistoryMode, sums: Sequence[SumsTable[Any, Any]] = ()) -> None:
+        """Create it; `run` starts the writing, each time of `sums`, too."""
         self.mode = mode
-        self._database = database
+        self._database, self._sums = database, sums
         self._pending: dict[int, _Pending] = {}  # by number, in the order in which they ended
         self._fresh: list[_Pending] = []
         """Of these, the newest, whose rows are not made yet."""
@@ -167,9 +169,12 @@ class History:
         is_busy = len(self._pending) >= BUSY
         most = MAX_IN_PAGES_PER_WRITE if is_busy else MAX_COMPARISONS_PER_WRITE
         left = len(self._pending)  # what ends meanwhile waits for the next write: few at once cost as much as many
+        # In one transaction, unless the last one failed: what cannot be written must not hold up anything else.
+        sums = [] if self._writer.is_failing else [table for table in self._sums if not table.is_failing]
         while left > 0:
             some = await self._prepare_next(min(most, left))
-            await self._tables.write(some, is_busy=is_busy)
+            await self._tables.write(some, sums, is_busy=is_busy)
+            sums = []
             # Only after the commit: what could not be written stays, and is tried again.
             for number in some:
                 self._bytes -= self._pending.pop(number).size_bytes

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sqlalchemy import Connection, func, select
 
 from fanout.store.engine.bulk_insert import insert_rows
 from fanout.store.engine.database import Database
+from fanout.store.engine.sums import SumsTable, take_all
 from fanout.store.history.pages import PAGE_SIZE, KeptComparison, comparison_pages, decode_comparisons, encode_pages, take_page
 from fanout.store.history.records import MAX_NUMBER, ComparisonRows
 from fanout.store.tables import answers, comparison_metadata, comparisons, history_texts
@@ -49,9 +51,17 @@ class HistoryTables:
         """Find the pages that a process has left behind."""
         self._pages = (await self._database.fetch_one(select(func.count()).select_from(comparison_pages)))[0]
 
-    async def write(self, some: Mapping[int, KeptComparison], *, is_busy: bool) -> None:
-        """Write comparisons by their numbers in one transaction."""
-        await self._database.write(lambda connection: self._write(connection, some, is_busy=is_busy))
+    async def write(
+        self, some: Mapping[int, KeptComparison], sums: Sequence[SumsTable[Any, Any]] = (), *, is_busy: bool
+    ) -> None:
+        """Write comparisons by their numbers, and what waits for tables of sums, in one transaction."""
+
+        def write(connection: Connection, taken: Sequence[tuple[SumsTable[Any, Any], Mapping[Any, Any]]]) -> None:
+            self._write(connection, some, is_busy=is_busy)
+            for table, waiting in taken:
+                table.insert(connection, waiting)
+
+        await self._database.write_with(take_all(sums), write)
         if is_busy:
             self._pages += math.ceil(len(some) / PAGE_SIZE)
             self._last_page = time.monotonic()
