@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 from dataclasses import dataclass
 from operator import attrgetter
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -13,6 +14,9 @@ from fanout.server.lifecycle import REQUEST_ID, STORE
 from fanout.server.middleware.request_log import find_route
 from fanout.server.request_body import RAW_BODY
 from fanout.store.history.records import ComparisonRecord
+
+if TYPE_CHECKING:  # the database is not loaded where there is none
+    from fanout.store.history.recorder import History
 
 PLACE = attrgetter("call.index")
 
@@ -46,6 +50,7 @@ def collect_outcome(event: Outcome | Retry) -> None:
 class BegunComparison:
     """A comparison whose request is being answered."""
 
+    history: History
     id: str
     created: float
     stream: bool
@@ -72,7 +77,7 @@ def begin_comparison(
     store = request.app.get(STORE)
     if store is not None and store.history.mode != "off":
         # All else is found at the end, where the same is done for several requests at once.
-        request[COMPARISON] = BegunComparison(id_, created, bool(stream), metadata, keeps_texts)
+        request[COMPARISON] = BegunComparison(store.history, id_, created, bool(stream), metadata, keeps_texts)
 
 
 def record_comparison(request: web.Request, status: int, total_s: float, collected: RequestOutcomes) -> None:
@@ -84,7 +89,7 @@ def record_comparison(request: web.Request, status: int, total_s: float, collect
     if begun is None or begun.is_recorded or not outcomes:
         return
     begun.is_recorded = True
-    history = request.app[STORE].history
+    history = begun.history
     # By position: it is made for every request, and by name that takes longer.
     history.record(
         ComparisonRecord(

@@ -8,18 +8,15 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from functools import partial, wraps
 from itertools import starmap
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
-from weakref import WeakSet
 
-from sqlalchemy import Connection, Executable, Select, event
+from sqlalchemy import Connection, Executable, Select
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.pool import ConnectionPoolEntry
 
-from fanout.core.errors import ConfigError, StoreClosedError, StoreError, explain_missing_extra
-from fanout.observability.logs import log
+from fanout.core.errors import ConfigError, explain_missing_extra
 from fanout.store.engine.connections import BEGIN_WRITE, MIGRATION_TIMEOUT_S, create_engine
 from fanout.store.engine.dialects import DialectStatements
-from fanout.store.engine.errors import describe_error
 from fanout.store.engine.file_threads import FileThreads, Taken
+from fanout.store.engine.lifetime import Lifetime
 from fanout.store.engine.listener import Listener
 from fanout.store.engine.location import MEMORY, find_file, name_database, parse_location, to_config_error
 
@@ -76,15 +73,10 @@ class Database(DialectStatements):
         self.listener = Listener(self.make_engine, self.name)
         """To what other processes announce on PostgreSQL."""
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._connections: WeakSet[Any] = WeakSet()
-        """PostgreSQL's, of the driver."""
-        self._limits: set[asyncio.Timeout] = set()
-        """Of the transactions that are open."""
-        self._abort: asyncio.TimerHandle | None = None
-        self._is_given_up = False
+        self._lifetime = Lifetime(self.name)
         if self.dialect != "sqlite":
             for engine in (writing, reading):
-                event.listen(engine.sync_engine, "connect", self._watch_connection)
+                self._lifetime.watch(engine)
         self._url = url
         self._reading = reading.execution_options(**READ_OPTIONS[self.dialect])
         self._writing = writing.execution_options(**WRITE_OPTIONS[self.dialect])
@@ -98,7 +90,7 @@ class Database(DialectStatements):
     async def read_transaction(self) -> AsyncGenerator[AsyncConnection]:
         """Open a transaction whose every statement sees what the first one saw."""
         async with (
-            self._within_lifetime(),
+            self._lifetime.limit(),
             self._reading.connect() as connection,
             connection.begin(),
             _abandon_on_timeout(connection),
@@ -109,7 +101,7 @@ class Database(DialectStatements):
     async def write_transaction(self) -> AsyncGenerator[AsyncConnection]:
         """Open a transaction that is committed at the end."""
         async with (
-            self._within_lifetime(),
+            self._lifetime.limit(),
             self._turn if self._file_writer else nullcontext(),
             self._writing.begin() as connection,
             _abandon_on_timeout(connection),
@@ -121,7 +113,7 @@ class Database(DialectStatements):
         if self._file_writer is None:
             async with self.write_transaction() as connection:
                 return await connection.run_sync(write)
-        async with self._within_lifetime(), self._turn:
+        async with self._lifetime.limit(), self._turn:
             return await self._file_writer.run(write)
 
     async def write_with(self, take: AbstractAsyncContextManager[Taken], write: Callable[[Connection, Taken], None]) -> None:
@@ -131,7 +123,7 @@ class Database(DialectStatements):
                 await connection.run_sync(write, taken)
                 await connection.commit()  # here, not at the end of the block: a commit that fails is an error of `take`, too
             return
-        async with self._within_lifetime(), self._turn:
+        async with self._lifetime.limit(), self._turn:
             await self._file_writer.run_with(take, write)
 
     @asynccontextmanager
@@ -143,7 +135,7 @@ class Database(DialectStatements):
             return
         engine = self.make_engine(MIGRATION_TIMEOUT_S)
         try:
-            async with self._within_lifetime(), engine.begin() as connection, _abandon_on_timeout(connection):
+            async with self._lifetime.limit(), engine.begin() as connection, _abandon_on_timeout(connection):
                 yield connection
         finally:
             await engine.dispose()
@@ -151,7 +143,7 @@ class Database(DialectStatements):
     def make_engine(self, statement_timeout_s: float | None = None) -> AsyncEngine:
         """Return an engine of one connection to PostgreSQL beside the others, to be disposed of after use."""
         engine = create_engine(self._url, 1, statement_timeout_s)
-        event.listen(engine.sync_engine, "connect", self._watch_connection)
+        self._lifetime.watch(engine)
         return engine
 
     async def fetch_all(self, query: Query) -> Sequence[Any]:
@@ -164,7 +156,7 @@ class Database(DialectStatements):
 
     async def _fetch(self, query: Query, make: Callable[..., Any] | None) -> list[Any]:
         if self._file_readers is not None:
-            async with self._within_lifetime():
+            async with self._lifetime.limit():
                 return await self._file_readers.run(partial(_fetch_all, query, make))
         rows: list[Any] = []
         async with self.read_transaction() as connection:
@@ -193,7 +185,7 @@ class Database(DialectStatements):
         return await self.shield(self._peek(self._file_readers, self.compile_query(query)))
 
     async def _peek(self, readers: FileThreads, sql: str) -> Any:
-        async with self._within_lifetime():
+        async with self._lifetime.limit():
             return await readers.peek(sql)
 
     async def execute(self, *statements: Executable) -> int:
@@ -212,24 +204,6 @@ class Database(DialectStatements):
         task.add_done_callback(self._forget)
         return await asyncio.shield(task)
 
-    @asynccontextmanager
-    async def _within_lifetime(self) -> AsyncGenerator[None]:
-        """End what runs in the context when the database is given up; raise a driver's or network's error as a `StoreError`."""
-        if self._is_given_up:
-            raise StoreClosedError
-        limit = asyncio.timeout(None)
-        self._limits.add(limit)
-        try:
-            async with limit:
-                yield
-        except (SQLAlchemyError, OSError) as error:
-            raise (StoreClosedError() if self._is_given_up else StoreError(describe_error(error))) from error
-        finally:
-            self._limits.discard(limit)
-
-    def _watch_connection(self, adapted: Any, _: ConnectionPoolEntry) -> None:
-        self._connections.add(adapted.driver_connection)
-
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
@@ -237,17 +211,7 @@ class Database(DialectStatements):
 
     def give_up_after(self, seconds: float = CLOSE_TIMEOUT_S) -> None:
         """Fail all work that has not ended then, so that nothing waits for a database that does not answer."""
-        if self._abort is None:
-            self._abort = asyncio.get_running_loop().call_later(seconds, self._give_up)
-
-    def _give_up(self) -> None:
-        self._is_given_up = True
-        if self._limits:
-            log.error("store.given_up", database=self.name)
-        for connection in list(self._connections):
-            connection.terminate()
-        for limit in list(self._limits):  # whatever else they wait for: a place, a new connection
-            limit.reschedule(0)
+        self._lifetime.end_after(seconds)
 
     async def close(self) -> None:
         """Wait for the work under way, then close all connections, within `CLOSE_TIMEOUT_S`."""
@@ -258,8 +222,7 @@ class Database(DialectStatements):
         await self._writing.dispose()
         for threads in filter(None, (self._file_writer, self._file_readers)):
             await threads.close()
-        if self._abort:
-            self._abort.cancel()
+        self._lifetime.close()
 
 
 def _fetch_all(query: Query, make: Callable[..., Any] | None, connection: Connection) -> list[Any]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from copy import copy
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 from sqlalchemy import Connection, Table, select
@@ -19,7 +19,10 @@ if TYPE_CHECKING:  # see `connections.py`
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 MAX_COUNTERS = 10_000
-"""Callers choose names: beyond so many counters that wait to be written, further names are counted as `REST`."""
+"""Counters that wait to be written, at most, unless a table has its own number.
+
+Callers choose names: further ones are counted as `REST`.
+"""
 WRITE_INTERVAL_S = 0.65
 """Time until they are written by themselves: longer than the history's, which takes them along where it has something to write.
 
@@ -31,15 +34,14 @@ ROWS_AT_ONCE = 32
 
 
 class Sums(Protocol):
-    """The figures of one row."""
+    """The figures of one key."""
 
-    calls: int
+    @property
+    def calls(self) -> int:
+        """Number of calls that would be lost with it, for the log."""
 
     def add(self, more: Self) -> None:
         """Add the figures of other calls."""
-
-    def as_columns(self) -> Mapping[str, int | float | None]:
-        """Return the figures by the names of their columns, in their order."""
 
 
 Key = TypeVar("Key", bound=NamedTuple)
@@ -69,19 +71,24 @@ class SumsTable(Generic[Key, Total]):
         start: Callable[[], Total],
         clean: Callable[[Key], Key],
         pool: Callable[[Key, Key], Key],
+        list_rows: Callable[[Key, Total], Iterable[tuple[Any, ...]]],
+        most: int = MAX_COUNTERS,
     ) -> None:
         """Create it; `run` starts the writing.
 
         Args:
             database: the store's.
-            table: its columns are the fields of a key and then those of the sums.
+            table: its columns are the fields of a key and then those of the figures.
             key: the type of its keys.
             start: makes a counter.
             clean: makes a key that the database can store.
             pool: makes the key, with `REST` for names, that counts further keys once too many wait; of it and the oldest.
+            list_rows: makes a counter's rows of the table.
+            most: the largest number of counters that wait.
         """
         self._database, self._table = database, table
         self._key, self._start, self._clean, self._pool = key, start, clean, pool
+        self._list_rows, self._most = list_rows, most
         self.counters = Counters[Total](self._start_counter)
         """Those that wait to be written, to be added to; not to be kept beyond a step of the event loop.
 
@@ -97,7 +104,7 @@ class SumsTable(Generic[Key, Total]):
         self._writer.notify()
         key = self._clean(self._key(*fields))
         # Bounded, because callers can invent names faster than a database that cannot be written takes them.
-        if key not in self.counters and len(self.counters) >= MAX_COUNTERS:
+        if key not in self.counters and len(self.counters) >= self._most:
             key = self._pool(key, next(iter(self.counters)))
         return self.counters.setdefault(key, self._start())
 
@@ -141,9 +148,10 @@ class SumsTable(Generic[Key, Total]):
 
     def insert(self, connection: Connection, waiting: Mapping[Key, Total]) -> None:
         """Add counters that were taken to the table."""
-        # Sorted where rows are locked one by one, so that two processes never wait for each other.
-        counters = iter(waiting.items() if self._database.dialect == "sqlite" else sorted(waiting.items()))
-        while some := [(*key, *total.as_columns().values()) for key, total in islice(counters, ROWS_AT_ONCE)]:
+        rows: Iterator[tuple[Any, ...]] = chain.from_iterable(self._list_rows(key, total) for key, total in waiting.items())
+        if self._database.dialect != "sqlite":  # rows are locked one by one: two processes must never wait for each other
+            rows = iter(sorted(rows))
+        while some := list(islice(rows, ROWS_AT_ONCE)):
             insert_rows(connection, self._add, some)
 
     @asynccontextmanager

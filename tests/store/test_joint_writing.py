@@ -1,0 +1,94 @@
+"""What waits for the tables of usage, times and history is written in one transaction, and by itself where that fails."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from fanout.core.errors import StoreError
+from fanout.core.schema import Timing
+from fanout.store.batches import BatchStore
+from fanout.store.jobs.job_store import JobStore
+from fanout.store.opening import Store, open_store
+from tests.store.test_history import count_comparisons, record, wait_until
+from tests.support.builders.outcomes import make_answer
+from tests.support.databases import OutsideConnection, query
+
+
+def count(location: str, table: str) -> int:
+    return int(query(location, f"SELECT coalesce(sum(calls), 0) FROM {table}")[0][0])
+
+
+def run_sql(location: str, sql: str) -> None:
+    outside = OutsideConnection(location)
+    outside.execute(sql)
+    outside.close()
+
+
+def end_request(store: Store) -> None:
+    """End a request of one call that was answered, which counts a wait and an answer."""
+    outcome = replace(make_answer(), timing=Timing(attempts=1, call_s=0.1))
+    store.observe(outcome)
+    record(store, outcome)
+
+
+async def test_what_the_history_writes_takes_usage_and_times_along(bare_location: str) -> None:
+    async with open_store(bare_location, is_reading=True) as store:
+        assert store
+        end_request(store)
+        await store.history.write()
+
+        assert (count_comparisons(bare_location), count(bare_location, "usage"), count(bare_location, "call_times")) == (
+            1,
+            1,
+            2,
+        )
+        await store.write()
+        assert (count(bare_location, "usage"), count(bare_location, "call_times")) == (1, 2)
+
+
+@pytest.mark.parametrize("broken", ["comparisons", "usage"])
+async def test_a_table_that_cannot_be_written_holds_up_no_other(broken: str, bare_location: str, log_lines: list[str]) -> None:
+    async with open_store(bare_location) as store:
+        assert store
+        run_sql(bare_location, f"ALTER TABLE {broken} RENAME TO hidden")
+        others = {"usage": 1, "call_times": 2}
+        others.pop(broken, None)
+        end_request(store)
+        await wait_until(lambda: {table: count(bare_location, table) for table in others} == others)
+        if broken == "usage":
+            await wait_until(lambda: count_comparisons(bare_location) == 1)
+        else:
+            await wait_until(lambda: any("history.write_failed" in line for line in log_lines))
+        run_sql(bare_location, f"ALTER TABLE hidden RENAME TO {broken}")
+
+    assert (count_comparisons(bare_location), count(bare_location, "usage"), count(bare_location, "call_times")) == (1, 1, 2)
+
+
+async def test_usage_is_written_by_itself_where_no_comparison_ends(bare_location: str) -> None:
+    async with open_store(bare_location) as store:
+        assert store
+        store.observe(make_answer())
+        await wait_until(lambda: count(bare_location, "usage") == 1)
+
+
+async def test_a_look_for_jobs_that_cannot_be_made_is_a_store_error(bare_location: str) -> None:
+    """Each of those that are made all the time, past SQLAlchemy."""
+    async with open_store(bare_location) as store:
+        assert store
+        jobs, batches = JobStore(store.database), BatchStore(store.database)
+        assert (await jobs.has_unended(), await batches.list_due(()), await store.audit.find_newest()) == (False, [], 0)
+        for table in ("batches", "audit"):
+            run_sql(bare_location, f"ALTER TABLE {table} RENAME TO hidden_{table}")
+        for look in (batches.list_due(()), store.audit.find_newest()):
+            with pytest.raises(StoreError, match=r"batches|audit"):
+                await look
+        for table in ("batches", "audit"):
+            run_sql(bare_location, f"ALTER TABLE hidden_{table} RENAME TO {table}")
+        looks = [asyncio.create_task(jobs.has_unended()) for _ in range(20)]
+        await asyncio.sleep(0)
+        for look_task in looks[::2]:
+            look_task.cancel()
+        assert await asyncio.gather(*looks[1::2]) == [False] * 10
