@@ -150,6 +150,17 @@ def run_fanout(
         yield server
 
 
+@contextmanager
+def run_switched(bench: Bench, to: Upstream) -> Iterator[Server]:
+    """Run the server under test so that SIGUSR1 switches its history and usage off, and on again."""
+    port, config = find_free_port(), write_providers_file(bench, to, 3)
+    command = [sys.executable, str(FOLDER / "switched.py"), "serve", "--port", str(port), "--config", str(config)]
+    environ = build_environ(bench) | {"FANOUT_STORE": str(bench.folder / f"history-{port}.db"), "PYTHONPATH": str(CHECKOUT)}
+    with run_program(command, get_cores()[:1], bench.folder / "switched.log", environ, CHECKOUT) as program:
+        wait_until_ready(program, port, "/readyz", timeout_s=30)
+        yield Server("fanout", program, port)
+
+
 class CommandTimes(NamedTuple):
     """The times of a command that has ended."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
@@ -12,11 +14,15 @@ from types import MappingProxyType
 from bench import Bench, extract, join_samples, max_lost_ratio, sum_errors
 from load import Load, build_comparison, count_answers, run_wrk
 from machine import BenchError
-from servers import Server, Upstream, run_fanout, run_floor, run_upstream
+from servers import Server, Upstream, run_fanout, run_floor, run_switched, run_upstream
 from table import Row
 
 TURNS = 4
 """Of one start."""
+SWITCHED_TURNS = 16
+"""Of one start of a server that is switched between its turns."""
+WRITE_S = 0.5
+"""Time in which a server writes what it keeps of the requests that have ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,7 @@ def load_server(server: Server, to: Upstream, models: int, connections: int, sec
     calls_before, before = to.counts()["requests"], server.program.usage()
     load = run_wrk(server.url, build_comparison(models), connections=connections, seconds=seconds)
     server.wait_until_idle()
+    time.sleep(WRITE_S)
     calls, usage = to.counts()["requests"] - calls_before, server.program.usage().since(before)
     return Sample(
         # Divide by the calls that the upstream saw: wrk does not count the requests it breaks off at the end.
@@ -148,10 +155,16 @@ def build_rate_row(models: int, samples: Mapping[str, list[Sample]]) -> Row:
 
 
 def measure_history(bench: Bench) -> list[Row]:
-    """Measure the share of a request's CPU that goes into its history and usage, written to a file."""
+    """Measure the share of a request's CPU that goes into its history and usage, written to a file.
+
+    In turns of a second in which one server keeps them or does not: two processes of the same program differ by more than that.
+    """
     with run_upstream(bench) as to:
-        starts = (partial(run_fanout, bench, to, has_store=False), partial(run_fanout, bench, to))
-        samples = compare_starts(bench, starts, to, 4, 2 * bench.repeats)
+        parts = []
+        for _ in range(bench.repeats):
+            with run_switched(bench, to) as server:
+                parts.append(compare_states(bench, server, to))
+        samples = join_samples(parts)
     cpu_us = extract(samples, lambda sample: sample.cpu_us)
     # Of pairs that were measured one after the other: what else the machine does changes less between those two.
     shares = [100 * (1 - without / ours) for without, ours in zip(*cpu_us.values(), strict=True)]
@@ -168,6 +181,21 @@ def measure_history(bench: Bench) -> list[Row]:
             samples=cpu_us,
         )
     ]
+
+
+def compare_states(bench: Bench, server: Server, to: Upstream) -> Samples:
+    """Return samples of a server with what it keeps and without, in turns of a second, with 4 models and 32 connections."""
+    if (answers := count_answers(server.port, 4)) != 4:
+        raise BenchError(f"{server.name}: only {answers} of 4 models answered")
+    load_server(server, to, 4, 32, bench.seconds(2))
+    kept: list[Sample] = []
+    others: list[Sample] = []
+    # Strictly in turns: after five seconds without requests to keep, the server begins to spread those that it has kept.
+    for _ in range(SWITCHED_TURNS):
+        for samples in (kept, others):
+            samples.append(load_server(server, to, 4, 32, bench.seconds(1)))
+            server.program.child.send_signal(signal.SIGUSR1)
+    return {"without store": others, "fanout": kept}
 
 
 def measure_memory(bench: Bench) -> list[Row]:
