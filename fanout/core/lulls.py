@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 
 MAX_WAIT_S = 0.25
-"""With the half second after which a store is written, and the write itself, a crash loses less than the last second."""
+"""With the half second after which a store is written, and the write itself, a crash loses about the last second at most."""
 
 
 class Lulls:

@@ -22,6 +22,7 @@ from typing import Any, Literal, TextIO
 
 import orjson
 import structlog
+from pydantic_core import PydanticSerializationError, to_json
 
 from fanout.core.json_text import JsonObject
 from fanout.core.shown_text import to_safe_json, to_safe_text, to_single_line
@@ -104,8 +105,12 @@ def _write_json(writer: LogWriter, worker: int | None, name: str, event: JsonObj
 def to_json_line(event: object, **_: object) -> str:
     """Return an event as one line of JSON, whatever it holds."""
     try:
-        return to_safe_json(orjson.dumps(event, default=str).decode())
-    except orjson.JSONEncodeError:  # a lone surrogate, as headers and upstreams may send
+        return to_safe_json(orjson.dumps(event).decode())
+    except orjson.JSONEncodeError:
+        pass
+    try:  # a number of more than 64 bits, a name that is no text
+        return to_safe_json(to_json(event, fallback=str, inf_nan_mode="null").decode())
+    except PydanticSerializationError:  # a lone surrogate, as headers and upstreams may send
         return json.dumps(event, default=str)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import time
 from bisect import bisect_right
-from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple, Self
 
@@ -27,8 +27,6 @@ DAYS = 31
 """For how long times are kept."""
 STEP_RATIO = 1.15
 """Steps of the scale: a quantile is at most 7 % off."""
-MAX_WAITING_COUNTERS = 1_000
-"""Providers of accounts that wait to be written, each with up to a few hundred steps: see `SumsTable`."""
 LAST_STEP = 120
 """Five hours: longer calls are counted with it."""
 
@@ -40,48 +38,28 @@ Figure = Literal["answer", "first_token", "wait", "rate_limit"]
 
 
 class TimeKey(NamedTuple):
-    """The key of a counter: the first columns of the table's primary key, in its order."""
+    """The key of a counter: the primary key of the table, in its order."""
 
     period: int
     account_id: str
     provider: str
-
-
-Steps = defaultdict[int, int]
-"""Numbers of calls by step."""
+    figure: Figure
+    step: int
 
 
 @dataclass(slots=True)
-class StepCounts:
-    """Numbers of calls by figure and step."""
+class CallCount:
+    """A number of calls."""
 
-    answer: Steps = field(default_factory=partial(defaultdict, int))
-    first_token: Steps = field(default_factory=partial(defaultdict, int))
-    wait: Steps = field(default_factory=partial(defaultdict, int))
-    rate_limit: Steps = field(default_factory=partial(defaultdict, int))
-
-    @property
-    def figures(self) -> Mapping[Figure, Steps]:
-        """The steps of each figure."""
-        return {"answer": self.answer, "first_token": self.first_token, "wait": self.wait, "rate_limit": self.rate_limit}
-
-    @property
-    def calls(self) -> int:
-        """Number of counts in it."""
-        return sum(sum(steps.values()) for steps in self.figures.values())
+    calls: int = 0
 
     def add(self, more: Self) -> None:
         """Add other calls."""
-        for own, others in zip(self.figures.values(), more.figures.values(), strict=True):
-            for step, calls in others.items():
-                own[step] += calls
+        self.calls += more.calls
 
-    def list_counts(self) -> Iterator[tuple[Figure, int, int]]:
-        """Yield figure, step and number of calls of each step."""
-        return ((figure, step, calls) for figure, steps in self.figures.items() for step, calls in steps.items())
-
-    def __copy__(self) -> StepCounts:
-        return StepCounts(*(steps.copy() for steps in self.figures.values()))
+    def as_columns(self) -> Mapping[str, int]:
+        """Return the number by the name of its column."""
+        return {"calls": self.calls}
 
 
 find_step: Callable[[float], int] = partial(bisect_right, _STEP_STARTS_S)
@@ -108,16 +86,7 @@ class CallTimes:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self.sums = SumsTable(
-            database,
-            call_times,
-            key=TimeKey,
-            start=StepCounts,
-            clean=_clean_key,
-            pool=_pool_key,
-            list_rows=_list_rows,
-            most=MAX_WAITING_COUNTERS,
-        )
+        self.sums = SumsTable(database, call_times, key=TimeKey, start=CallCount, clean=_clean_key, pool=_pool_key)
 
     def observe(self, *events: Outcome | Retry) -> None:
         """Count the times of calls that have ended, and refusals for a limit that are followed by another attempt."""
@@ -128,19 +97,18 @@ class CallTimes:
             account_id, provider = call.account_id or "", call.target.provider
             if isinstance(event, Retry):
                 if event.failure.kind == "rate_limit":
-                    counters[period, account_id, provider or ""].rate_limit[0] += 1
+                    counters[period, account_id, provider or "", "rate_limit", 0].calls += 1
                 continue
             timing = event.timing
             if call.refusal or provider is None or not timing.attempts or timing.in_batch:
                 continue
-            counts = counters[period, account_id, provider]
-            counts.wait[find_step(timing.queued_s)] += 1
+            counters[period, account_id, provider, "wait", find_step(timing.queued_s)].calls += 1
             if not isinstance(event.result, Completion):
                 continue
             if timing.call_s is not None:
-                counts.answer[find_step(timing.call_s)] += 1
+                counters[period, account_id, provider, "answer", find_step(timing.call_s)].calls += 1
             if timing.first_token_s is not None:
-                counts.first_token[find_step(timing.first_token_s)] += 1
+                counters[period, account_id, provider, "first_token", find_step(timing.first_token_s)].calls += 1
 
     @asynccontextmanager
     async def run(self) -> AsyncGenerator[None]:
@@ -177,9 +145,8 @@ class CallTimes:
                 for row in rows:
                     add(row)
         length = filter_.period_s
-        for key, counts in unwritten.items():
-            for counted in counts.list_counts():
-                add((key.provider, key.period // length * length, *counted))
+        for key, count in unwritten.items():
+            add((key.provider, key.period // length * length, key.figure, key.step, count.calls))
         return found
 
 
@@ -194,10 +161,6 @@ def _select(filter_: UsageFilter, provider: str | None) -> Query:
     if provider is not None:
         query = query.where(columns.provider == provider)
     return query.group_by(*groups)
-
-
-def _list_rows(key: TimeKey, counts: StepCounts) -> Iterator[tuple[object, ...]]:
-    return ((*key, *counted) for counted in counts.list_counts())
 
 
 def _clean_key(key: TimeKey) -> TimeKey:

@@ -21,8 +21,8 @@ TURNS = 4
 """Of one start."""
 SWITCHED_TURNS = 16
 """Of one start of a server that is switched between its turns."""
-WRITE_S = 0.5
-"""Time in which a server writes what it keeps of the requests that have ended."""
+WRITE_S = 1.0
+"""Time in which a server writes what it keeps of the requests that have ended; the rows of pages are made later."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from fanout.core.errors import StoreError
 from fanout.core.schema import Timing
 from fanout.store.batches import BatchStore
+from fanout.store.history.writing import HistoryTables
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.opening import Store, open_store
 from tests.store.test_history import count_comparisons, record, wait_until
@@ -65,6 +68,28 @@ async def test_a_table_that_cannot_be_written_holds_up_no_other(broken: str, bar
         run_sql(bare_location, f"ALTER TABLE hidden RENAME TO {broken}")
 
     assert (count_comparisons(bare_location), count(bare_location, "usage"), count(bare_location, "call_times")) == (1, 1, 2)
+
+
+async def test_what_a_slow_failing_write_has_taken_along_is_written_soon(
+    bare_location: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own writer has looked for it in vain meanwhile."""
+    write = HistoryTables._write
+    failed: list[bool] = []
+
+    def fail_slowly(*given: Any, **named: Any) -> None:
+        if not failed:
+            failed.append(True)
+            time.sleep(1.0)
+            raise OSError("the disk is slow")
+        write(*given, **named)
+
+    monkeypatch.setattr(HistoryTables, "_write", fail_slowly)
+    async with open_store(bare_location) as store:
+        assert store
+        end_request(store)
+        await wait_until(lambda: (count(bare_location, "usage"), count(bare_location, "call_times")) == (1, 2), within_s=5)
+        assert failed
 
 
 async def test_usage_is_written_by_itself_where_no_comparison_ends(bare_location: str) -> None:

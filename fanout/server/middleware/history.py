@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from operator import attrgetter
@@ -54,8 +55,7 @@ class BegunComparison:
     id: str
     created: float
     stream: bool
-    metadata: object
-    """Of a chat body, which may hold anything there."""
+    metadata: Mapping[str, str]
     keeps_texts: bool
     is_recorded: bool = False
 
@@ -77,7 +77,9 @@ def begin_comparison(
     store = request.app.get(STORE)
     if store is not None and store.history.mode != "off":
         # All else is found at the end, where the same is done for several requests at once.
-        request[COMPARISON] = BegunComparison(store.history, id_, created, bool(stream), metadata, keeps_texts)
+        # A connection that is kept open keeps its last request, and would keep whatever a caller may send as metadata.
+        pairs = _keep_metadata(metadata) if metadata else {}
+        request[COMPARISON] = BegunComparison(store.history, id_, created, bool(stream), pairs, keeps_texts)
 
 
 def record_comparison(request: web.Request, status: int, total_s: float, collected: RequestOutcomes) -> None:
@@ -102,7 +104,7 @@ def record_comparison(request: web.Request, status: int, total_s: float, collect
             begun.stream,
             status,
             total_s,
-            _keep_metadata(begun.metadata) if begun.metadata else {},
+            begun.metadata,
             request.get(RAW_BODY, b""),
             outcomes,
             begun.keeps_texts,

@@ -66,6 +66,8 @@ class Database(DialectStatements):
         is_file, begin = find_file(url) is not None, "BEGIN"
         self._file_writer = FileThreads(url, "writer", is_lasting=is_lasting) if is_file else None
         self._file_readers = FileThreads(url, "reader", threads=READING_THREADS, begin=begin) if is_file else None
+        self._peeks: dict[Query, str] = {}
+        """The SQL of the few queries that are looks for changes."""
         self._turn = asyncio.Lock()
         """Of writers: those of one process would else sleep until SQLite looks again whether its file is free."""
         self.before_reading: Callable[[], Awaitable[None]] = _do_nothing
@@ -182,7 +184,9 @@ class Database(DialectStatements):
         if self._file_readers is None:
             row = await self.fetch_one(query)
             return row[0] if row else None
-        return await self.shield(self._peek(self._file_readers, self.compile_query(query)))
+        if query not in self._peeks:
+            self._peeks[query] = self.compile_query(query)
+        return await self.shield(self._peek(self._file_readers, self._peeks[query]))
 
     async def _peek(self, readers: FileThreads, sql: str) -> Any:
         async with self._lifetime.limit():

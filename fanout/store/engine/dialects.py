@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from functools import lru_cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +57,6 @@ class DialectStatements:
         """Return the SQL of an insert of whole rows, as the driver takes it."""
         return str(insert.compile(dialect=self.sql_dialect))
 
-    @lru_cache(32)  # noqa: B019 - there is one of a database, which lives as long as the process
     def compile_query(self, query: Select[Any]) -> str:
         """Return the SQL of a query, its values in it."""
         return str(query.compile(dialect=self.sql_dialect, compile_kwargs={"literal_binds": True}))

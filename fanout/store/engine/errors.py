@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sqlite3
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -27,7 +28,7 @@ def is_away(error: BaseException | None) -> bool:
     return is_bare or isinstance(error, AWAY_ERRORS) or (isinstance(error, OSError) and error.errno in AWAY_NUMBERS)
 
 
-def describe_error(error: SQLAlchemyError | OSError) -> str:
+def describe_error(error: SQLAlchemyError | sqlite3.Error | OSError) -> str:
     """Return the database's own reason for a failure, without the statement and its values."""
     if isinstance(error, DBAPIError):
         reason = str(error.orig).partition("\n")[0]

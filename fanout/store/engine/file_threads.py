@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, RootTransaction
 
-from fanout.core.errors import StoreError
 from fanout.store.engine.connections import BEGIN_WRITE, create_blocking_engine
 
 Result = TypeVar("Result")
@@ -32,6 +31,8 @@ class FileThreads:
         self._own, self._lock = threading.local(), threading.Lock()
         self._connections: list[Connection] = []
         """Those of all threads, each of which keeps its own: to take one from a pool and give it back takes 40 µs."""
+        self._peeking: set[Connection] = set()
+        """Those in use without a transaction."""
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
 
     async def run(self, work: Callable[[Connection], Result]) -> Result:
@@ -39,16 +40,18 @@ class FileThreads:
         return await self._visit(self._run, work)
 
     async def peek(self, sql: str) -> Any:
-        """Return the first value of a query, or `None`; raise a driver's error as a `StoreError`."""
+        """Return the first value of a query, or `None`; raise the driver's own errors."""
         return await self._visit(self._peek, sql)
 
     def _peek(self, sql: str) -> Any:
-        raw = self._connect().connection.driver_connection
+        connection = self._connect()
+        raw = connection.connection.driver_connection
         assert isinstance(raw, sqlite3.Connection)
+        self._peeking.add(connection)
         try:
             row = raw.execute(sql).fetchone()
-        except sqlite3.Error as error:
-            raise StoreError(str(error)) from error
+        finally:
+            self._peeking.discard(connection)
         return row[0] if row else None
 
     async def run_with(self, take: AbstractAsyncContextManager[Taken], work: Callable[[Connection, Taken], None]) -> None:
@@ -108,7 +111,8 @@ class FileThreads:
 
     def _close(self) -> None:
         for connection in self._connections:
-            if not connection.in_transaction():  # else its thread still works, for somebody who has given it up
+            # Else its thread still works, for somebody who has given it up.
+            if not connection.in_transaction() and connection not in self._peeking:
                 connection.close()
         if self._engine is not None:
             self._engine.dispose()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -39,7 +40,7 @@ class Lifetime:
         try:
             async with limit:
                 yield
-        except (SQLAlchemyError, OSError) as error:
+        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             raise (StoreClosedError() if self._is_over else StoreError(describe_error(error))) from error
         finally:
             self._limits.discard(limit)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from copy import copy
-from itertools import chain, islice
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 from sqlalchemy import Connection, Table, select
@@ -19,29 +19,29 @@ if TYPE_CHECKING:  # see `connections.py`
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 MAX_COUNTERS = 10_000
-"""Counters that wait to be written, at most, unless a table has its own number.
-
-Callers choose names: further ones are counted as `REST`.
-"""
+"""Callers choose names: beyond so many counters that wait to be written, further names are counted as `REST`."""
 WRITE_INTERVAL_S = 0.65
 """Time until they are written by themselves: longer than the history's, which takes them along where it has something to write.
 
 Each transaction costs half a millisecond and a flush to disk.
 """
+MAX_TAKEN_ALONG = 500
+"""Counters that another transaction takes along, at most: they take some 5 ms."""
 REST = "(rest)"
 ROWS_AT_ONCE = 32
 """So many rows hold the event loop for less than a millisecond."""
 
 
 class Sums(Protocol):
-    """The figures of one key."""
+    """The figures of one row."""
 
-    @property
-    def calls(self) -> int:
-        """Number of calls that would be lost with it, for the log."""
+    calls: int
 
     def add(self, more: Self) -> None:
         """Add the figures of other calls."""
+
+    def as_columns(self) -> Mapping[str, int | float | None]:
+        """Return the figures by the names of their columns, in their order."""
 
 
 Key = TypeVar("Key", bound=NamedTuple)
@@ -71,24 +71,19 @@ class SumsTable(Generic[Key, Total]):
         start: Callable[[], Total],
         clean: Callable[[Key], Key],
         pool: Callable[[Key, Key], Key],
-        list_rows: Callable[[Key, Total], Iterable[tuple[Any, ...]]],
-        most: int = MAX_COUNTERS,
     ) -> None:
         """Create it; `run` starts the writing.
 
         Args:
             database: the store's.
-            table: its columns are the fields of a key and then those of the figures.
+            table: its columns are the fields of a key and then those of the sums.
             key: the type of its keys.
             start: makes a counter.
             clean: makes a key that the database can store.
             pool: makes the key, with `REST` for names, that counts further keys once too many wait; of it and the oldest.
-            list_rows: makes a counter's rows of the table.
-            most: the largest number of counters that wait.
         """
         self._database, self._table = database, table
         self._key, self._start, self._clean, self._pool = key, start, clean, pool
-        self._list_rows, self._most = list_rows, most
         self.counters = Counters[Total](self._start_counter)
         """Those that wait to be written, to be added to; not to be kept beyond a step of the event loop.
 
@@ -104,7 +99,7 @@ class SumsTable(Generic[Key, Total]):
         self._writer.notify()
         key = self._clean(self._key(*fields))
         # Bounded, because callers can invent names faster than a database that cannot be written takes them.
-        if key not in self.counters and len(self.counters) >= self._most:
+        if key not in self.counters and len(self.counters) >= MAX_COUNTERS:
             key = self._pool(key, next(iter(self.counters)))
         return self.counters.setdefault(key, self._start())
 
@@ -119,9 +114,9 @@ class SumsTable(Generic[Key, Total]):
         await self._writer.write()
 
     @property
-    def is_failing(self) -> bool:
-        """The last write by itself failed."""
-        return self._writer.is_failing
+    def is_easy(self) -> bool:
+        """True if another's transaction may take along what waits: it is little, and could be written."""
+        return len(self.counters) <= MAX_TAKEN_ALONG and not self._writer.is_failing
 
     def _count_waiting(self) -> int:
         return sum(total.calls for total in self.counters.values())
@@ -143,15 +138,15 @@ class SumsTable(Generic[Key, Total]):
                 newer, self.counters = self.counters, waiting
                 for key, more in newer.items():
                     waiting[key].add(more)
+                self._writer.notify()  # its own writer may have looked meanwhile, and found nothing
                 raise
             self._writer.note_write()
 
     def insert(self, connection: Connection, waiting: Mapping[Key, Total]) -> None:
         """Add counters that were taken to the table."""
-        rows: Iterator[tuple[Any, ...]] = chain.from_iterable(self._list_rows(key, total) for key, total in waiting.items())
-        if self._database.dialect != "sqlite":  # rows are locked one by one: two processes must never wait for each other
-            rows = iter(sorted(rows))
-        while some := list(islice(rows, ROWS_AT_ONCE)):
+        # Sorted where rows are locked one by one, so that two processes never wait for each other.
+        counters = iter(waiting.items() if self._database.dialect == "sqlite" else sorted(waiting.items()))
+        while some := [(*key, *total.as_columns().values()) for key, total in islice(counters, ROWS_AT_ONCE)]:
             insert_rows(connection, self._add, some)
 
     @asynccontextmanager

@@ -126,7 +126,7 @@ class WriteBehind:
             database_name: for the log.
             write: writes all that waits, or raises `StoreError` and keeps it.
             count_waiting: how much would be lost, for the log.
-            interval_s: the time between the first notification and the write.
+            interval_s: the time between the first notification, or another's write (`note_write`), and the write.
         """
         self._subject, self._database_name = subject, database_name
         self._write, self._count_waiting = write, count_waiting
@@ -134,7 +134,7 @@ class WriteBehind:
         self._closing = asyncio.Event()
         self._interval_s = interval_s
         self._written = -math.inf
-        """When all that waited was written by another writer, by the monotonic clock."""
+        """When another writer last wrote what waited, by the monotonic clock."""
         self.is_failing = self._is_hopeless = False
         self.turn = asyncio.Lock()
         """Held while something is written."""
@@ -148,7 +148,7 @@ class WriteBehind:
         self._waiting.set()
 
     def note_write(self) -> None:
-        """Wait for another interval: another writer has just written all that waited."""
+        """Wait for another interval: another writer has just written what waited when it began."""
         self._written = time.monotonic()
 
     @asynccontextmanager

@@ -84,7 +84,7 @@ class History:
     """The comparisons of a database. `record` never waits; its readers raise `StoreError` if the database cannot be read."""
 
     def __init__(self, database: Database, mode: HistoryMode, sums: Sequence[SumsTable[Any, Any]] = ()) -> None:
-        """Create it; `run` starts the writing, each time of `sums`, too."""
+        """Create it; `run` starts the writing, which takes along what waits in `sums`."""
         self.mode = mode
         self._database, self._sums = database, sums
         self._pending: dict[int, _Pending] = {}  # by number, in the order in which they ended
@@ -170,7 +170,7 @@ class History:
         most = MAX_IN_PAGES_PER_WRITE if is_busy else MAX_COMPARISONS_PER_WRITE
         left = len(self._pending)  # what ends meanwhile waits for the next write: few at once cost as much as many
         # In one transaction, unless the last one failed: what cannot be written must not hold up anything else.
-        sums = [] if self._writer.is_failing else [table for table in self._sums if not table.is_failing]
+        sums = [] if self._writer.is_failing else [table for table in self._sums if table.is_easy]
         while left > 0:
             some = await self._prepare_next(min(most, left))
             await self._tables.write(some, sums, is_busy=is_busy)

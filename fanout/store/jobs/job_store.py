@@ -26,7 +26,7 @@ from fanout.store.votes import Votes
 
 MAX_FIRST_EPOCH = 2**31
 _UNENDED = select(jobs.c.number).where(jobs.c.state.in_(("loading", *OPEN_STATES))).limit(1)
-"""In the words of the index `jobs_open`."""
+"""In the words of the index `jobs_open`, by which SQLite finds it."""
 ANNOUNCED_STATES: tuple[JobState, ...] = ("queued", "cancelling")
 """Other processes have to know at once."""
 
