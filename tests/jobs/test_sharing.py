@@ -13,6 +13,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
+from asyncpg.exceptions import LockNotAvailableError
 
 from fanout.jobs.job import Job
 from fanout.store.jobs.records import ENDED_STATES
@@ -102,12 +103,25 @@ async def test_a_process_that_slept_through_its_leases_writes_nothing(
     async with open_shared(upstream, tmp_path, location, "up/sleep-0.05", 2) as shared:
         sleeper = shared.workers[0]
         assert sleeper.pid
-        os.kill(sleeper.pid, signal.SIGSTOP)
-        shared.database.execute(f"UPDATE job_chunks SET lease_until = 0 WHERE owner LIKE '%|{sleeper.pid}|%'")
+        await put_to_sleep(sleeper.pid, shared)
         await shared.wait_until_left_by(sleeper)  # the other one has taken them
         os.kill(sleeper.pid, signal.SIGCONT)  # its calls have been answered meanwhile, and it writes that
         await shared.wait_for_records()
     assert ITEMS <= len(upstream.requests) <= ITEMS + CONCURRENCY
+
+
+async def put_to_sleep(pid: int, shared: SharedJob) -> None:
+    """Stop a process, and end its leases; again later if it was stopped within a transaction that has them locked."""
+    shared.database.execute("SET lock_timeout = '1s'")
+    while True:
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            shared.database.execute(f"UPDATE job_chunks SET lease_until = 0 WHERE owner LIKE '%|{pid}|%'")
+        except LockNotAvailableError:
+            os.kill(pid, signal.SIGCONT)
+            await asyncio.sleep(0.05)
+        else:
+            return
 
 
 @asynccontextmanager
