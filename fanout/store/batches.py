@@ -95,7 +95,7 @@ class BatchStore:
         await self._database.execute(update(batches).where(batches.c.id == batch_id).values(**change))
 
 
-@lru_cache(maxsize=8)  # every second: writing the query took longer than its answer
+@lru_cache(maxsize=8)  # every second while a batch is unsettled: writing the query took longer than its answer
 def _select_due(ended: tuple[JobState, ...], limit: int) -> Query:
     # No job: its input is still to be validated. The join, because a batch and its job are changed separately.
     is_due = jobs.c.id.is_(None) | jobs.c.state.in_(ended) | batches.c.cancelling.is_not(None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ import pytest
 from fanout.core.errors import StoreError
 from fanout.core.schema import Timing
 from fanout.store.batches import BatchStore
+from fanout.store.engine.file_threads import FileThreads
+from fanout.store.engine.location import parse_location
 from fanout.store.history.writing import HistoryTables
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.opening import Store, open_store
@@ -117,3 +120,15 @@ async def test_a_look_for_jobs_that_cannot_be_made_is_a_store_error(bare_locatio
         for look_task in looks[::2]:
             look_task.cancel()
         assert await asyncio.gather(*looks[1::2]) == [False] * 10
+
+
+async def test_closing_leaves_a_connection_alone_that_a_look_still_uses(tmp_path: Path) -> None:
+    """Closing it would wait for the look, whose caller may have given it up because the disk does not answer."""
+    readers = FileThreads(parse_location(str(tmp_path / "a.db")), "reader", threads=2, begin="BEGIN")
+    await readers.run(lambda connection: None)
+    counting = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 8000000) SELECT max(i) FROM n"
+    look = asyncio.create_task(readers.peek(counting))
+    await wait_until(lambda: bool(readers._peeking))
+    await readers.close()
+    assert not look.done()
+    assert await look == 8_000_000
