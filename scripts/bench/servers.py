@@ -123,10 +123,8 @@ def build_environ(bench: Bench) -> dict[str, str]:
 
 
 @contextmanager
-def start_fanout(
-    bench: Bench, to: Upstream, attempts: int = 3, *, has_store: bool = True, workers: int = 1, pinned: bool = True
-) -> Iterator[Server]:
-    """Start the server under test; it may not listen yet. Its history and usage go into a file, unless it has no store.
+def start_fanout(bench: Bench, to: Upstream, attempts: int = 3, *, workers: int = 1, pinned: bool = True) -> Iterator[Server]:
+    """Start the server under test; it may not listen yet. Its history and usage go into a file.
 
     Unless it is `pinned` to the first core, it has both.
     """
@@ -134,18 +132,16 @@ def start_fanout(
     command = [sys.executable, "-m", "fanout", "serve", "--host", "127.0.0.1", "--port", str(port), "--config", str(config)]
     if bench.server_command:
         command = shlex.split(bench.server_command.format(port=port, config=config, upstream=to.url))
-    name, store = ("fanout", str(bench.folder / f"history-{port}.db")) if has_store else ("without store", "off")
+    store = str(bench.folder / f"history-{port}.db")
     environ = build_environ(bench) | {"FANOUT_STORE": store, "FANOUT_WORKERS": str(workers)}
     cores = get_cores()[:1] if pinned else get_cores()
-    with run_program(command, cores, bench.folder / f"{name}.log", environ, CHECKOUT) as program:
-        yield Server(name, program, port)
+    with run_program(command, cores, bench.folder / "fanout.log", environ, CHECKOUT) as program:
+        yield Server("fanout", program, port)
 
 
 @contextmanager
-def run_fanout(
-    bench: Bench, to: Upstream, attempts: int = 3, *, has_store: bool = True, workers: int = 1, pinned: bool = True
-) -> Iterator[Server]:
-    with start_fanout(bench, to, attempts, has_store=has_store, workers=workers, pinned=pinned) as server:
+def run_fanout(bench: Bench, to: Upstream, attempts: int = 3, *, workers: int = 1, pinned: bool = True) -> Iterator[Server]:
+    with start_fanout(bench, to, attempts, workers=workers, pinned=pinned) as server:
         wait_until_ready(server.program, server.port, "/readyz", timeout_s=30)
         yield server
 
