@@ -22,7 +22,7 @@ from fanout.cli.output import echo
 from fanout.config.catalogue import Catalogue
 from fanout.config.environment import MAX_WORKERS
 from fanout.config.settings import Settings
-from fanout.core.lean_imports import import_without
+from fanout.core.lean_imports import import_without, without_authorities
 
 NO_WORK = "jobs wait here for another process: `fanout worker` runs them"
 
@@ -46,7 +46,9 @@ def serve(config_file: Path | None, env_file: Path | None, host: str, port: int,
     # Imported only here: its help needs none of the server.
     import_without("structlog", "rich")  # for tracebacks, but ours are plain text: 4 MB and 40 ms of CPU
     from fanout.observability import logs
-    from fanout.server import app
+
+    with without_authorities():
+        from fanout.server import app
 
     variables = {"FANOUT_WORK": "off"} if no_work else {}
     if workers is not None:

@@ -16,7 +16,7 @@ from fanout.cli.serve import greet
 from fanout.cli.shared_store import load_sharing_settings, name_store, url_option
 from fanout.config.settings import Settings
 from fanout.core.errors import ConfigError, Fault
-from fanout.core.lean_imports import import_without
+from fanout.core.lean_imports import import_without, without_authorities
 from fanout.core.suggestions import did_you_mean
 
 MAX_SHOWN_ACCOUNTS = 8
@@ -43,7 +43,9 @@ def worker(
     # Imported only here: its help needs none of the server.
     import_without("structlog", "rich")  # as `fanout serve` does
     from fanout.observability import logs
-    from fanout.server import app
+
+    with without_authorities():
+        from fanout.server import app
     from fanout.server.role import Role
 
     load = partial(load_sharing_settings, config_file, env_file, url)

@@ -16,7 +16,9 @@ from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.connector import AddrInfoType, Connection
 from aiohttp.tracing import Trace
 
+from fanout.config.ca_file import load_system_authorities
 from fanout.core.sockets import notice_silence
+from fanout.core.threads import run_in_thread
 from fanout.providers.transport.connections import TakenConnection, UpstreamProtocol, WaitingTask
 from fanout.providers.transport.openings import HostOpenings, Taker
 from fanout.providers.transport.resolver import DedicatedResolver
@@ -35,11 +37,19 @@ def _open_socket(address: AddrInfoType) -> socket.socket:
 
 
 class TurnTakingConnector(aiohttp.TCPConnector):
-    """A pool of connections on which no upstream's odd chunks hold the event loop."""
+    """A pool of connections on which no upstream's odd chunks hold the event loop, nor the certificates that it trusts."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._factory = cast("partial[ResponseHandler]", partial(UpstreamProtocol, loop=asyncio.get_running_loop()))
+
+    async def _create_connection(
+        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> ResponseHandler:
+        """Open a connection; before the first that may be encrypted, read the system's authorities."""
+        if self._ssl is True and (req.is_ssl() or req.proxy):
+            self._ssl = await run_in_thread("setup", load_system_authorities)
+        return await super()._create_connection(req, traces, timeout)
 
 
 class UpstreamConnector(TurnTakingConnector):
@@ -54,7 +64,7 @@ class UpstreamConnector(TurnTakingConnector):
         """Open the pool.
 
         Args:
-            verify: the authorities whose certificates are trusted, by default the system's.
+            verify: the authorities whose certificates are trusted; `True`: the system's.
             may_write_heads: an `OwnClient` may use these connections, not only aiohttp's client.
         """
         self.may_write_heads = may_write_heads

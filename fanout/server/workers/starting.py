@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 
+from fanout.config.ca_file import load_system_authorities
 from fanout.config.settings import Settings
 from fanout.core.errors import ConfigError, Fault
 from fanout.dispatch import pricing
@@ -37,6 +38,7 @@ def supervise(settings: Settings, host: str, port: int, on_started: Callable[[st
     # What every worker needs is imported once, and is not looked through again, which would write to the shared memory.
     import_adapters()
     pricing.load_prices()
+    load_system_authorities()
     gc.freeze()
     gc.enable()
     return Supervisor(settings, listeners, lambda: on_started(address)).run()

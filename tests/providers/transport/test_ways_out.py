@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import aiohttp
+import pytest
 import trustme
 from aiohttp import web
 
 import fanout
 from fanout.core.comparison import Comparison
 from tests.support.builders.settings import collect_faults, load_own_settings
-from tests.support.cli import run_fanout
+from tests.support.cli import run_fanout, serve_fanout
 from tests.support.upstream.server import Upstream
 
 
-def make_rows(base_url: str, **row: object) -> dict[str, object]:
+def make_rows(base_url: str, **row: object) -> dict[str, Any]:
     fields = {"adapter": "openai", "base_url": base_url, "prices": "", "retries": {"attempts": 1}, **row}
     return {"extends": False, "providers": {"up": fields}}
 
@@ -58,9 +65,9 @@ async def test_a_proxy_that_refuses_or_is_absent_is_named(tmp_path: Path) -> Non
     assert str(absent[0]) == "cannot connect to the proxy for `up`: Connection refused"
 
 
-async def test_certificates_of_an_authority_of_ones_own_are_trusted_if_it_is_named(tmp_path: Path) -> None:
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+@asynccontextmanager
+async def serve_safely(authority: trustme.CA) -> AsyncGenerator[dict[str, Any]]:
+    """Run an upstream whose certificate is signed by an authority; yield the rows of a provider there."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("localhost").configure_cert(context)
 
@@ -73,14 +80,42 @@ async def test_certificates_of_an_authority_of_ones_own_are_trusted_if_it_is_nam
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
-    rows = make_rows(f"https://localhost:{runner.addresses[0][1]}/v1")
-    trusted = load_own_settings(tmp_path, rows, FANOUT_CA_FILE=str(tmp_path / "ca.pem"))
-    good = await fanout.ask("Hello", "up/m", settings=trusted)
-    bad = await fanout.ask("Hello", "up/m", settings=load_own_settings(tmp_path, rows))
+    yield make_rows(f"https://localhost:{runner.addresses[0][1]}/v1")
     await runner.cleanup()
+
+
+async def test_certificates_of_an_authority_of_ones_own_are_trusted_if_it_is_named(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    async with serve_safely(authority) as rows:
+        trusted = load_own_settings(tmp_path, rows, FANOUT_CA_FILE=str(tmp_path / "ca.pem"))
+        good = await fanout.ask("Hello", "up/m", settings=trusted)
+        bad = await fanout.ask("Hello", "up/m", settings=load_own_settings(tmp_path, rows))
 
     assert good[0].text == "safe", str(good[0])
     assert read_failure(bad) == "tls_error"
+
+
+@pytest.mark.parametrize("arguments", [(), ("--workers", "2")], ids=["one process", "two workers"])
+async def test_a_server_trusts_the_authorities_of_its_system_and_no_others(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """It imports aiohttp without them, so it is not forked from a process that has imported it as a whole."""
+    authority, stranger = trustme.CA(), trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    command = (sys.executable, "-P", "-m", "fanout")
+    variables = {"SSL_CERT_FILE": str(tmp_path / "ca.pem"), "FANOUT_STORE": str(tmp_path / "s.db")}
+    found = []
+    async with serve_safely(authority) as rows, serve_safely(stranger) as strange, aiohttp.ClientSession() as client:
+        rows["providers"] |= {"other": strange["providers"]["up"]}
+        (tmp_path / "own.json").write_text(json.dumps(rows))
+        config = ("--config", str(tmp_path / "own.json"))
+        async with serve_fanout(*config, *arguments, command=command, **variables) as url:
+            for _ in range(2):  # the first connection reads them
+                body = {"model": ["up/m", "other/m"], "prompt": "Hello"}
+                async with client.post(f"{url}/v1/completion", json=body) as response:
+                    choices = (await response.json())["choices"]
+                found.append([choice.get("text") or choice["error"]["code"] for choice in choices])
+
+    assert found == [["safe", "tls_error"]] * 2
 
 
 def test_a_file_without_certificates_is_a_fault(tmp_path: Path) -> None:
