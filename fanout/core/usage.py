@@ -92,15 +92,16 @@ class UsageTotals:
         """Add an answered call."""
         # Each answer is added four times, by a report, a log line, the history and the ledger: so without calls of functions.
         self.calls += 1
+        whole = output = None
         if usage is not None:
-            if (tokens := usage.input_tokens) is not None:
-                self.input_tokens = tokens + (self.input_tokens or 0)
-            if (tokens := usage.output_tokens) is not None:
-                self.output_tokens = tokens + (self.output_tokens or 0)
-            if (tokens := usage.cached_input_tokens) is not None:
-                self.cached_tokens = tokens + (self.cached_tokens or 0)
+            if (whole := usage.input_tokens) is not None:
+                self.input_tokens = whole + (self.input_tokens or 0)
+            if (output := usage.output_tokens) is not None:
+                self.output_tokens = output + (self.output_tokens or 0)
+            if (cached := usage.cached_input_tokens) is not None:
+                self.cached_tokens = cached + (self.cached_tokens or 0)
         # Half a usage cannot be priced, so it counts as missing, though its known half is added.
-        if usage is None or usage.input_tokens is None or usage.output_tokens is None:
+        if whole is None or output is None:
             self.unknown_usage += 1
         # A price of 0 is known: the embedded models are free.
         if cost_usd is None:

@@ -111,7 +111,9 @@ class UsageLedger:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._found: set[str] = set()
-        self.sums = SumsTable(database, usage, key=UsageKey, start=UsageTotals, clean=_clean_key, pool=_pool_key)
+        self.sums = SumsTable(
+            database, usage, key=UsageKey, start=UsageTotals, list_rows=_list_rows, clean=_clean_key, pool=_pool_key
+        )
 
     def observe(self, *events: Outcome | Retry) -> None:
         """Count calls that have ended."""
@@ -176,6 +178,10 @@ class UsageLedger:
         for key, totals in unwritten.items():
             add(filter_.find_group(key), key.result, totals)
         return [found[group] for group in sorted(found)]
+
+
+def _list_rows(totals: UsageTotals) -> list[tuple[int | float | None, ...]]:
+    return [tuple(totals.as_columns().values())]
 
 
 def _clean_key(key: UsageKey) -> UsageKey:

@@ -10,7 +10,7 @@ from sqlalchemy import Table
 from fanout.core.usage import USAGE_SUMS, WORK_SUMS
 from fanout.store import key_tables, tables
 from fanout.store.batches import BatchRow
-from fanout.store.call_times import CallCount, TimeKey
+from fanout.store.call_times import TimeKey
 from fanout.store.files import FileRow
 from fanout.store.history.records import AnswerRow, ComparisonRow
 from fanout.store.jobs.records import JobRow
@@ -52,8 +52,8 @@ def test_the_columns_of_usage_are_its_key_and_the_sums() -> None:
     assert (*UsageKey._fields, *USAGE_SUMS) == tuple(tables.usage.c.keys())
 
 
-def test_the_columns_of_call_times_are_its_key_and_the_number_of_calls() -> None:
-    assert (*TimeKey._fields, *CallCount().as_columns()) == tuple(tables.call_times.c.keys())
+def test_the_columns_of_call_times_are_its_key_and_a_step_with_its_number_of_calls() -> None:
+    assert (*TimeKey._fields, "step", "calls") == tuple(tables.call_times.c.keys())
 
 
 def test_the_columns_of_a_jobs_counts_hold_every_sum_of_work() -> None:
