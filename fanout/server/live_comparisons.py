@@ -25,6 +25,7 @@ from fanout.server.excess import list_excess
 from fanout.server.lifecycle import DISPATCHER
 from fanout.server.middleware import history
 from fanout.server.middleware.history import REQUEST_OUTCOMES, RequestOutcomes
+from fanout.server.middleware.request_log import find_route
 from fanout.server.responses import error_response
 
 ABANDONED_S = 60.0
@@ -234,7 +235,7 @@ async def _run(
     finally:
         # Here and not at the end of the request, whose client may have left long before.
         live.collected.close()
-        history.record_comparison(request, status, time.perf_counter() - began, live.collected)
+        history.record_comparison(request, find_route(request), status, time.perf_counter() - began, live.collected)
         live.collected.outcomes = [_drop_answer(outcome) for outcome in live.collected.outcomes]
         if admission := request.get(ADMISSION):
             admission.close()

@@ -12,7 +12,6 @@ from aiohttp import web
 
 from fanout.core.schema import Outcome, Retry
 from fanout.server.lifecycle import REQUEST_ID, STORE
-from fanout.server.middleware.request_log import find_route
 from fanout.server.request_body import RAW_BODY
 from fanout.store.history.records import ComparisonRecord
 
@@ -82,7 +81,7 @@ def begin_comparison(
         request[COMPARISON] = BegunComparison(store.history, id_, created, bool(stream), pairs, keeps_texts)
 
 
-def record_comparison(request: web.Request, status: int, total_s: float, collected: RequestOutcomes) -> None:
+def record_comparison(request: web.Request, route: str, status: int, total_s: float, collected: RequestOutcomes) -> None:
     """Hand a comparison to the history, once, if any of its calls has an outcome."""
     begun: BegunComparison | None = request.get(COMPARISON)
     outcomes = collected.outcomes
@@ -100,7 +99,7 @@ def record_comparison(request: web.Request, status: int, total_s: float, collect
             begun.created,
             outcomes[0].call.account_id,
             request[REQUEST_ID],
-            find_route(request),
+            route,
             begun.stream,
             status,
             total_s,

@@ -26,6 +26,7 @@ from fanout.server.lifecycle import DISPATCHER, FORWARD
 from fanout.server.middleware import auth, history
 from fanout.server.middleware.history import COMPARISON, REQUEST_OUTCOMES, RequestOutcomes
 from fanout.server.middleware.replayable_stream import MAX_BYTES, STREAM_RECORDING, ReplayableStream, StreamRecording
+from fanout.server.middleware.request_log import find_route
 from fanout.server.openapi.endpoint import Handler
 from fanout.server.responses import error_response
 from fanout.store.idempotency import IdempotencyStore, RecentAnswers, StoredAnswer
@@ -176,7 +177,7 @@ class IdempotentRequests:
                 await self._keep(scope, run, _make_answer(request, run, status, dict(response.headers), bytes(response.body)))
         finally:
             # Here as well as in the request's middleware, because its own client may have disconnected.
-            history.record_comparison(request, status, time.perf_counter() - began, run.collected)
+            history.record_comparison(request, find_route(request), status, time.perf_counter() - began, run.collected)
         return response
 
     async def _keep(self, scope: bytes, run: SharedRun, answer: StoredAnswer) -> None:

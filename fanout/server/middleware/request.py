@@ -25,7 +25,7 @@ from fanout.server.connections import ANSWER_SCOPES
 from fanout.server.lifecycle import DISPATCHER, FORWARD, LIFECYCLE, REQUEST_ID
 from fanout.server.middleware import auth, compression, cors, history, idempotency, traces
 from fanout.server.middleware.history import COMPARISON, REQUEST_OUTCOMES, RequestOutcomes
-from fanout.server.middleware.request_log import log_request
+from fanout.server.middleware.request_log import find_route, log_request
 from fanout.server.middleware.wrong_keys import WRONG_KEYS
 from fanout.server.openapi.endpoint import Handler
 from fanout.server.responses import error_response, is_scale_path
@@ -88,19 +88,26 @@ async def handle_request(request: web.Request, handler: Handler) -> web.StreamRe
         if span is not None:
             traces.end_span(span, request, status, collected.outcomes)
         total_s, trace_id = time.perf_counter() - began, span.trace_id if span is not None else None
+        route = find_route(request)
         # Later: it takes a tenth of a millisecond that the client need not wait for.
         request.app[AFTERWORK].add(
-            partial(history.record_comparison, request, status, total_s, collected),
-            partial(_count_end, request, status, total_s, collected, trace_id, logs.account.get()),
+            partial(history.record_comparison, request, route, status, total_s, collected),
+            partial(_count_end, request, route, status, total_s, collected, trace_id, logs.account.get()),
         )
     return response
 
 
 def _count_end(
-    request: web.Request, status: int, total_s: float, collected: RequestOutcomes, trace_id: str | None, account: str | None
+    request: web.Request,
+    route: str,
+    status: int,
+    total_s: float,
+    collected: RequestOutcomes,
+    trace_id: str | None,
+    account: str | None,
 ) -> None:
     if FORWARDED not in request:
-        log_request(request, status, total_s, collected.outcomes, trace_id=trace_id, account=account)
+        log_request(request, route, status, total_s, collected.outcomes, trace_id=trace_id, account=account)
     # A connection to a provider keeps the context of the call that opened it, and would keep these as long.
     collected.outcomes = []
 
