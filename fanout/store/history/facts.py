@@ -75,19 +75,29 @@ def list_facts(record: ComparisonRecord, *, full: bool = False) -> tuple[Any, ..
 
     They are to be encoded at once: of a named tuple the encoder first asks what it is, which takes three times as long.
     """
-    # One expression for each call, and nothing cleaned or summed that can be at leisure: this runs for every answer.
-    calls, slowest_s = [], 0.0
+    # One expression for each call, nothing looked up twice, and nothing cleaned or summed that can be at leisure: this runs for
+    # every answer.
+    calls: list[tuple[Any, ...]] = []
+    slowest_s = 0.0
+    ends: str | Sequence[EndFacts] | None
     for outcome in record.outcomes:
-        call, result, timing, cost = outcome.call, outcome.result, outcome.timing, outcome.cost
-        target, usage, upstream_model, total_s = call.target, NO_USAGE, call.target.model, timing.total_s
-        ends: str | Sequence[EndFacts] | None
-        answer = result if isinstance(result, Completion) else None
-        if answer is not None:
-            usage, upstream_model = answer.usage or NO_USAGE, answer.model or upstream_model
+        call = outcome.call
+        result = outcome.result
+        timing = outcome.timing
+        target = call.target
+        if isinstance(result, Completion):
+            answer, usage, upstream_model = result, result.usage or NO_USAGE, result.model or target.model
+        else:
+            answer, usage, upstream_model = None, NO_USAGE, target.model
         if answer is not None and len(answer.choices) == 1 == (call.query.sampling.n or 1):
             ends = answer.choices[0].finish_reason
         else:
             ends = [_describe_end(outcome, choice) for choice in list_choices(outcome)]
+        cost = outcome.cost
+        queued_s = timing.queued_s
+        first_token_s = timing.first_token_s
+        call_s = timing.call_s
+        total_s = timing.total_s
         if total_s > slowest_s:
             slowest_s = total_s
         calls.append(
@@ -110,13 +120,13 @@ def list_facts(record: ComparisonRecord, *, full: bool = False) -> tuple[Any, ..
                 None if cost is None else cost.usd,
                 None if cost is None else cost.source,
                 # As `to_ms` does.
-                round(timing.queued_s * 1e3),
-                None if timing.first_token_s is None else round(timing.first_token_s * 1e3),
-                None if timing.call_s is None else round(timing.call_s * 1e3),
+                0 if queued_s < 0.0005 else round(queued_s * 1e3),
+                None if first_token_s is None else round(first_token_s * 1e3),
+                None if call_s is None else round(call_s * 1e3),
                 round(total_s * 1e3),
                 timing.attempts,
                 call.is_member,
-                _dump_fusion(outcome, full=full) if call.fusion else None,
+                None if call.fusion is None else _dump_fusion(outcome, full=full),
             )
         )
     return (

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
+from operator import attrgetter
 from typing import Any, Literal
 
 from fanout.core.errors import StoreError
@@ -66,6 +67,9 @@ class _Pending:
     def decode(self) -> ComparisonRows | None:
         """Return its rows, if they are made."""
         return None if self.rows is None else decode_comparison(self.rows)
+
+
+SIZE = attrgetter("size_bytes")
 
 
 class _LoopYielder:
@@ -176,8 +180,7 @@ class History:
             await self._tables.write(some, sums, is_busy=is_busy)
             sums = []
             # Only after the commit: what could not be written stays, and is tried again.
-            for number in some:
-                self._bytes -= self._pending.pop(number).size_bytes
+            self._bytes -= sum(map(SIZE, map(self._pending.pop, some)))
             left -= len(some)
             if self._dropped:
                 log.info("history.overflow_ended", database=self._database.name, lost=self._dropped)
