@@ -67,11 +67,13 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         name = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
+        collects = gc.isenabled()
         gc.disable()  # what is imported stays: looking for garbage in it takes 7 ms (2026-11-28)
         try:
             command: click.Command = getattr(import_module(f"fanout.cli.{PACKAGES.get(name, name)}"), name)
         finally:
-            gc.enable()
+            if collects:
+                gc.enable()
         return command
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:

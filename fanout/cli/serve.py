@@ -22,7 +22,8 @@ from fanout.cli.output import echo
 from fanout.config.catalogue import Catalogue
 from fanout.config.environment import MAX_WORKERS
 from fanout.config.settings import Settings
-from fanout.core.lean_imports import import_without, without_authorities
+from fanout.core.authorities import without_authorities
+from fanout.core.lean_imports import import_without
 
 NO_WORK = "jobs wait here for another process: `fanout worker` runs them"
 

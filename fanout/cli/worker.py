@@ -15,8 +15,9 @@ from fanout.cli.options import with_settings
 from fanout.cli.serve import greet
 from fanout.cli.shared_store import load_sharing_settings, name_store, url_option
 from fanout.config.settings import Settings
+from fanout.core.authorities import without_authorities
 from fanout.core.errors import ConfigError, Fault
-from fanout.core.lean_imports import import_without, without_authorities
+from fanout.core.lean_imports import import_without
 from fanout.core.suggestions import did_you_mean
 
 MAX_SHOWN_ACCOUNTS = 8

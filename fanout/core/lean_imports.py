@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ssl
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec, module_from_spec
 from types import ModuleType
@@ -33,17 +30,3 @@ def import_part(package: str, part: str) -> ModuleType:
         return import_module(f"{package}.{part}")
     finally:
         del sys.modules[package]  # whoever else imports the package gets all of it
-
-
-@contextmanager
-def without_authorities() -> Iterator[None]:
-    """Have aiohttp imported in this block without the certificates of the system's authorities, which it reads twice.
-
-    That takes 40 ms and 2 MB (2026-11-28). `TurnTakingConnector` reads them where a connection needs them; aiohttp's own
-    connectors trust nobody then.
-    """
-    ssl.SSLContext.set_default_verify_paths = lambda context: None  # type: ignore[method-assign, assignment]
-    try:
-        yield
-    finally:
-        del ssl.SSLContext.set_default_verify_paths  # that of its base is found again

@@ -7,10 +7,10 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib import import_module
 from typing import Literal, Protocol, TypeVar
 
 from fanout.config.environment import Environment
+from fanout.core.authorities import import_by_name
 from fanout.core.errors import ConfigError, Fault, HookRefusalError, ProviderError
 from fanout.core.schema import (
     HOOK_FAILED_CODE,
@@ -187,7 +187,7 @@ def _load(declared: Sequence[str], faults: list[Fault]) -> Iterator[_LoadedHook]
     for text in declared:
         name, _, mode = text.partition(":")
         try:
-            hook = import_module(name).create()
+            hook = import_by_name(name).create()
         except (Exception, SystemExit) as error:  # whatever the module does when it is imported
             faults.append(Fault("FANOUT_HOOKS", f"`{name}` cannot be loaded ({type(error).__name__}: {error})"))
             continue

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from fanout.core.authorities import import_by_name
 from fanout.core.errors import ConfigError, Fault
 from fanout.core.schema import Call, Completion, Delta, FittedParameters, Query, Target, Task
 
@@ -139,7 +140,7 @@ def create(settings: ProviderSettings, session: aiohttp.ClientSession, task: Tas
     assert place is not None, "a call whose provider has no such task has a refusal and is never sent"
     module, name = place.split(":")
     try:
-        provider: Provider = getattr(import_module(module), name)(settings, session)
+        provider: Provider = getattr(import_by_name(module), name)(settings, session)
     except (ImportError, AttributeError, SystemExit) as error:  # the last would end a server that reloads
         message = f"cannot load `{settings.adapter}` ({error}); known adapters: {', '.join(ADAPTERS)}, or a dotted module name"
         raise ConfigError(settings.source, [Fault(f"providers.{settings.name}.adapter", message)]) from error

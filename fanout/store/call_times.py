@@ -22,7 +22,9 @@ from fanout.store.tables import call_times
 from fanout.store.usage import PERIOD, UsageFilter
 
 PERIOD_S = 300
-"""The shortest period that can be reported. A busy provider has some 25 rows in each."""
+"""The shortest period that can be reported. A busy provider has some 25 rows in each, for three figures."""
+ROWS_EACH = 8
+"""Steps of one figure of a busy provider."""
 DAYS = 31
 """For how long times are kept."""
 STEP_RATIO = 1.15
@@ -98,6 +100,7 @@ class CallTimes:
             key=TimeKey,
             start=StepCounts,
             list_rows=StepCounts.list_rows,
+            rows_each=ROWS_EACH,
             clean=_clean_key,
             pool=_pool_key,
         )

@@ -197,7 +197,7 @@ def compare_states(bench: Bench, server: Server, to: Upstream) -> Samples:
     kept: list[Sample] = []
     others: list[Sample] = []
     # Strictly in turns: after five seconds without requests to keep, the server begins to spread those that it has kept.
-    for _ in range(SWITCHED_TURNS):
+    for _ in range(4 if bench.quick else SWITCHED_TURNS):
         for samples in (kept, others):
             samples.append(load_server(server, to, 4, 32, bench.seconds(1)))
             server.program.child.send_signal(signal.SIGUSR1)

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanout.core.schema import Call, Completion, Failure, Outcome, Query, Retry, Target, Timing
-from fanout.store.call_times import DAYS, LAST_STEP, STEP_RATIO, TimeKey, find_quantile, find_step
-from fanout.store.engine.sums import MAX_COUNTERS, REST
+from fanout.store.call_times import DAYS, LAST_STEP, ROWS_EACH, STEP_RATIO, TimeKey, find_quantile, find_step
+from fanout.store.engine.sums import MAX_ROWS, REST
 from fanout.store.opening import open_store
 from fanout.store.usage import UsageFilter
 
@@ -77,11 +77,12 @@ async def test_every_call_is_summed_once_whether_written_or_not_and_across_resta
 async def test_invented_accounts_do_not_fill_the_memory(location: str) -> None:
     async with open_store(location) as store:
         assert store
-        for number in range(MAX_COUNTERS + 50):
+        most = MAX_ROWS // ROWS_EACH
+        for number in range(most + 50):
             store.observe(Retry(make_call(account=f"a{number}"), Failure("rate_limit", "slow down"), 1, 0.5))
         pooled = await store.times.report(UsageFilter(0, 10**10, REST, period_s=10**10))
         whole = await store.times.report(UsageFilter(0, 10**10, period_s=10**10))
-    assert (pooled["up", 0]["rate_limit"], whole["up", 0]["rate_limit"]) == ({0: 50}, {0: MAX_COUNTERS + 50})
+    assert (pooled["up", 0]["rate_limit"], whole["up", 0]["rate_limit"]) == ({0: 50}, {0: most + 50})
 
 
 async def test_old_times_are_deleted_though_usage_is_kept_for_ever(location: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine, event, text
 from fanout.core.schema import Call, Completion, Failure, Outcome, Query, Target
 from fanout.core.usage import Usage, UsageTotals
 from fanout.store.engine.database import MAX_READERS
-from fanout.store.engine.sums import MAX_COUNTERS, REST
+from fanout.store.engine.sums import MAX_ROWS, REST
 from fanout.store.opening import MEMORY, open_store
 from fanout.store.usage import MAX_FOUND_MODELS, GroupUsage, UsageFilter, UsageLedger
 from tests.support.builders.outcomes import make_answer, make_failure, make_retry
@@ -332,13 +332,13 @@ async def test_names_beyond_the_limit_are_counted_together() -> None:
     """Callers choose names: what waits to be written stays bounded all the same."""
     async with open_store(MEMORY) as store:
         assert store
-        for number in range(MAX_COUNTERS + 500):
+        for number in range(MAX_ROWS + 500):
             store.usage.observe(make_answer(f"model-{number}", f"account-{number}"))
         store.usage.observe(make_answer("model-3", "account-3"))
-        by_account = replace(ALL, group_by=("account_id",), limit=2 * MAX_COUNTERS)
+        by_account = replace(ALL, group_by=("account_id",), limit=2 * MAX_ROWS)
         found = {total.group["account_id"]: total.totals.calls for total in await store.usage.report(by_account)}
 
-    assert (len(found), found[REST], found["account-3"]) == (MAX_COUNTERS + 1, 500, 2)
+    assert (len(found), found[REST], found["account-3"]) == (MAX_ROWS + 1, 500, 2)
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cached_property
-from importlib import import_module
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from fanout.core.authorities import import_by_name
 from fanout.evaluate.scorers.scorer import Score, Scorer, ScorerInput
 
 
@@ -42,7 +42,7 @@ class FunctionScorer(Scorer):
     @cached_property
     def _function(self) -> Callable[[ScorerInput], Any]:
         module, _, name = self.function.rpartition(".")
-        function: Callable[[ScorerInput], Any] = getattr(import_module(module), name)
+        function: Callable[[ScorerInput], Any] = getattr(import_by_name(module), name)
         return function
 
     def compute(self, given: ScorerInput) -> Score:

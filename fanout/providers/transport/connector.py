@@ -16,7 +16,7 @@ from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.connector import AddrInfoType, Connection
 from aiohttp.tracing import Trace
 
-from fanout.config.ca_file import load_system_authorities
+from fanout.core.authorities import lacks_authorities, load_authorities
 from fanout.core.sockets import notice_silence
 from fanout.core.threads import run_in_thread
 from fanout.providers.transport.connections import TakenConnection, UpstreamProtocol, WaitingTask
@@ -47,8 +47,8 @@ class TurnTakingConnector(aiohttp.TCPConnector):
         self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
     ) -> ResponseHandler:
         """Open a connection; before the first that may be encrypted, read the system's authorities."""
-        if self._ssl is True and (req.is_ssl() or req.proxy):
-            self._ssl = await run_in_thread("setup", load_system_authorities)
+        if lacks_authorities() and (req.is_ssl() or req.proxy):
+            await run_in_thread("setup", load_authorities)
         return await super()._create_connection(req, traces, timeout)
 
 
@@ -64,7 +64,7 @@ class UpstreamConnector(TurnTakingConnector):
         """Open the pool.
 
         Args:
-            verify: the authorities whose certificates are trusted; `True`: the system's.
+            verify: the authorities whose certificates are trusted, by default the system's.
             may_write_heads: an `OwnClient` may use these connections, not only aiohttp's client.
         """
         self.may_write_heads = may_write_heads

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from contextlib import suppress
 
-from fanout.config.ca_file import load_system_authorities
 from fanout.config.settings import Settings
+from fanout.core.authorities import load_authorities
 from fanout.core.errors import ConfigError, Fault
 from fanout.dispatch import pricing
 from fanout.observability import logs
@@ -38,7 +39,8 @@ def supervise(settings: Settings, host: str, port: int, on_started: Callable[[st
     # What every worker needs is imported once, and is not looked through again, which would write to the shared memory.
     import_adapters()
     pricing.load_prices()
-    load_system_authorities()
+    with suppress(OSError):  # then each worker reads them by itself
+        load_authorities()
     gc.freeze()
     gc.enable()
     return Supervisor(settings, listeners, lambda: on_started(address)).run()

@@ -18,8 +18,8 @@ from fanout.store.engine.writers import WriteBehind
 if TYPE_CHECKING:  # see `connections.py`
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-MAX_COUNTERS = 10_000
-"""Callers choose names: beyond so many counters that wait to be written, further names are counted as `REST`."""
+MAX_ROWS = 10_000
+"""Callers choose names: beyond counters of so many rows that wait to be written, further names are counted as `REST`."""
 WRITE_INTERVAL_S = 0.65
 """Time until they are written by themselves: longer than the history's, which takes them along where it has something to write.
 
@@ -68,6 +68,7 @@ class SumsTable(Generic[Key, Total]):
         key: type[Key],
         start: Callable[[], Total],
         list_rows: Callable[[Total], Sequence[tuple[int | float | None, ...]]],
+        rows_each: int = 1,
         clean: Callable[[Key], Key],
         pool: Callable[[Key, Key], Key],
     ) -> None:
@@ -79,11 +80,13 @@ class SumsTable(Generic[Key, Total]):
             key: the type of its keys.
             start: makes a counter.
             list_rows: lists the rows of a counter, without their key: always in the same order.
+            rows_each: how many these are where much is counted.
             clean: makes a key that the database can store.
             pool: makes the key, with `REST` for names, that counts further keys once too many wait; of it and the oldest.
         """
         self._database, self._table = database, table
-        self._key, self._start, self._list_rows, self._clean, self._pool = key, start, list_rows, clean, pool
+        self._key, self._start, self._clean, self._pool = key, start, clean, pool
+        self._list_rows, self._rows_each = list_rows, rows_each
         self.counters = Counters[Total](self._start_counter)
         """Those that wait to be written, to be added to; not to be kept beyond a step of the event loop.
 
@@ -99,7 +102,7 @@ class SumsTable(Generic[Key, Total]):
         self._writer.notify()
         key = self._clean(self._key(*fields))
         # Bounded, because callers can invent names faster than a database that cannot be written takes them.
-        if key not in self.counters and len(self.counters) >= MAX_COUNTERS:
+        if key not in self.counters and len(self.counters) >= MAX_ROWS // self._rows_each:
             key = self._pool(key, next(iter(self.counters)))
         return self.counters.setdefault(key, self._start())
 
@@ -116,9 +119,7 @@ class SumsTable(Generic[Key, Total]):
     @property
     def is_easy(self) -> bool:
         """True if another's transaction may take along what waits: it is little, and could be written."""
-        if self._writer.is_failing or len(self.counters) > MAX_TAKEN_ALONG:
-            return False
-        return sum(len(self._list_rows(total)) for total in self.counters.values()) <= MAX_TAKEN_ALONG
+        return len(self.counters) * self._rows_each <= MAX_TAKEN_ALONG and not self._writer.is_failing
 
     def _count_waiting(self) -> int:
         return sum(total.calls for total in self.counters.values())

@@ -22,6 +22,16 @@ from tests.support.builders.settings import collect_faults, load_own_settings
 from tests.support.cli import run_fanout, serve_fanout
 from tests.support.upstream.server import Upstream
 
+ROOT = Path(__file__).parents[3]
+LOOKING_UP = """
+import os, aiohttp, fanout
+class Hook(fanout.Hook):
+    async def before(self, call):
+        async with aiohttp.ClientSession() as session, session.get(os.environ["LOOKED_UP"]) as found:
+            assert found.status == 404
+create = Hook
+"""
+
 
 def make_rows(base_url: str, **row: object) -> dict[str, Any]:
     fields = {"adapter": "openai", "base_url": base_url, "prices": "", "retries": {"attempts": 1}, **row}
@@ -94,6 +104,23 @@ async def test_certificates_of_an_authority_of_ones_own_are_trusted_if_it_is_nam
 
     assert good[0].text == "safe", str(good[0])
     assert read_failure(bad) == "tls_error"
+
+
+async def test_a_hook_of_a_server_trusts_the_authorities_of_its_system(tmp_path: Path) -> None:
+    """It has a client of its own, before any call of the server's is encrypted."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    (tmp_path / "looking_up.py").write_text(LOOKING_UP)
+    command = (sys.executable, "-m", "fanout")
+    variables = {"SSL_CERT_FILE": str(tmp_path / "ca.pem"), "PYTHONPATH": f"{tmp_path}:{ROOT}", "FANOUT_HOOKS": "looking_up"}
+    async with serve_safely(authority) as rows, aiohttp.ClientSession() as client:
+        base_url = rows["providers"]["up"]["base_url"]
+        async with serve_fanout(command=command, LOOKED_UP=base_url, FANOUT_STORE="off", **variables) as url:
+            body = {"model": "local/ngram-2", "prompt": "The return statement", "max_tokens": 2}
+            async with client.post(f"{url}/v1/completion", json=body) as response:
+                answer = await response.json()
+
+    assert response.status == 200, answer
 
 
 @pytest.mark.parametrize("arguments", [(), ("--workers", "2")], ids=["one process", "two workers"])
