@@ -32,10 +32,10 @@ STEP_RATIO = 1.15
 LAST_STEP = 120
 """Five hours: longer calls are counted with it."""
 
-STEP_S = 0.001
-"""The end of step 0."""
 _STEP_STARTS_S = tuple(STEP_RATIO**step / 1e3 for step in range(LAST_STEP))
 """Where each step but the first begins."""
+STEP_S = _STEP_STARTS_S[0]
+"""The end of step 0."""
 
 Figure = Literal["answer", "first_token", "wait", "rate_limit"]
 """Attempts that were answered, their first content, waits for limits; attempts that were refused for a limit, and repeated."""
