@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field, replace
+from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -47,17 +48,17 @@ class StoredOutcome:
     @classmethod
     def from_json(cls, text: str) -> StoredOutcome:
         """Return the outcome that was stored."""
-        return _OUTCOME.validate_json(text)
+        return _outcome_json().validate_json(text)
 
     def to_json(self) -> str:
         """Return the outcome as JSON. Lone surrogates become U+FFFD; NaN and infinity become null."""
         # Without defaults, because a job may store a million outcomes.
         # Only on an error are the texts searched: broken text is rare, and a search in every answer is slow.
         try:
-            return _OUTCOME.dump_json(self, exclude_defaults=True).decode()
+            return _outcome_json().dump_json(self, exclude_defaults=True).decode()
         except PydanticSerializationError:
-            plain = replace_surrogates(_OUTCOME.dump_python(self, exclude_defaults=True))
-            return _OUTCOME.dump_json(_OUTCOME.validate_python(plain), exclude_defaults=True).decode()
+            plain = replace_surrogates(_outcome_json().dump_python(self, exclude_defaults=True))
+            return _outcome_json().dump_json(_outcome_json().validate_python(plain), exclude_defaults=True).decode()
 
     @property
     def result(self) -> Completion | Failure:
@@ -71,10 +72,17 @@ class StoredOutcome:
         return Outcome(replace(call, fusion=self.fusion) if self.fusion else call, self.result, self.timing, self.cost)
 
 
-_OUTCOME = TypeAdapter(StoredOutcome)
-_FAILURE = TypeAdapter(Failure)
+@cache
+def _outcome_json() -> TypeAdapter[StoredOutcome]:
+    # At first use: making it takes 8 ms, which every start would pay (2026-11-28).
+    return TypeAdapter(StoredOutcome)
+
+
+@cache
+def _failure_json() -> TypeAdapter[Failure]:
+    return TypeAdapter(Failure)
 
 
 def failure_to_json(failure: Failure) -> str:
     """Return a failure as it is stored."""
-    return _FAILURE.dump_json(failure, exclude_defaults=True).decode()
+    return _failure_json().dump_json(failure, exclude_defaults=True).decode()

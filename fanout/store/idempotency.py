@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 
 from pydantic_core import from_json, to_json
@@ -53,8 +53,6 @@ class IdempotencyStore:
     @asynccontextmanager
     async def run(self) -> AsyncGenerator[None]:
         """Write in the background."""
-        with suppress(StoreError):
-            await self.find(b"")  # compiles the statement before anything is served
         async with self._commit.run():
             yield
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, ColumnElement, cast, func, select
 
-from fanout.core.errors import StoreError
 from fanout.core.schema import Failure, Outcome, Retry
 from fanout.core.usage import USAGE_SUMS, UsageTotals
 from fanout.store.engine.database import Database, Query, run_to_end
@@ -142,8 +141,6 @@ class UsageLedger:
     @asynccontextmanager
     async def run(self) -> AsyncGenerator[None]:
         """Write in the background, and the rest at the end."""
-        with suppress(StoreError):
-            await self.report(UsageFilter(0, 0))
         async with self.sums.run():
             yield
 

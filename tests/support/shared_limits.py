@@ -14,7 +14,7 @@ from fanout.limits.shared.account import SharedAccount
 from fanout.limits.shared.messages import Ask, SliceGrant
 from fanout.limits.shared.rules import SharedRules
 from fanout.limits.shared.share import Backlog, ProcessShare
-from fanout.store.limits.limit_table import STATE
+from fanout.store.limits.limit_table import state_json
 
 TIMEOUT_S = 2.0
 """Of an ask."""
@@ -30,7 +30,7 @@ class World:
     """Of the answers to asks that have been committed."""
     now: float = 1000.0
     database_offset_s: float = 1.7e9
-    state: str = STATE.dump_json(SharedAccount()).decode()
+    state: str = state_json().dump_json(SharedAccount()).decode()
     is_away: bool = False
     asks: int = 0
     starts: list[tuple[float, str]] = field(default_factory=list)
@@ -58,9 +58,9 @@ class World:
 
     def commit(self, ask: Ask) -> SliceGrant | None:
         """Answer an ask, as the table does."""
-        state = STATE.validate_json(self.state)
+        state = state_json().validate_json(self.state)
         grant = state.answer(ask, self.now + self.database_offset_s)
-        self.state = STATE.dump_json(state).decode()
+        self.state = state_json().dump_json(state).decode()
         self.asks += 1
         return grant
 

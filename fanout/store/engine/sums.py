@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from copy import copy
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
@@ -95,8 +96,11 @@ class SumsTable(Generic[Key, Total]):
         """
         # Held while counters are on their way into the database, so that a report sees each of them exactly once.
         self._lock = asyncio.Lock()
-        self._add = database.compile_insert(database.insert_or_add(table))
         self._writer = WriteBehind(table.name, database.name, self._write_waiting, self._count_waiting, WRITE_INTERVAL_S)
+
+    @cached_property
+    def _add(self) -> str:
+        return self._database.compile_insert(self._database.insert_or_add(self._table))
 
     def _start_counter(self, fields: tuple[Any, ...]) -> Total:
         self._writer.notify()

@@ -152,11 +152,6 @@ class History:
     async def run(self) -> AsyncGenerator[None]:
         """Write in the background, and the rest at the end."""
         with suppress(StoreError):
-            # Before anything is served: compiling each of these queries holds the event loop for milliseconds.
-            for filter_ in (ComparisonFilter(until=0, model=""), ComparisonFilter(until=0)):
-                await queries.find_page(self._database, filter_)
-            await queries.find_comparison(self._database, "")
-            await self.find_number("")
             await self._tables.count_pages()
         async with self._writer.run():
             yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import Connection, func, select
@@ -26,6 +27,23 @@ PAGES_PER_REST = 2
 """Spread after each write then: 256 comparisons hold the thread for some 13 ms of half a second."""
 
 
+class _Statements:
+    """What is written with."""
+
+    def __init__(self, database: Database) -> None:
+        # Compiled once, and handed to the driver as text: through SQLAlchemy's own insert each row holds the loop ten times
+        # as long (2026-11-20, 128 rows: 1.3 ms against 0.3).
+        inserts = (database.insert_or_ignore(table) for table in (comparisons, answers, comparison_metadata))
+        self.add_rows = [database.compile_insert(insert) for insert in inserts]
+        texts, pages = database.insert(history_texts), database.insert(comparison_pages)
+        newer, again = texts.excluded.day, {name: pages.excluded[name] for name in ("last", "rows")}
+        self.add_text = database.compile_insert(
+            texts.on_conflict_do_update(index_elements=["digest"], set_={"day": newer}, where=history_texts.c.day < newer)
+        )
+        # Replaced, because a write that is tried again begins with the same comparison and has no fewer.
+        self.add_page = database.compile_insert(pages.on_conflict_do_update(index_elements=["first"], set_=again))
+
+
 class HistoryTables:
     """The tables of the history, as their one writer in this process sees them."""
 
@@ -35,17 +53,10 @@ class HistoryTables:
         """Pages to be spread, as far as this process knows."""
         self._last_page = -math.inf
         """When one was written, by the monotonic clock."""
-        # Compiled once, and handed to the driver as text: through SQLAlchemy's own insert each row holds the loop ten times
-        # as long (2026-11-20, 128 rows: 1.3 ms against 0.3).
-        inserts = (database.insert_or_ignore(table) for table in (comparisons, answers, comparison_metadata))
-        self._inserts = [database.compile_insert(insert) for insert in inserts]
-        texts, pages = database.insert(history_texts), database.insert(comparison_pages)
-        newer, again = texts.excluded.day, {name: pages.excluded[name] for name in ("last", "rows")}
-        self._insert_text = database.compile_insert(
-            texts.on_conflict_do_update(index_elements=["digest"], set_={"day": newer}, where=history_texts.c.day < newer)
-        )
-        # Replaced, because a write that is tried again begins with the same comparison and has no fewer.
-        self._insert_page = database.compile_insert(pages.on_conflict_do_update(index_elements=["first"], set_=again))
+
+    @cached_property
+    def _statements(self) -> _Statements:
+        return _Statements(self._database)  # at the first write, as no start need wait for it
 
     async def count_pages(self) -> None:
         """Find the pages that a process has left behind."""
@@ -70,9 +81,9 @@ class HistoryTables:
         with_texts = [one for one in some.values() if isinstance(one, ComparisonRows)]
         texts = {digest: (digest, text, one.day) for one in with_texts for digest, text in one.texts.items()}
         # Sorted, so that two processes never wait for each other's rows.
-        insert_rows(connection, self._insert_text, [texts[digest] for digest in sorted(texts)])
+        insert_rows(connection, self._statements.add_text, [texts[digest] for digest in sorted(texts)])
         if is_busy:
-            insert_rows(connection, self._insert_page, encode_pages(some))
+            insert_rows(connection, self._statements.add_page, encode_pages(some))
         else:
             self._insert(connection, list(decode_comparisons(some.values())))
 
@@ -82,7 +93,7 @@ class HistoryTables:
             [answer for one in some for answer in one.answers],
             [(one.comparison.number, *pair) for one in some for pair in one.metadata.items()],
         )
-        for statement, rows in zip(self._inserts, tables, strict=True):
+        for statement, rows in zip(self._statements.add_rows, tables, strict=True):
             insert_rows(connection, statement, rows)
 
     async def rest(self) -> bool:

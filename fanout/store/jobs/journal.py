@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import field
+from functools import cached_property
 
 from sqlalchemy import Connection, func, literal_column, select, update
 
@@ -86,22 +87,32 @@ COUNTED = [column.name for column in job_counts.columns][3:]
 """Columns of `job_counts` behind its key."""
 
 
+class _Statements:
+    """What a journal writes with."""
+
+    def __init__(self, database: Database) -> None:
+        self.add_text = database.insert_or_ignore(texts)
+        self.add_score = compile_add(database)
+        # Compiled, and handed to the driver as text: they run for every call, and SQLAlchemy's work on each row takes longer
+        # than the database's (128 ends: 24 µs each, and 15 so; 2026-11-27).
+        self.add_attempt = database.compile_insert(database.insert_or_ignore(attempts))
+        is_open = units.c.state == literal_column("'open'")
+        self.end_unit = database.compile_insert(database.insert_or_replace(units, where=is_open))
+        self.add_counts = database.compile_insert(database.insert_or_add(job_counts))
+        self.add_failure = database.insert_or_ignore(failures)
+
+
 class Journal:
     """The journal of a database's jobs."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._commit: GroupCommit[JournalEntry] = GroupCommit(database, self._write)
-        # Built once: building a statement takes longer than executing it.
-        self._add_text = database.insert_or_ignore(texts)
-        self._add_score = compile_add(database)
-        # Compiled, and handed to the driver as text: they run for every call, and SQLAlchemy's work on each row takes longer
-        # than the database's (128 ends: 24 µs each, and 15 so; 2026-11-27).
-        self._add_attempt = database.compile_insert(database.insert_or_ignore(attempts))
-        is_open = units.c.state == literal_column("'open'")
-        self._end_unit = database.compile_insert(database.insert_or_replace(units, where=is_open))
-        self._add_counts = database.compile_insert(database.insert_or_add(job_counts))
-        self._add_failure = database.insert_or_ignore(failures)
+
+    @cached_property
+    def _statements(self) -> _Statements:
+        # Built once, as building a statement takes longer than executing it; at the first write, as no start need wait for it.
+        return _Statements(self._database)
 
     def run(self) -> AbstractAsyncContextManager[None]:
         """Write in the background; entries put before the end are written before the end."""
@@ -134,7 +145,7 @@ class Journal:
 
     def _insert_attempts(self, connection: Connection, entries: Sequence[JournalEntry]) -> None:
         started = [(*each.unit, each.attempt, each.epoch, each.at) for each in entries if isinstance(each, AttemptStarted)]
-        insert_rows(connection, self._add_attempt, started)
+        insert_rows(connection, self._statements.add_attempt, started)
         failed = [
             {
                 **entry.unit._asdict(),
@@ -147,7 +158,7 @@ class Journal:
             if isinstance(entry, AttemptFailed | UnitEnded) and entry.failure is not None
         ]
         if failed:
-            connection.execute(self._add_failure, failed)
+            connection.execute(self._statements.add_failure, failed)
 
     def _insert_ends(self, connection: Connection, entries: Sequence[UnitEnded]) -> None:
         if not entries:
@@ -158,11 +169,11 @@ class Journal:
         for entry in entries:
             rows.append(_to_row(entry, long))
             sums.setdefault((entry.unit.job, clean_name(entry.model), entry.result), WorkTotals()).add(entry.totals)
-        add_texts(connection, self._add_text, long)
-        insert_rows(connection, self._end_unit, rows)
-        add_scores(connection, self._add_score, [(entry.unit, entry.scores) for entry in entries if entry.scores])
+        add_texts(connection, self._statements.add_text, long)
+        insert_rows(connection, self._statements.end_unit, rows)
+        add_scores(connection, self._statements.add_score, [(entry.unit, entry.scores) for entry in entries if entry.scores])
         # Sorted, so that two processes never wait for each other's rows.
-        insert_rows(connection, self._add_counts, [_to_counts_row(*key, sums[key]) for key in sorted(sums)])
+        insert_rows(connection, self._statements.add_counts, [_to_counts_row(*key, sums[key]) for key in sorted(sums)])
 
     @run_to_end
     async def reopen(self, number: int, kinds: Sequence[str] = (), *, states: Sequence[JobState]) -> int | None:
@@ -181,7 +192,8 @@ class Journal:
             for model, result, count, total_ms in found:
                 # Subtracted, so that progress needs no scan of the units. Their tokens and cost stay: they were paid for.
                 less = WorkTotals(calls=-count, total_ms=-int(total_ms))
-                await connection.run_sync(insert_rows, self._add_counts, [_to_counts_row(number, model, result, less)])
+                rows = [_to_counts_row(number, model, result, less)]
+                await connection.run_sync(insert_rows, self._statements.add_counts, rows)
             await connection.execute(update(units).where(*are_failed).values(state="open"))
         return sum(int(row[2]) for row in found)
 

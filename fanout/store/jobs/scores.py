@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 from sqlalchemy import Connection, delete, func, select, update
 
@@ -22,7 +23,10 @@ class Scores:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._add = compile_add(database)
+
+    @cached_property
+    def _add(self) -> str:
+        return compile_add(self._database)
 
     @run_to_end
     async def declare(self, number: int, declared: Sequence[NewScorer]) -> Sequence[int]:

@@ -18,7 +18,7 @@ from fanout.limits.shared.share import ProcessShare
 from fanout.observability.logs import log
 from fanout.store.engine.database import Database
 from fanout.store.engine.listener import Listener
-from fanout.store.limits.limit_table import MET_PAUSE, PAUSES_CHANNEL, LimitTable
+from fanout.store.limits.limit_table import PAUSES_CHANNEL, LimitTable, met_pause_json
 from fanout.store.limits.pauses import LOOK_S, LOOK_WHERE_HEARD_S, PauseExchange
 
 LEAVE_TIMEOUT_S = 2.0
@@ -94,7 +94,7 @@ class SharedLimits:
     def _hear(self, text: str) -> None:
         """Take over a pause that another process has announced."""
         try:
-            met = MET_PAUSE.validate_json(text)
+            met = met_pause_json().validate_json(text)
         except ValidationError:  # of another version, or of a stranger
             return
         if met.member != self.member:

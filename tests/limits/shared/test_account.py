@@ -6,7 +6,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from fanout.limits.shared.rules import BEAT_S, LEASE_S, SharedRules
-from fanout.store.limits.limit_table import STATE
+from fanout.store.limits.limit_table import state_json
 from tests.support.shared_limits import SimulatedProcess, World
 
 REQUESTS, PERIOD_S = 60, 20.0
@@ -186,4 +186,4 @@ def test_an_idle_process_asks_nothing_and_the_row_ends_with_what_it_counts() -> 
     assert asks < 15
     world.run(100)
     assert world.asks == asks
-    assert STATE.validate_json(world.state).is_spent
+    assert state_json().validate_json(world.state).is_spent

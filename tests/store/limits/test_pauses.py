@@ -16,7 +16,7 @@ import pytest
 from fanout.config.providers_file import LimitsRow
 from fanout.limits.shared.messages import SharedPause
 from fanout.store.limits import pauses, sharing
-from fanout.store.limits.limit_table import MET_PAUSE, PAUSES_CHANNEL, MetPause
+from fanout.store.limits.limit_table import PAUSES_CHANNEL, MetPause, met_pause_json
 from fanout.store.limits.pauses import IDLE_LOOKS, LOOK_S, LOOK_WHERE_HEARD_S
 from tests.support.builders.dispatcher import ObservedDispatcher
 from tests.support.builders.settings import write_providers_file
@@ -195,7 +195,7 @@ async def test_what_others_announce_is_read_with_care(location: str, upstream: U
         limits = find_shared(process)
         own, strange = (MetPause("up\n\n", SharedPause(name, 30, "busy"), name) for name in (limits.member, "strange"))
         with OutsideConnection(location) as outside:
-            for text in ("", "[1]", *(MET_PAUSE.dump_json(one).decode() for one in (own, strange))):
+            for text in ("", "[1]", *(met_pause_json().dump_json(one).decode() for one in (own, strange))):
                 outside.execute(f"SELECT pg_notify('{PAUSES_CHANNEL}', '{text}')")
         await wait_for_pause(process, "strange")
         assert [hold.model for hold in process.find_limiter().list_holds()] == ["strange"]
