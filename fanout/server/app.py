@@ -8,9 +8,10 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import nullcontext, suppress
+from operator import attrgetter
 from weakref import WeakValueDictionary
 
-from aiohttp import HttpVersion11, web
+from aiohttp import web
 
 from fanout.config.environment import DRAIN_S
 from fanout.config.settings import Settings, load_settings
@@ -30,19 +31,21 @@ from fanout.server.accounts.ledger import KeyLedger
 from fanout.server.accounts.quotas import QUOTA_TURNS
 from fanout.server.afterwork import AFTERWORK, Afterwork
 from fanout.server.connections import WAIT_LIMITS, BoundedRunner, WaitLimits, count_connections, log_accept_errors
-from fanout.server.endpoints import ENDPOINTS
+from fanout.server.dialects.openai import completions as openai
+from fanout.server.dialects.thiggle import completion as thiggle
 from fanout.server.job_running import ROLE, run_jobs
 from fanout.server.lifecycle import DISPATCHER, FORWARD, HOLD_TURN, JOB_MANAGER, LIFECYCLE, METRICS, PRESENCE, STORE, Lifecycle
 from fanout.server.listening import Site, listen, write_address
 from fanout.server.live_comparisons import LIVE_COMPARISONS, LiveComparisons
-from fanout.server.middleware import auth, history, idempotency, request, request_log
+from fanout.server.middleware import history, idempotency, request, request_log
 from fanout.server.middleware.wrong_keys import WRONG_KEYS, WrongKeys
-from fanout.server.openapi.pages import DOCUMENTED
+from fanout.server.openapi.endpoint import Endpoint
 from fanout.server.reloading import RELOADER, Load, Reloader, check_access, handle_hangup
 from fanout.server.request_body import REPEATED_BODIES
 from fanout.server.resources import health, providers
 from fanout.server.resources.report_turns import REPORT_TURNS, ReportTurns
 from fanout.server.role import SERVER, Role
+from fanout.server.routes import ROUTES, Routes
 from fanout.server.workers.peers import PEERS, Peers
 from fanout.server.workers.routing import send_to_owner
 from fanout.server.workers.seat import Orders, Seat
@@ -55,6 +58,8 @@ SETTINGS = web.AppKey("settings", Settings)
 STOP = web.AppKey("stop", asyncio.Event)
 """Set by a signal. Absent where no signal is watched for."""
 HOST = web.AppKey[str | None]("host", str)
+FIRST_ENDPOINTS = (*thiggle.ENDPOINTS, *openai.ENDPOINTS, *health.ENDPOINTS)
+"""Those that get most requests, and those of the server's own state: no start waits for the others."""
 LOOPBACK = "127.0.0.1"
 SWITCH_INTERVAL_S = 0.0005
 """Time after which a thread that works gives way to the event loop: by default Python waits ten times as long."""
@@ -103,14 +108,16 @@ def create_app(
     # The store opens first and closes last, so that it counts calls that end while the dispatcher closes.
     app.cleanup_ctx.extend([_run_store, _run_dispatcher, run_jobs, _run_live_comparisons, _run_peers])
     app.on_response_prepare.append(request.add_headers)
-    endpoints = ENDPOINTS if role.kind == "serve" else health.ENDPOINTS
-    for endpoint in endpoints:
-        handler = send_to_owner(endpoint) if seat else endpoint.handler
-        for method in ("HEAD", "GET") if endpoint.method == "GET" else (endpoint.method,):
-            app.router.add_route(method, endpoint.path, handler, expect_handler=send_continue)
-    app[auth.PUBLIC_PATHS] = frozenset(endpoint.template for endpoint in endpoints if endpoint.is_public)
-    app[DOCUMENTED] = endpoints
+    first, others = (FIRST_ENDPOINTS, import_endpoints) if role.kind == "serve" else (health.ENDPOINTS, None)
+    app[ROUTES] = Routes(app.router, first, others, send_to_owner if seat else attrgetter("handler"))
     return app
+
+
+def import_endpoints() -> tuple[Endpoint, ...]:
+    """Import and return all endpoints."""
+    from fanout.server.endpoints import ENDPOINTS
+
+    return ENDPOINTS
 
 
 async def _run_store(app: web.Application) -> AsyncIterator[None]:
@@ -169,16 +176,6 @@ async def _run_peers(app: web.Application) -> AsyncIterator[None]:
         yield
 
 
-async def send_continue(request: web.Request) -> None:
-    """Send `100 Continue` to a client that waits for it; ignore any other expectation.
-
-    Source: RFC 9110 §10.1.1, which leaves it to the server. aiohttp's own handler answers 417 past the middlewares.
-    """
-    if request.headers.get("Expect", "").lower() == "100-continue" and request.version >= HttpVersion11:
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0
-
-
 def make_runner(app: web.Application, shutdown_timeout_s: float) -> web.AppRunner:
     """Return what runs the application, with our limits on connections."""
     max_connections = count_connections(app[SETTINGS].environment.max_connections)
@@ -232,20 +229,15 @@ async def serve(
         handle_hangup(app[RELOADER], note)
     try:
         await runner.setup()
-        gc.freeze()  # all present objects live until the process ends: looking through them costs 10 to 25 % CPU
-        gc.enable()  # `fanout serve` has disabled it for its start
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         if seat:
             sites = await app[PEERS].open_sites(runner)
         else:
             sites = [] if port is None else [await listen(runner, host, port)]
         on_started(write_address(host, runner.addresses[0][1]) if sites else "")
-        # Only now: nothing of the start waits for them.
-        app[DISPATCHER].upstreams.load_prices()
-        try:
-            await run_in_thread("setup", import_adapters)
-        except (OSError, ImportError) as error:  # no file may be opened just now: the first call of a format tries again
-            log.warning("adapters.import_failed", error=str(error))
+        await _load_rest(app)
+        gc.freeze()  # most objects of now live until the process ends: looking through them costs 10 to 25 % CPU
+        gc.enable()  # `fanout serve` has disabled it for its start
         await stop.wait()
         stop.clear()
         app[LIFECYCLE].is_draining = True
@@ -259,6 +251,20 @@ async def serve(
         log.info("server.stopping", requests=0)
     finally:
         await runner.cleanup()
+
+
+async def _load_rest(app: web.Application) -> None:
+    """Load what no server needs in order to listen; a request that needs it sooner waits for it."""
+    app[DISPATCHER].upstreams.load_prices()
+    # No file may be opened just now, perhaps: the first request that needs one of them tries again.
+    try:
+        await app[ROUTES].complete()
+    except (OSError, ImportError) as error:
+        log.warning("endpoints.import_failed", error=str(error))
+    try:
+        await run_in_thread("setup", import_adapters)
+    except (OSError, ImportError) as error:
+        log.warning("adapters.import_failed", error=str(error))
 
 
 def _find_drain_s(app: web.Application) -> float:

@@ -80,15 +80,18 @@ async def test_a_server_listens_before_it_has_imported_what_only_some_requests_n
 
     imported = set(json.loads(result.out.splitlines()[0]))
     assert "fanout.server.app" in imported
+    assert "fanout.server.endpoints" not in imported
     assert imported & {"alembic", "genai_prices", "jsonschema", "numpy", "pyarrow", "scipy", "yaml"} == set()
 
 
-async def test_a_running_server_has_imported_every_format_before_a_call_needs_it() -> None:
+async def test_a_running_server_has_imported_every_endpoint_and_format_before_a_request_needs_it() -> None:
     """Providers without a key are made at their first call, by a caller's own: no import then holds up other calls."""
     result = await run_command([sys.executable, "-c", PRINT_MODULES], FANOUT_STORE="off")
 
+    imported = set(json.loads(result.out.splitlines()[-1]))
+    assert "fanout.server.endpoints" in imported
     places = (*ADAPTERS.values(), *EMBEDDERS.values(), *TOKENIZERS.values())
-    assert {place.partition(":")[0] for place in places} - set(json.loads(result.out.splitlines()[-1])) == set()
+    assert {place.partition(":")[0] for place in places} - imported == set()
 
 
 OPEN_NO_MORE = """
@@ -111,4 +114,5 @@ async def test_a_server_that_may_open_no_file_says_so_and_ends_well() -> None:
     result = await run_command([sys.executable, "-c", OPEN_NO_MORE], FANOUT_STORE="off")
 
     assert result.code == 0, result.err
+    assert "endpoints.import_failed" in result.out
     assert "adapters.import_failed" in result.out

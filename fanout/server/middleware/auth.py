@@ -19,6 +19,7 @@ from fanout.observability import logs
 from fanout.server.accounts.callers import CALLER, Caller, check_role, find_caller
 from fanout.server.accounts.directory import KeyDirectory
 from fanout.server.lifecycle import DISPATCHER
+from fanout.server.routes import ROUTES
 
 KEY_HEADERS = ("x-api-key", "api-key")
 """Headers that may hold a key beside `Authorization`: Scale's and Azure's."""
@@ -38,8 +39,6 @@ HOST = re.compile(r"(?:\[(?P<ipv6>[0-9a-f:.]+)\]|(?P<name>[^:\[\]]+))(?::[0-9]*)
 """Source: RFC 9110 §7.2."""
 MAX_KEY_CHARS = 4096
 ACCOUNT_HEADER = "x-selected-account-id"
-PUBLIC_PATHS = web.AppKey("public_paths", frozenset[str])
-"""Paths, as the router writes them, of the endpoints that are served without a key, even while the server stops."""
 
 
 class WrongKeyError(web.HTTPUnauthorized):
@@ -94,7 +93,7 @@ def is_public(request: web.Request) -> bool:
     """Return whether a request's path needs no key and is served to the last."""
     resource = request.match_info.route.resource  # of a path with parameters; `None` if the method is not allowed
     paths = {request.path, resource.canonical if resource else ""}
-    public = request.app[PUBLIC_PATHS]
+    public = request.app[ROUTES].public_paths
     return not public.isdisjoint(paths)
 
 

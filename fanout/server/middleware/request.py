@@ -29,6 +29,7 @@ from fanout.server.middleware.request_log import find_route, log_request
 from fanout.server.middleware.wrong_keys import WRONG_KEYS
 from fanout.server.openapi.endpoint import Handler
 from fanout.server.responses import error_response, is_scale_path
+from fanout.server.routes import ROUTES
 from fanout.server.whole_response import SAFE_HEADERS, write_whole
 
 STARTED_RESPONSE = web.RequestKey("started_response", web.StreamResponse)
@@ -259,7 +260,7 @@ def _respond_http_error(request: web.Request, error: web.HTTPException) -> web.R
 def _explain(request: web.Request, error: web.HTTPException) -> str:
     # aiohttp's own sentences, such as `Not Found`, do not help the caller to correct the request.
     if error.status == 404 and request.match_info.http_exception is error:
-        paths = [resource.canonical for resource in request.app.router.resources()]
+        paths = list(dict.fromkeys(endpoint.template for endpoint in request.app[ROUTES].endpoints))
         return f"unknown path `{request.path[:200]}`{did_you_mean(request.path, paths) or '; served: ' + ', '.join(paths)}"
     if error.status == 405:
         return f"`{request.method}` is not allowed at `{request.path[:200]}`; allowed: {error.headers.get('Allow')}"

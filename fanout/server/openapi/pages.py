@@ -12,6 +12,7 @@ from fanout.core.threads import run_in_thread
 from fanout.server.openapi.document import make_document
 from fanout.server.openapi.endpoint import ACCESS, JSON, Endpoint, StatusAnswer, list_error_answers
 from fanout.server.openapi.html import ADDRESS, render_page
+from fanout.server.routes import ROUTES
 
 ABOUT = (
     "Fanout sends one prompt to many language models at once and brings the answers back side by side: each with its own text, "
@@ -22,8 +23,6 @@ ABOUT = (
 )
 SAFE_HOST = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,255}")
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-DOCUMENTED: web.AppKey[tuple[Endpoint, ...]] = web.AppKey("documented", tuple)
-"""The endpoints that the document describes."""
 
 
 @lru_cache(maxsize=4)
@@ -35,7 +34,7 @@ def make_pages(endpoints: tuple[Endpoint, ...]) -> tuple[bytes, str]:
 
 async def _get_pages(request: web.Request) -> tuple[bytes, str]:
     # Made at the first request, in a thread: it takes 0.25 s, by which every server would start later.
-    return await run_in_thread("setup", make_pages, request.app[DOCUMENTED])
+    return await run_in_thread("setup", make_pages, request.app[ROUTES].endpoints)
 
 
 async def get_openapi(request: web.Request) -> web.Response:

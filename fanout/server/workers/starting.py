@@ -12,6 +12,7 @@ from fanout.core.errors import ConfigError, Fault
 from fanout.dispatch import pricing
 from fanout.observability import logs
 from fanout.providers import import_adapters
+from fanout.server.app import import_endpoints
 from fanout.server.listening import bind, write_address
 from fanout.server.workers.seat import Seat
 from fanout.server.workers.supervisor import Supervisor
@@ -37,6 +38,7 @@ def supervise(settings: Settings, host: str, port: int, on_started: Callable[[st
     listeners = bind(host, port, environment.workers)
     address = write_address(host, listeners[0][0].getsockname()[1])
     # What every worker needs is imported once, and is not looked through again, which would write to the shared memory.
+    import_endpoints()
     import_adapters()
     pricing.load_prices()
     with suppress(OSError):  # then each worker reads them by itself

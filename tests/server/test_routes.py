@@ -1,0 +1,74 @@
+"""Endpoints that a server imports once it listens."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from operator import attrgetter
+
+import pytest
+from aiohttp import web
+
+from fanout.server.endpoints import ENDPOINTS
+from fanout.server.openapi.endpoint import Endpoint
+from fanout.server.routes import ROUTES, Routes
+from tests.support.server import serve
+
+FIRST = ENDPOINTS[:1]
+
+
+async def test_the_first_requests_for_endpoints_that_are_not_imported_yet_wait_for_them() -> None:
+    async with serve() as server:
+        assert len(server.app[ROUTES].endpoints) < len(ENDPOINTS)
+        replies = await asyncio.gather(*(server.session.get(path) for path in ("/v1/models", "/", "/v1/models/none", "/docs")))
+
+    assert [reply.status for reply in replies] == [200, 200, 404, 200]
+    assert server.app[ROUTES].endpoints == ENDPOINTS
+
+
+async def test_a_first_endpoint_is_served_without_the_others() -> None:
+    async with serve() as server, server.session.get("/livez") as reply:
+        assert reply.status == 200
+        assert len(server.app[ROUTES].endpoints) < len(ENDPOINTS)
+
+
+async def test_an_unknown_path_and_a_wrong_method_are_refused_as_ever() -> None:
+    async with serve() as server:
+        async with server.session.get("/v1/modells") as unknown:
+            message = (await unknown.json())["error"]["message"]
+        async with server.session.delete("/v1/completion") as first, server.session.delete("/v1/models") as later:
+            pass
+
+    assert (unknown.status, "/v1/models" in message) == (404, True)
+    assert (first.status, first.headers["Allow"]) == (405, "POST")
+    assert (later.status, later.headers["Allow"]) == (405, "GET,HEAD")
+
+
+async def test_an_import_that_fails_is_an_error_in_its_envelope_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serve() as server:
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, "fanout.server.endpoints", None)  # as Python has it for what must not be imported
+            async with server.session.get("/v1/models") as failed, server.session.get("/livez") as alive:
+                error = (await failed.json())["error"]
+        async with server.session.get("/v1/models") as later:
+            pass
+
+    assert (failed.status, error["code"], failed.headers["x-should-retry"]) == (500, "internal_error", "false")
+    assert (alive.status, later.status) == (200, 200)
+
+
+async def test_endpoints_are_imported_once_and_off_the_event_loop() -> None:
+    imports: list[bool] = []
+
+    def import_all() -> tuple[Endpoint, ...]:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            imports.append(True)
+        return ENDPOINTS
+
+    app = web.Application()
+    routes = Routes(app.router, FIRST, import_all, attrgetter("handler"))
+    await asyncio.gather(*(routes.complete() for _ in range(5)))
+
+    assert (imports, routes.endpoints) == ([True], ENDPOINTS)
