@@ -27,8 +27,8 @@ PAGES_PER_REST = 2
 """Spread after each write then: 256 comparisons hold the thread for some 13 ms of half a second."""
 
 
-class _Statements:
-    """What is written with."""
+class _HistoryStatements:
+    """Statements that write a history."""
 
     def __init__(self, database: Database) -> None:
         # Compiled once, and handed to the driver as text: through SQLAlchemy's own insert each row holds the loop ten times
@@ -55,8 +55,8 @@ class HistoryTables:
         """When one was written, by the monotonic clock."""
 
     @cached_property
-    def _statements(self) -> _Statements:
-        return _Statements(self._database)  # at the first write, as no start need wait for it
+    def _statements(self) -> _HistoryStatements:
+        return _HistoryStatements(self._database)  # at the first write, as no start need wait for it
 
     async def count_pages(self) -> None:
         """Find the pages that a process has left behind."""

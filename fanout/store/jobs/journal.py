@@ -87,8 +87,8 @@ COUNTED = [column.name for column in job_counts.columns][3:]
 """Columns of `job_counts` behind its key."""
 
 
-class _Statements:
-    """What a journal writes with."""
+class _JournalStatements:
+    """Statements of a journal."""
 
     def __init__(self, database: Database) -> None:
         self.add_text = database.insert_or_ignore(texts)
@@ -110,9 +110,9 @@ class Journal:
         self._commit: GroupCommit[JournalEntry] = GroupCommit(database, self._write)
 
     @cached_property
-    def _statements(self) -> _Statements:
+    def _statements(self) -> _JournalStatements:
         # Built once, as building a statement takes longer than executing it; at the first write, as no start need wait for it.
-        return _Statements(self._database)
+        return _JournalStatements(self._database)
 
     def run(self) -> AbstractAsyncContextManager[None]:
         """Write in the background; entries put before the end are written before the end."""
