@@ -34,7 +34,7 @@ async def test_a_first_endpoint_is_served_without_the_others() -> None:
 
 async def test_an_unknown_path_and_a_wrong_method_are_refused_as_ever() -> None:
     async with serve() as server:
-        async with server.session.get("/v1/modells") as unknown:
+        async with server.session.get("/v1/modelz") as unknown:
             message = (await unknown.json())["error"]["message"]
         async with server.session.delete("/v1/completion") as first, server.session.delete("/v1/models") as later:
             pass
