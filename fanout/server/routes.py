@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from functools import partial
 
 from aiohttp import HttpVersion11, web
 
@@ -73,22 +72,25 @@ class _OtherRoutes(web.PlainResource):
     def __init__(self, complete: Callable[[], Awaitable[None]]) -> None:
         super().__init__("/")  # where a router looks last
         self.router, self.are_known, self._complete = web.UrlDispatcher(), False, complete
+        self._failure: Exception | None = None
+        self._failing = web.ResourceRoute("*", self._fail, self)
 
     async def resolve(self, request: web.Request) -> tuple[web.UrlMappingMatchInfo | None, set[str]]:
         if not self.are_known:
             try:
                 await self._complete()
-            except (OSError, ImportError) as error:  # answered as whatever else fails here
-                return web.UrlMappingMatchInfo({}, web.ResourceRoute("*", partial(_fail, error), self)), set()
+            except (OSError, ImportError) as error:
+                self._failure = error
+                return web.UrlMappingMatchInfo({}, self._failing), set()
         found = await self.router.resolve(request)
         refusal = found.http_exception
         if refusal is None:
             return found, set()
         return None, refusal.allowed_methods if isinstance(refusal, web.HTTPMethodNotAllowed) else set()
 
-
-async def _fail(error: Exception, _: web.Request) -> web.StreamResponse:
-    raise error
+    async def _fail(self, _: web.Request) -> web.StreamResponse:
+        # As a handler, whose failure is logged and answered as any other.
+        raise ImportError("the endpoints could not be imported") from self._failure
 
 
 async def send_continue(request: web.Request) -> None:
