@@ -290,7 +290,9 @@ async def test_an_impossible_figure_of_a_stored_answer_counts_as_not_reported(
         await kept.manager.run((await kept.create(2, "up/ok", cache=True)).id)
         figure = '"input_tokens":'
         with OutsideConnection(location) as other:
-            other.execute(f"UPDATE units SET record = replace(record, '{figure}', '{figure}{10**20}')")
+            # Off the event loop, on which a transaction of the manager's may have to end first.
+            change = f"UPDATE units SET record = replace(record, '{figure}', '{figure}{10**20}')"
+            await asyncio.to_thread(other.execute, change)
         async with asyncio.timeout(10):
             again = await kept.manager.run((await kept.create(2, "up/ok", cache=True)).id)
         reused = [row for row in await kept.list_results(again) if row.cached_from]
