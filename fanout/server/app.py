@@ -39,13 +39,12 @@ from fanout.server.listening import Site, listen, write_address
 from fanout.server.live_comparisons import LIVE_COMPARISONS, LiveComparisons
 from fanout.server.middleware import history, idempotency, request, request_log
 from fanout.server.middleware.wrong_keys import WRONG_KEYS, WrongKeys
-from fanout.server.openapi.endpoint import Endpoint
 from fanout.server.reloading import RELOADER, Load, Reloader, check_access, handle_hangup
 from fanout.server.request_body import REPEATED_BODIES
 from fanout.server.resources import health, providers
 from fanout.server.resources.report_turns import REPORT_TURNS, ReportTurns
 from fanout.server.role import SERVER, Role
-from fanout.server.routes import ROUTES, Routes
+from fanout.server.routes import ROUTES, Routes, import_endpoints
 from fanout.server.workers.peers import PEERS, Peers
 from fanout.server.workers.routing import send_to_owner
 from fanout.server.workers.seat import Orders, Seat
@@ -108,16 +107,9 @@ def create_app(
     # The store opens first and closes last, so that it counts calls that end while the dispatcher closes.
     app.cleanup_ctx.extend([_run_store, _run_dispatcher, run_jobs, _run_live_comparisons, _run_peers])
     app.on_response_prepare.append(request.add_headers)
-    first, others = (FIRST_ENDPOINTS, import_endpoints) if role.kind == "serve" else (health.ENDPOINTS, None)
-    app[ROUTES] = Routes(app.router, first, others, send_to_owner if seat else attrgetter("handler"))
+    first, import_all = (FIRST_ENDPOINTS, import_endpoints) if role.kind == "serve" else (health.ENDPOINTS, None)
+    app[ROUTES] = Routes(app.router, first, import_all, send_to_owner if seat else attrgetter("handler"))
     return app
-
-
-def import_endpoints() -> tuple[Endpoint, ...]:
-    """Import and return all endpoints."""
-    from fanout.server.endpoints import ENDPOINTS
-
-    return ENDPOINTS
 
 
 async def _run_store(app: web.Application) -> AsyncIterator[None]:
@@ -236,7 +228,7 @@ async def serve(
             sites = [] if port is None else [await listen(runner, host, port)]
         on_started(write_address(host, runner.addresses[0][1]) if sites else "")
         await _load_rest(app)
-        gc.freeze()  # most objects of now live until the process ends: looking through them costs 10 to 25 % CPU
+        gc.freeze()  # most present objects live until the process ends: looking through them costs 10 to 25 % CPU
         gc.enable()  # `fanout serve` has disabled it for its start
         await stop.wait()
         stop.clear()
@@ -256,10 +248,10 @@ async def serve(
 async def _load_rest(app: web.Application) -> None:
     """Load what no server needs in order to listen; a request that needs it sooner waits for it."""
     app[DISPATCHER].upstreams.load_prices()
-    # No file may be opened just now, perhaps: the first request that needs one of them tries again.
+    # Perhaps no file may be opened just now: the first request that needs what is missing tries again.
     try:
         await app[ROUTES].complete()
-    except (OSError, ImportError) as error:
+    except OSError as error:
         log.warning("endpoints.import_failed", error=str(error))
     try:
         await run_in_thread("setup", import_adapters)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp import HttpVersion11, web
 
@@ -11,11 +11,18 @@ from fanout.core.threads import run_in_thread
 from fanout.server.openapi.endpoint import Endpoint, Handler
 
 
+def import_endpoints() -> tuple[Endpoint, ...]:
+    """Import and return all endpoints of a server."""
+    from fanout.server.endpoints import ENDPOINTS
+
+    return ENDPOINTS
+
+
 class Routes:
     """The routes of an application.
 
     Importing all endpoints is an eighth of a server's start (2026-11-28), so that most come in a thread once it listens. A
-    request for one of those that comes sooner waits for that.
+    request for one of those that comes sooner waits for that, and so does one whose path or method the first ones do not have.
     """
 
     def __init__(
@@ -47,20 +54,21 @@ class Routes:
         """Import the endpoints that are missing, and add their routes.
 
         Raises:
-            OSError, ImportError: their files cannot be read just now; the next call tries again.
+            OSError: their files cannot be read just now; the next call tries again.
         """
         async with self._lock:
             if self._import_all and not self._others.are_known:
-                first, self.endpoints = self.endpoints, await run_in_thread("setup", self._import_all)
-                self._add(self._others.router, [endpoint for endpoint in self.endpoints if endpoint not in first])
+                endpoints = await run_in_thread("setup", self._import_all)
+                self._add(self._others.router, [endpoint for endpoint in endpoints if endpoint not in self.endpoints])
+                self.endpoints = endpoints
                 self._others.are_known = True
 
-    def _add(self, router: web.UrlDispatcher, endpoints: Iterable[Endpoint]) -> None:
+    def _add(self, router: web.UrlDispatcher, endpoints: Sequence[Endpoint]) -> None:
         for endpoint in endpoints:
             handler = self._wrap(endpoint)
             for method in ("HEAD", "GET") if endpoint.method == "GET" else (endpoint.method,):
                 router.add_route(method, endpoint.path, handler, expect_handler=send_continue)
-        self.public_paths = frozenset(endpoint.template for endpoint in self.endpoints if endpoint.is_public)
+        self.public_paths |= {endpoint.template for endpoint in endpoints if endpoint.is_public}
 
 
 ROUTES = web.AppKey("routes", Routes)
@@ -72,15 +80,17 @@ class _OtherRoutes(web.PlainResource):
     def __init__(self, complete: Callable[[], Awaitable[None]]) -> None:
         super().__init__("/")  # where a router looks last
         self.router, self.are_known, self._complete = web.UrlDispatcher(), False, complete
-        self._failure: Exception | None = None
+        self._reason = ""
+        # One for all failures: aiohttp keeps every handler that it has called. As this resource has no routes, it is false, and
+        # its path no route's name, nor a public one.
         self._failing = web.ResourceRoute("*", self._fail, self)
 
     async def resolve(self, request: web.Request) -> tuple[web.UrlMappingMatchInfo | None, set[str]]:
         if not self.are_known:
             try:
                 await self._complete()
-            except (OSError, ImportError) as error:
-                self._failure = error
+            except OSError as error:
+                self._reason = str(error)
                 return web.UrlMappingMatchInfo({}, self._failing), set()
         found = await self.router.resolve(request)
         refusal = found.http_exception
@@ -90,7 +100,7 @@ class _OtherRoutes(web.PlainResource):
 
     async def _fail(self, _: web.Request) -> web.StreamResponse:
         # As a handler, whose failure is logged and answered as any other.
-        raise ImportError("the endpoints could not be imported") from self._failure
+        raise OSError(f"endpoints cannot be imported: {self._reason}")
 
 
 async def send_continue(request: web.Request) -> None:

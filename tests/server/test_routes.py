@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import sys
+import errno
+import os
 from operator import attrgetter
 
 import pytest
@@ -15,6 +16,8 @@ from fanout.server.routes import ROUTES, Routes
 from tests.support.server import serve
 
 FIRST = ENDPOINTS[:1]
+KEY = "key-one-abcdefghij"
+AUTHORIZATION = {"Authorization": f"Bearer {KEY}"}
 
 
 async def test_the_first_requests_for_endpoints_that_are_not_imported_yet_wait_for_them() -> None:
@@ -45,16 +48,26 @@ async def test_an_unknown_path_and_a_wrong_method_are_refused_as_ever() -> None:
 
 
 async def test_an_import_that_fails_is_an_error_in_its_envelope_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with serve() as server:
-        with monkeypatch.context() as patch:
-            patch.setitem(sys.modules, "fanout.server.endpoints", None)  # as Python has it for what must not be imported
-            async with server.session.get("/v1/models") as failed, server.session.get("/livez") as alive:
-                error = (await failed.json())["error"]
-        async with server.session.get("/v1/models") as later:
-            pass
+    shortages = [OSError(errno.EMFILE, os.strerror(errno.EMFILE))] * 3  # of files, for three requests
 
-    assert (failed.status, error["code"], failed.headers["x-should-retry"]) == (500, "internal_error", "false")
-    assert (alive.status, later.status) == (200, 200)
+    def import_all() -> tuple[Endpoint, ...]:
+        if shortages:
+            raise shortages.pop()
+        return ENDPOINTS
+
+    monkeypatch.setattr("fanout.server.app.import_endpoints", import_all)
+    async with serve(FANOUT_API_KEYS=KEY) as server:
+        async with server.session.get("/v1/models") as strange:
+            pass
+        failed, other, alive, metrics, later = [
+            await server.session.get(path, headers=AUTHORIZATION)
+            for path in ("/v1/models", "/v1/jobs/x", "/livez", "/metrics", "/v1/models")
+        ]
+        error, page = (await failed.json())["error"], await metrics.text()
+
+    assert (strange.status, failed.status, other.status, alive.status, later.status) == (401, 500, 500, 200, 200)
+    assert (error["code"], failed.headers["x-should-retry"]) == ("internal_error", "false")
+    assert '_count{http_request_method="GET",http_route="unknown",http_response_status_code="500"} 2.0' in page
 
 
 async def test_endpoints_are_imported_once_and_off_the_event_loop() -> None:

@@ -100,7 +100,7 @@ class SumsTable(Generic[Key, Total]):
 
     @cached_property
     def _add(self) -> str:
-        return self._database.compile_insert(self._database.insert_or_add(self._table))
+        return self._database.compile_insert(self._database.insert_or_add(self._table))  # no start need wait for it
 
     def _start_counter(self, fields: tuple[Any, ...]) -> Total:
         self._writer.notify()

@@ -26,7 +26,7 @@ class Scores:
 
     @cached_property
     def _add(self) -> str:
-        return compile_add(self._database)
+        return compile_add(self._database)  # at the first score, as no start need wait for it
 
     @run_to_end
     async def declare(self, number: int, declared: Sequence[NewScorer]) -> Sequence[int]:
