@@ -116,3 +116,21 @@ async def test_a_server_that_may_open_no_file_says_so_and_ends_well() -> None:
     assert result.code == 0, result.err
     assert "endpoints.import_failed" in result.out
     assert "adapters.import_failed" in result.out
+
+
+BROKEN = """
+import asyncio, sys
+from fanout.config.settings import load_settings
+from fanout.server import app
+
+sys.modules["fanout.server.endpoints"] = None  # as Python has it for what must not be imported
+asyncio.run(app.serve(load_settings(None, None), "127.0.0.1", 0, print))
+"""
+"""A server that lacks a part of Fanout."""
+
+
+async def test_a_server_that_lacks_an_endpoint_ends_instead_of_serving_the_rest() -> None:
+    result = await run_command([sys.executable, "-c", BROKEN], FANOUT_STORE="off")
+
+    assert result.code == 1
+    assert "fanout.server.endpoints" in result.err
