@@ -39,12 +39,13 @@ from fanout.server.listening import Site, listen, write_address
 from fanout.server.live_comparisons import LIVE_COMPARISONS, LiveComparisons
 from fanout.server.middleware import history, idempotency, request, request_log
 from fanout.server.middleware.wrong_keys import WRONG_KEYS, WrongKeys
+from fanout.server.openapi.endpoint import Endpoint
 from fanout.server.reloading import RELOADER, Load, Reloader, check_access, handle_hangup
 from fanout.server.request_body import REPEATED_BODIES
 from fanout.server.resources import health, providers
 from fanout.server.resources.report_turns import REPORT_TURNS, ReportTurns
 from fanout.server.role import SERVER, Role
-from fanout.server.routes import ROUTES, Routes, import_endpoints
+from fanout.server.routes import ROUTES, Routes
 from fanout.server.workers.peers import PEERS, Peers
 from fanout.server.workers.routing import send_to_owner
 from fanout.server.workers.seat import Orders, Seat
@@ -110,6 +111,13 @@ def create_app(
     first, import_all = (FIRST_ENDPOINTS, import_endpoints) if role.kind == "serve" else (health.ENDPOINTS, None)
     app[ROUTES] = Routes(app.router, first, import_all, send_to_owner if seat else attrgetter("handler"))
     return app
+
+
+def import_endpoints() -> tuple[Endpoint, ...]:
+    """Import and return all endpoints of a server."""
+    from fanout.server.endpoints import ENDPOINTS
+
+    return ENDPOINTS
 
 
 async def _run_store(app: web.Application) -> AsyncIterator[None]:

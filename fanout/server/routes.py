@@ -11,13 +11,6 @@ from fanout.core.threads import run_in_thread
 from fanout.server.openapi.endpoint import Endpoint, Handler
 
 
-def import_endpoints() -> tuple[Endpoint, ...]:
-    """Import and return all endpoints of a server."""
-    from fanout.server.endpoints import ENDPOINTS
-
-    return ENDPOINTS
-
-
 class Routes:
     """The routes of an application.
 

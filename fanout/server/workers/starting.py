@@ -12,8 +12,8 @@ from fanout.core.errors import ConfigError, Fault
 from fanout.dispatch import pricing
 from fanout.observability import logs
 from fanout.providers import import_adapters
+from fanout.server.app import import_endpoints
 from fanout.server.listening import bind, write_address
-from fanout.server.routes import import_endpoints
 from fanout.server.workers.seat import Seat
 from fanout.server.workers.supervisor import Supervisor
 from fanout.store.opening import MEMORY, OFF
