@@ -112,7 +112,10 @@ class ModelQueue:
         """Wait until the queue changes, or the next retry is due."""
         # A full queue is woken by the end of a call; a timer would only make it spin.
         is_free = self.wanted > 0 and not self.held
-        wait_s = max(self.delayed[0][0] - time.monotonic(), 0) if self.delayed and is_free else None
+        if not (self.delayed and is_free):
+            await self.changed.wait()
+            return
+        wait_s = max(self.delayed[0][0] - time.monotonic(), 0)
         with suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
                 await self.changed.wait()

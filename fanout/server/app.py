@@ -31,23 +31,32 @@ from fanout.server.accounts.ledger import KeyLedger
 from fanout.server.accounts.quotas import QUOTA_TURNS
 from fanout.server.afterwork import AFTERWORK, Afterwork
 from fanout.server.connections import WAIT_LIMITS, BoundedRunner, WaitLimits, count_connections, log_accept_errors
-from fanout.server.dialects.openai import completions as openai
 from fanout.server.dialects.thiggle import completion as thiggle
 from fanout.server.job_running import ROLE, run_jobs
-from fanout.server.lifecycle import DISPATCHER, FORWARD, HOLD_TURN, JOB_MANAGER, LIFECYCLE, METRICS, PRESENCE, STORE, Lifecycle
+from fanout.server.lifecycle import (
+    ACCOUNT_HEALTH,
+    DISPATCHER,
+    FORWARD,
+    HOLD_TURN,
+    JOB_MANAGER,
+    LIFECYCLE,
+    METRICS,
+    PRESENCE,
+    STORE,
+    Lifecycle,
+)
 from fanout.server.listening import Site, listen, write_address
 from fanout.server.live_comparisons import LIVE_COMPARISONS, LiveComparisons
 from fanout.server.middleware import history, idempotency, request, request_log
 from fanout.server.middleware.wrong_keys import WRONG_KEYS, WrongKeys
-from fanout.server.openapi.endpoint import Endpoint
+from fanout.server.openapi.endpoint import Endpoint, Handler
 from fanout.server.reloading import RELOADER, Load, Reloader, check_access, handle_hangup
 from fanout.server.request_body import REPEATED_BODIES
-from fanout.server.resources import health, providers
+from fanout.server.resources import health
 from fanout.server.resources.report_turns import REPORT_TURNS, ReportTurns
 from fanout.server.role import SERVER, Role
 from fanout.server.routes import ROUTES, Routes
 from fanout.server.workers.peers import PEERS, Peers
-from fanout.server.workers.routing import send_to_owner
 from fanout.server.workers.seat import Orders, Seat
 from fanout.server.workers.turns import hold_turn
 from fanout.store.engine.database import CLOSE_TIMEOUT_S
@@ -58,8 +67,8 @@ SETTINGS = web.AppKey("settings", Settings)
 STOP = web.AppKey("stop", asyncio.Event)
 """Set by a signal. Absent where no signal is watched for."""
 HOST = web.AppKey[str | None]("host", str)
-FIRST_ENDPOINTS = (*thiggle.ENDPOINTS, *openai.ENDPOINTS, *health.ENDPOINTS)
-"""Those that get most requests, and those of the server's own state: no start waits for the others."""
+FIRST_ENDPOINTS = (*thiggle.ENDPOINTS, *health.ENDPOINTS)
+"""Comparisons, which are what a server is for, and its own state: no start waits for the others."""
 LOOPBACK = "127.0.0.1"
 SWITCH_INTERVAL_S = 0.0005
 """Time after which a thread that works gives way to the event loop: by default Python waits ten times as long."""
@@ -91,7 +100,7 @@ def create_app(
     app = web.Application(middlewares=[request.handle_request])
     app[SETTINGS], app[HOST], app[ROLE] = settings, host, role
     app[METRICS] = Metrics()
-    app[providers.ACCOUNT_HEALTH] = RecentCalls()
+    app[ACCOUNT_HEALTH] = RecentCalls()
     app[LIFECYCLE] = Lifecycle()
     app[WAIT_LIMITS] = wait_limits or WaitLimits()
     app[AFTERWORK] = Afterwork()
@@ -100,7 +109,10 @@ def create_app(
     app[QUOTA_TURNS] = WeakValueDictionary()
     app[REPORT_TURNS] = ReportTurns()
     app[RELOADER] = Reloader(app, load, host or LOOPBACK)
+    wrap: Callable[[Endpoint], Handler] = attrgetter("handler")
     if seat:
+        from fanout.server.workers.routing import send_to_owner as wrap
+
         app[PEERS] = peers = Peers(seat, app)
         app[FORWARD] = peers.forward_by_scope
         folder = seat.folder
@@ -109,7 +121,7 @@ def create_app(
     app.cleanup_ctx.extend([_run_store, _run_dispatcher, run_jobs, _run_live_comparisons, _run_peers])
     app.on_response_prepare.append(request.add_headers)
     first, import_all = (FIRST_ENDPOINTS, import_endpoints) if role.kind == "serve" else (health.ENDPOINTS, None)
-    app[ROUTES] = Routes(app.router, first, import_all, send_to_owner if seat else attrgetter("handler"))
+    app[ROUTES] = Routes(app.router, first, import_all, wrap)
     return app
 
 
@@ -151,7 +163,7 @@ async def _run_store(app: web.Application) -> AsyncIterator[None]:
 async def _run_dispatcher(app: web.Application) -> AsyncIterator[None]:
     metrics, afterwork = app[METRICS], app[AFTERWORK]
     stores = [app[STORE].observe] if STORE in app else []
-    afterwork.observers = (metrics.observe, app[providers.ACCOUNT_HEALTH].observe, *stores)
+    afterwork.observers = (metrics.observe, app[ACCOUNT_HEALTH].observe, *stores)
     observers = [history.collect_outcome, request_log.log_retry, admission.observe, afterwork.observe]
     sharing = app[STORE].limits if STORE in app else None
     async with open_dispatcher(app[SETTINGS], observers, is_serving=True, sharing=sharing) as dispatcher:

@@ -14,6 +14,7 @@ from fanout.evaluate.judging.judging import Judging
 from fanout.jobs.manager import JobManager
 from fanout.jobs.openai_batches import OpenAIBatchWorker
 from fanout.jobs.presence import Presence
+from fanout.observability.account_health import RecentCalls
 from fanout.observability.metrics import Metrics
 from fanout.store.batches import BatchStore
 from fanout.store.files import FileStore
@@ -54,6 +55,7 @@ class Lifecycle:
 
 DISPATCHER = web.AppKey("dispatcher", Dispatcher)
 METRICS = web.AppKey("metrics", Metrics)
+ACCOUNT_HEALTH = web.AppKey("account_health", RecentCalls)
 LIFECYCLE = web.AppKey("lifecycle", Lifecycle)
 STORE = web.AppKey("store", Store)
 """Absent if FANOUT_STORE is `off`, like the seven keys that follow."""

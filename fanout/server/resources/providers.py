@@ -6,13 +6,11 @@ import asyncio
 
 from aiohttp import web
 
-from fanout.observability.account_health import WINDOW_S, RecentCalls
+from fanout.observability.account_health import WINDOW_S
 from fanout.rendering.provider import ProviderListJson, render_provider
-from fanout.server.lifecycle import DISPATCHER
+from fanout.server.lifecycle import ACCOUNT_HEALTH, DISPATCHER
 from fanout.server.openapi.endpoint import Endpoint, list_lookup_answers
 from fanout.server.responses import json_response
-
-ACCOUNT_HEALTH = web.AppKey("account_health", RecentCalls)
 
 
 async def list_providers(request: web.Request) -> web.Response:

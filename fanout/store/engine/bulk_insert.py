@@ -8,6 +8,8 @@ from functools import lru_cache
 
 from sqlalchemy import Connection
 
+from fanout.store.engine.connections import execute_text
+
 MAX_VALUES = 999
 """Of one statement, as SQLite before 3.32 has it."""
 _ROW = re.compile(r"VALUES (\([?, ]+\))")
@@ -26,7 +28,7 @@ def insert_rows(connection: Connection, statement: str, rows: Sequence[tuple[obj
         most = min(left, MAX_VALUES // len(rows[0]))
         count = 1 << (most.bit_length() - 1)  # few different statements, which the driver keeps prepared
         values = tuple(value for row in rows[start : start + count] for value in row)
-        connection.exec_driver_sql(_repeat_row(statement, count), values)
+        execute_text(connection, _repeat_row(statement, count), values)
         start += count
 
 

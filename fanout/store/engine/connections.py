@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +72,21 @@ def create_blocking_engine(url: URL, connections: int, begin: str, *, is_lasting
     return engine
 
 
+def find_driver(connection: Connection) -> sqlite3.Connection | None:
+    """Return the driver's connection to a SQLite file that threads use; `None`: another driver is behind it."""
+    driver = connection.connection.driver_connection
+    return driver if isinstance(driver, sqlite3.Connection) else None
+
+
+def execute_text(connection: Connection, sql: str, values: tuple[object, ...] = ()) -> Any:
+    """Execute SQL that is as the driver takes it, and return its cursor.
+
+    By Python's own driver where that is used: SQLAlchemy takes 30 to 70 µs for a statement, and a group of records has six.
+    """
+    driver = find_driver(connection)
+    return driver.execute(sql, values) if driver else connection.exec_driver_sql(sql, values)
+
+
 def _listen_sqlite(engine: Engine, *, is_lasting: bool) -> None:
     event.listen(engine, "connect", partial(_prepare_sqlite, is_lasting=is_lasting))
     event.listen(engine, "begin", _begin_sqlite)
@@ -96,4 +112,4 @@ def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry, *, is_l
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+    execute_text(connection, connection.get_execution_options().get("begin", "BEGIN"))

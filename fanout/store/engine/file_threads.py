@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, RootTransaction
 
-from fanout.store.engine.connections import BEGIN_WRITE, create_blocking_engine
+from fanout.store.engine.connections import BEGIN_WRITE, create_blocking_engine, find_driver
 
 Result = TypeVar("Result")
 Taken = TypeVar("Taken")
@@ -45,11 +44,11 @@ class FileThreads:
 
     def _peek(self, sql: str) -> Any:
         connection = self._connect()
-        raw = connection.connection.driver_connection
-        assert isinstance(raw, sqlite3.Connection)
+        driver = find_driver(connection)
+        assert driver
         self._peeking.add(connection)
         try:
-            row = raw.execute(sql).fetchone()
+            row = driver.execute(sql).fetchone()
         finally:
             self._peeking.discard(connection)
         return row[0] if row else None

@@ -19,8 +19,6 @@ from fanout.store.engine.database import Database
 
 MAX_WAIT_S = 0.02
 """The longest wait of a group's first record for others."""
-QUIET_S = 0.001
-"""A group is complete once nothing came for so long: tasks that wait for the last commit send nothing new."""
 MAX_RECORDS = 256
 """Records of one transaction; any more go into the next one."""
 FLUSH_INTERVAL_S = 0.5
@@ -82,11 +80,14 @@ class GroupCommit(Generic[Record]):
                 await self._commit(group)
 
     async def _wait_for_group(self) -> None:
-        """Wait while more records come, at most `MAX_WAIT_S`."""
+        """Wait while more records come, at most `MAX_WAIT_S`: tasks that wait for the last commit send nothing new.
+
+        A millisecond without any costs a job a fifth of its rate: what comes during the commit is a group, too (2026-11-29).
+        """
         until, count = time.monotonic() + MAX_WAIT_S, 0
         while count < len(self._waiting) < MAX_RECORDS and time.monotonic() < until:
             count = len(self._waiting)
-            await asyncio.sleep(QUIET_S)
+            await asyncio.sleep(0)
 
     async def _commit(self, group: Sequence[tuple[Record, asyncio.Future[None]]]) -> None:
         # The answer if the task is cancelled or a bug ends the write: every caller gets one, or would wait for ever.

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from sqlalchemy import ColumnElement, Connection, Table, bindparam, exists, select, update
 
+from fanout.store.engine.connections import execute_text
 from fanout.store.engine.database import Database
 from fanout.store.jobs.records import JobState
 from fanout.store.jobs.sharing_tables import job_chunks
@@ -20,7 +21,7 @@ LEASE_S = 15.0
 SELECT_EPOCH = (
     select(jobs.c.epoch)
     .where(jobs.c.number == bindparam("number"))
-    .with_for_update(read=True)  # nobody takes the job before the records are written; SQLite has only one writer anyway
+    .with_for_update(read=True)  # nobody takes the job before the records are written
 )
 SELECT_CHUNK_EPOCHS = (
     select(job_chunks.c.chunk, job_chunks.c.epoch)
@@ -98,7 +99,7 @@ def lock_epochs(connection: Connection, leases: Iterable[tuple[int, int | None]]
     for number, chunk in leases:
         if chunk is None:
             # One by one, for nearly always it is one.
-            if (epoch := connection.scalar(SELECT_EPOCH, {"number": number})) is not None:
+            if (epoch := _lock_epoch(connection, number)) is not None:
                 found[number, None] = epoch
         else:
             chunks.setdefault(number, []).append(chunk)
@@ -106,3 +107,12 @@ def lock_epochs(connection: Connection, leases: Iterable[tuple[int, int | None]]
         for chunk, epoch in connection.execute(SELECT_CHUNK_EPOCHS, {"job": number, "chunks": chunks[number]}):
             found[number, chunk] = epoch
     return found
+
+
+def _lock_epoch(connection: Connection, number: int) -> int | None:
+    if connection.dialect.name != "sqlite":
+        locked: int | None = connection.scalar(SELECT_EPOCH, {"number": number})
+        return locked
+    # With every group of records, and SQLite has only one writer anyway.
+    row = execute_text(connection, "SELECT epoch FROM jobs WHERE number = ?", (number,)).fetchone()
+    return row[0] if row else None
