@@ -22,6 +22,7 @@ from click.shell_completion import CompletionItem
 
 import fanout
 from fanout.core.errors import FanoutError
+from fanout.core.lean_imports import import_lean_libraries
 from fanout.core.shown_text import to_safe_text
 
 COMMANDS = {
@@ -48,6 +49,8 @@ COMMANDS = {
 """Subcommands and their lines in the help, in its order."""
 PACKAGES = {"ask": "ask.command", "batch": "batch.commands", "init": "init.command", "log": "log.command"}
 """Modules of the subcommands that are packages."""
+AWAITED = frozenset({"serve", "worker", "ask", "chat"})
+"""Subcommands that use most of the libraries, and whose start is waited for."""
 SOME_FAILED, UNUSABLE, INTERRUPTED = 1, 2, 130
 """Exit codes; the last as shells have it for SIGINT."""
 DASH_HINT = " A text that begins with a dash is the last argument, behind `--`."
@@ -67,6 +70,8 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         name = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
+        if cmd_name in AWAITED:
+            import_lean_libraries()
         collects = gc.isenabled()
         gc.disable()  # what is imported stays: looking for garbage in it takes 7 ms (2026-11-28)
         try:
@@ -109,6 +114,8 @@ def main() -> None:
     # The usual threshold would look through what is imported hundreds of times, for nothing: 0.1 s of `fanout serve`.
     # Not higher: a pass over 50,000 young objects takes 8 ms, in which nothing else is served.
     gc.set_threshold(10_000, 10, 100)
+    # Pydantic would search all packages that are installed for plugins of its own: 12 ms where there are many (2026-11-28).
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     _prepare_streams()
     code = _run()
     try:

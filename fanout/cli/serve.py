@@ -23,7 +23,6 @@ from fanout.config.catalogue import Catalogue
 from fanout.config.environment import MAX_WORKERS
 from fanout.config.settings import Settings
 from fanout.core.authorities import without_authorities
-from fanout.core.lean_imports import import_without
 
 NO_WORK = "jobs wait here for another process: `fanout worker` runs them"
 
@@ -45,7 +44,6 @@ def serve(config_file: Path | None, env_file: Path | None, host: str, port: int,
     # What is imported and made until it serves stays: looking for garbage in it takes some 20 ms.
     gc.disable()
     # Imported only here: its help needs none of the server.
-    import_without("structlog", "rich")  # for tracebacks, but ours are plain text: 4 MB and 40 ms of CPU
     from fanout.observability import logs
 
     with without_authorities():

@@ -10,7 +10,6 @@ from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.markdown import Markdown
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -118,6 +117,8 @@ class SideBySide(AnswerView):
     def _render_lines_of(self, answer: ShownAnswer) -> list[Text]:
         if not self._markdown or self._diff:
             return self._wrap(self._render_text(answer))
+        from rich.markdown import Markdown  # at the end of an answer, on a terminal: its parsers take 30 ms to import
+
         options = self._console.options.update(width=self._text_width, height=None)
         lines = self._console.render_lines(Markdown(answer.text, hyperlinks=False), options, pad=False)
         return [Text.assemble(*((piece.text, piece.style or "") for piece in line)) for line in lines]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
+from importlib import import_module
 
 from aiohttp import web
 
@@ -45,7 +46,7 @@ ROLE = web.AppKey("role", Role)
 
 
 def _make_line_builder(spec: JobSpec, account_id: str) -> RequestBuilder:
-    # Not imported before: no start waits for the bodies of OpenAI's endpoints, which take 28 ms (2026-11-29).
+    # Imported by then, in a thread, with the endpoints whose bodies they are: no start waits for these 28 ms (2026-11-29).
     from fanout.requests.openai.batch_lines import LineRequestBuilder
 
     return LineRequestBuilder(spec, account_id)
@@ -60,6 +61,8 @@ async def run_jobs(app: web.Application) -> AsyncIterator[None]:
         yield
         return
     database, role, dispatcher = app[STORE].database, app[ROLE], app[DISPATCHER]
+    if role.kind == "worker":  # which has nothing that is imported later
+        import_module("fanout.requests.openai.batch_lines")
     if database.in_memory and not role.takes_jobs(dispatcher.settings):
         sentence = "is `off`, but nobody else could run the jobs of a store in memory; set FANOUT_STORE, or leave it on"
         raise ConfigError("environment", [Fault("FANOUT_WORK", sentence)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +14,18 @@ Sampled = TypeVar("Sampled")
 
 class NotInstalledError(BenchError):
     """Something optional is not installed; the message says how to install it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One start of each kind."""
+
+    ready_s: float
+    rss_mb: float
+    """Of the server when it is ready."""
+    version_s: float
+    """CPU of `--version`."""
+    ask_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +42,8 @@ class Bench:
     """Instead of dispatcher_alone.py; `{config}`, `{upstream}`, `{prompts}`, `{models}` and `{workers}` are filled in."""
     recorded: Path | None = None
     """Folder of recorded exchanges, for `adapters`."""
+    starts: list[Start] = field(default_factory=list)
+    """Those measured so far; the first one writes bytecode, as an installation does."""
 
     def seconds(self, full: float) -> float:
         """Return the duration of a measurement."""

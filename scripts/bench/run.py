@@ -21,7 +21,7 @@ from pathlib import Path
 from adapters import measure_adapters
 from bench import Bench, NotInstalledError
 from jobs import measure_job, measure_journal, measure_models
-from life import measure_growth, measure_library, measure_start
+from life import measure_growth, measure_library, measure_start, sample_start
 from load import find_wrk
 from machine import BenchError, get_cores
 from peers import measure_litellm, measure_portkey
@@ -41,13 +41,13 @@ FIGURES: dict[str, Callable[[Bench], list[Row]]] = {
     "stream": measure_stream,
     "first_token": measure_first_token,
     "memory": measure_memory,
-    "start": measure_start,
     "growth": measure_growth,
     "library": measure_library,
     "adapters": measure_adapters,
     "journal": measure_journal,
     "job": measure_job,
     "models": measure_models,
+    "start": measure_start,
 }
 WITHOUT_SERVERS = frozenset({"adapters"})
 """Figures of pure functions, which need no server."""
@@ -64,11 +64,13 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def measure(name: str, bench: Bench) -> Sequence[Row | Missing]:
+def measure(name: str, bench: Bench, *, samples_start: bool) -> Sequence[Row | Missing]:
     """Return the rows of one figure; one that cannot be measured does not stop the others."""
     print(f"{name} … ", end="", flush=True, file=sys.stderr)
     began = time.monotonic()
     try:
+        if samples_start:
+            sample_start(bench)
         return FIGURES[name](bench)
     except BenchError as error:
         return [Missing(name, str(error), is_bad=not isinstance(error, NotInstalledError))]
@@ -109,7 +111,8 @@ def main() -> int:
             if not alone:
                 compile_upstream(Path(folder))
             bench = Bench(Path(folder), chosen.quick, 3, chosen.server_command, chosen.library_command, chosen.recorded)
-            rows = [row for name in chosen.only for row in measure(name, bench)]
+            has_starts = "start" in chosen.only
+            rows = [row for name in chosen.only for row in measure(name, bench, samples_start=has_starts)]
     except BenchError as error:
         sys.exit(f"run.py: {error}")
     print(", ".join(f"{name} {value}" for name, value in describe_machine().items()))

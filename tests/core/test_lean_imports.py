@@ -8,10 +8,10 @@ import sys
 SERVE = """
 import sys
 from click.testing import CliRunner
-from fanout.cli.serve import serve
-assert CliRunner().invoke(serve, ["--config", "/nonexistent/providers.json"]).exit_code
+from fanout.cli.main import cli
+assert CliRunner().invoke(cli, ["serve", "--config", "/nonexistent/providers.json"]).exit_code
 import fanout.server.app, fanout.store.opening
-print([name for name in ("rich", "sqlalchemy.orm", "sqlalchemy.ext.asyncio") if name in sys.modules])
+print([name for name in ("rich", "colorama", "tornado", "sqlalchemy.orm", "sqlalchemy.ext.asyncio") if name in sys.modules])
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from fanout.store.engine.connections import create_async_engine
 import structlog, rich, sqlalchemy.orm
