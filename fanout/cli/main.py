@@ -49,8 +49,8 @@ COMMANDS = {
 """Subcommands and their lines in the help, in its order."""
 PACKAGES = {"ask": "ask.command", "batch": "batch.commands", "init": "init.command", "log": "log.command"}
 """Modules of the subcommands that are packages."""
-AWAITED = frozenset({"serve", "worker", "ask", "chat"})
-"""Subcommands that use most of the libraries, and whose start is waited for."""
+ASKING = frozenset({"ask", "chat"})
+"""Subcommands whose modules import the libraries at once."""
 SOME_FAILED, UNUSABLE, INTERRUPTED = 1, 2, 130
 """Exit codes; the last as shells have it for SIGINT."""
 DASH_HINT = " A text that begins with a dash is the last argument, behind `--`."
@@ -70,11 +70,11 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         name = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
-        if cmd_name in AWAITED:
-            import_lean_libraries()
         collects = gc.isenabled()
         gc.disable()  # what is imported stays: looking for garbage in it takes 7 ms (2026-11-28)
         try:
+            if name in ASKING:
+                import_lean_libraries()
             command: click.Command = getattr(import_module(f"fanout.cli.{PACKAGES.get(name, name)}"), name)
         finally:
             if collects:

@@ -23,6 +23,7 @@ from fanout.config.catalogue import Catalogue
 from fanout.config.environment import MAX_WORKERS
 from fanout.config.settings import Settings
 from fanout.core.authorities import without_authorities
+from fanout.core.lean_imports import import_lean_libraries
 
 NO_WORK = "jobs wait here for another process: `fanout worker` runs them"
 
@@ -44,6 +45,7 @@ def serve(config_file: Path | None, env_file: Path | None, host: str, port: int,
     # What is imported and made until it serves stays: looking for garbage in it takes some 20 ms.
     gc.disable()
     # Imported only here: its help needs none of the server.
+    import_lean_libraries()
     from fanout.observability import logs
 
     with without_authorities():

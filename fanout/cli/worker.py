@@ -17,6 +17,7 @@ from fanout.cli.shared_store import load_sharing_settings, name_store, url_optio
 from fanout.config.settings import Settings
 from fanout.core.authorities import without_authorities
 from fanout.core.errors import ConfigError, Fault
+from fanout.core.lean_imports import import_lean_libraries
 from fanout.core.suggestions import did_you_mean
 
 MAX_SHOWN_ACCOUNTS = 8
@@ -41,6 +42,7 @@ def worker(
     can be seen by every user of the machine: FANOUT_STORE and PGPASSWORD cannot.
     """
     # Imported only here: its help needs none of the server.
+    import_lean_libraries()
     from fanout.observability import logs
 
     with without_authorities():

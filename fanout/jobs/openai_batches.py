@@ -74,9 +74,15 @@ class OpenAIBatchWorker:
     """Background task for the batches of a store."""
 
     def __init__(
-        self, manager: JobManager, batches: BatchStore, files: FileStore, measure_files: Callable[[Job], Awaitable[FileSizes]]
+        self,
+        manager: JobManager,
+        batches: BatchStore,
+        files: FileStore,
+        measure_files: Callable[[Job], Awaitable[FileSizes]],
+        may_start: Callable[[], bool],
     ) -> None:
         self._manager, self._batches, self._files, self._measure_files = manager, batches, files, measure_files
+        self._may_start = may_start
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._failed: set[str] = set()  # by a bug of ours: trying them again every second would not help
         self._wake = asyncio.Event()
@@ -107,6 +113,8 @@ class OpenAIBatchWorker:
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     async def _start_tasks(self) -> None:
+        if not self._may_start():
+            return
         for batch, job_state in await self._batches.list_due(ENDED_STATES):
             if batch.cancelling is not None and job_state == "loading" and batch.id in self._tasks:
                 self._tasks[batch.id].cancel()  # its input is not read to the end; the next search settles the batch
@@ -191,10 +199,22 @@ def _render_fault(fault: Fault) -> BatchErrorJson:
 
 @asynccontextmanager
 async def open_batch_worker(
-    manager: JobManager, batches: BatchStore, files: FileStore, measure_files: Callable[[Job], Awaitable[FileSizes]]
+    manager: JobManager,
+    batches: BatchStore,
+    files: FileStore,
+    measure_files: Callable[[Job], Awaitable[FileSizes]],
+    may_start: Callable[[], bool],
 ) -> AsyncGenerator[OpenAIBatchWorker]:
-    """Run a worker in the background. `measure_files` returns the sizes of the files of a job that has ended."""
-    worker = OpenAIBatchWorker(manager, batches, files, measure_files)
+    """Run a worker in the background.
+
+    Args:
+        manager: of the jobs.
+        batches: those of the store.
+        files: their inputs and results.
+        measure_files: returns the sizes of the files of a job that has ended.
+        may_start: whether what a batch needs is at hand; else it is left to a later search.
+    """
+    worker = OpenAIBatchWorker(manager, batches, files, measure_files, may_start)
     task = asyncio.create_task(worker.run(), name="batches")
     try:
         yield worker

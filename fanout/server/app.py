@@ -35,6 +35,7 @@ from fanout.server.dialects.thiggle import completion as thiggle
 from fanout.server.job_running import ROLE, run_jobs
 from fanout.server.lifecycle import (
     ACCOUNT_HEALTH,
+    BATCH_WORKER,
     DISPATCHER,
     FORWARD,
     HOLD_TURN,
@@ -273,6 +274,10 @@ async def _load_rest(app: web.Application) -> None:
         await app[ROUTES].complete()
     except OSError as error:
         log.warning("endpoints.import_failed", error=str(error))
+    # Batches, and their jobs, need what has been imported.
+    if BATCH_WORKER in app:
+        app[BATCH_WORKER].notify()
+        app[JOB_MANAGER].supervisor.notify()
     try:
         await run_in_thread("setup", import_adapters)
     except (OSError, ImportError) as error:

@@ -38,6 +38,7 @@ from fanout.server.lifecycle import (
     STORE,
 )
 from fanout.server.role import Role
+from fanout.server.routes import ROUTES
 from fanout.store.batches import BatchStore
 from fanout.store.files import FileStore
 from fanout.store.jobs.job_store import JobStore
@@ -46,7 +47,7 @@ ROLE = web.AppKey("role", Role)
 
 
 def _make_line_builder(spec: JobSpec, account_id: str) -> RequestBuilder:
-    # Imported by then, in a thread, with the endpoints whose bodies they are: no start waits for these 28 ms (2026-11-29).
+    # Imported in a thread, with the endpoints whose bodies they are: no start waits for these 28 ms (2026-11-29).
     from fanout.requests.openai.batch_lines import LineRequestBuilder
 
     return LineRequestBuilder(spec, account_id)
@@ -92,6 +93,9 @@ async def run_jobs(app: web.Application) -> AsyncIterator[None]:
 
 def _may_take(app: web.Application, check: ModelCheck, job: Job) -> bool:
     role, planner = app[ROLE], app[JOB_MANAGER].planner
+    # Else its builder would be imported on the event loop.
+    if job.spec.kind == "requests" and not app[ROUTES].are_complete:
+        return False
     if not is_within(job, role.list_accounts(planner.dispatcher.settings)):
         return False
     return role.kind == "serve" or check.fits(job, planner)
@@ -102,7 +106,7 @@ def _open_batches(app: web.Application, manager: JobManager) -> AbstractAsyncCon
     if app[ROLE].kind == "worker":
         return nullcontext()
     measure = partial(measure_files, manager, app[JOB_STORE])
-    return open_batch_worker(manager, app[BATCH_STORE], app[FILE_STORE], measure)
+    return open_batch_worker(manager, app[BATCH_STORE], app[FILE_STORE], measure, lambda: app[ROUTES].are_complete)
 
 
 def _open_presence(app: web.Application, manager: JobManager) -> AbstractAsyncContextManager[None]:

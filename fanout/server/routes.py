@@ -43,6 +43,11 @@ class Routes:
         if import_all:
             router.register_resource(self._others)
 
+    @property
+    def are_complete(self) -> bool:
+        """Nothing is left to be imported."""
+        return self._import_all is None or self._others.are_known
+
     async def complete(self) -> None:
         """Import the endpoints that are missing, and add their routes.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
@@ -26,6 +27,7 @@ def sample_start(bench: Bench) -> None:
 
     Between all other figures: these are times, not ratios, and the speed of a shared machine changes by the minute.
     """
+    os.sync()  # or the server's new store would wait on the disk behind what the last figure has left to be written
     with run_upstream(bench) as to:
         ready_s, rss_mb = _start_server(bench, to)
         version_s = time_command(bench, "--version").cpu_s

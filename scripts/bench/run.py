@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -64,13 +65,11 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def measure(name: str, bench: Bench, *, samples_start: bool) -> Sequence[Row | Missing]:
+def measure(name: str, bench: Bench) -> Sequence[Row | Missing]:
     """Return the rows of one figure; one that cannot be measured does not stop the others."""
     print(f"{name} … ", end="", flush=True, file=sys.stderr)
     began = time.monotonic()
     try:
-        if samples_start:
-            sample_start(bench)
         return FIGURES[name](bench)
     except BenchError as error:
         return [Missing(name, str(error), is_bad=not isinstance(error, NotInstalledError))]
@@ -111,8 +110,12 @@ def main() -> int:
             if not alone:
                 compile_upstream(Path(folder))
             bench = Bench(Path(folder), chosen.quick, 3, chosen.server_command, chosen.library_command, chosen.recorded)
-            has_starts = "start" in chosen.only
-            rows = [row for name in chosen.only for row in measure(name, bench, samples_start=has_starts)]
+            rows: list[Row | Missing] = []
+            for name in sorted(chosen.only, key=list(FIGURES).index):
+                if "start" in chosen.only:
+                    with suppress(BenchError):  # `start` itself reports it, unless it passes
+                        sample_start(bench)
+                rows += measure(name, bench)
     except BenchError as error:
         sys.exit(f"run.py: {error}")
     print(", ".join(f"{name} {value}" for name, value in describe_machine().items()))

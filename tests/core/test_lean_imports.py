@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 SERVE = """
 import sys
@@ -24,3 +28,34 @@ def test_the_server_imports_neither_the_orm_nor_rich_and_both_can_be_imported_la
 
     assert ended.stderr == ""
     assert ended.stdout.splitlines() == ["[]", "True"]
+
+
+PLUGIN = """
+import sys
+print("a plugin was loaded", file=sys.stderr)
+class plugin:
+    new_schema_validator = staticmethod(lambda *_, **__: (None, None, None))
+"""
+
+
+@pytest.mark.parametrize(("variables", "is_loaded"), [({}, False), ({"PYDANTIC_DISABLE_PLUGINS": ""}, True)])
+def test_a_command_searches_for_plugins_of_pydantic_only_where_it_is_told_to(
+    variables: dict[str, str], is_loaded: bool, tmp_path: Path
+) -> None:
+    installed = tmp_path / "noisy-1.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: noisy\nVersion: 1\n")
+    (installed / "entry_points.txt").write_text("[pydantic]\nnoisy = noisy:plugin\n")
+    (tmp_path / "noisy.py").write_text(PLUGIN)
+    path = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
+
+    ended = subprocess.run(
+        [sys.executable, "-m", "fanout", "models", "--json"],
+        env=os.environ | {"PYTHONPATH": path} | variables,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (ended.returncode, "a plugin was loaded" in ended.stderr) == (0, is_loaded)

@@ -132,3 +132,17 @@ async def test_closing_leaves_a_connection_alone_that_a_look_still_uses(tmp_path
     await readers.close()
     assert not look.done()
     assert await look == 8_000_000
+
+
+async def test_a_file_is_written_again_after_a_transaction_that_could_not_be_committed(tmp_path: Path) -> None:
+    """As SQLAlchemy leaves it where another process reads and there is no WAL: it has forgotten what the driver has open."""
+    threads = FileThreads(parse_location(str(tmp_path / "a.db")), "writer")
+    try:
+        await threads.run(lambda connection: connection.exec_driver_sql("CREATE TABLE t (x)"))
+        left = await threads.peek("BEGIN")
+        await threads.run(lambda connection: connection.exec_driver_sql("INSERT INTO t VALUES (1)"))
+        found = await threads.peek("SELECT count(*) FROM t")
+    finally:
+        await threads.close()
+
+    assert (left, found) == (None, 1)

@@ -112,4 +112,8 @@ def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry, *, is_l
 
 
 def _begin_sqlite(connection: Connection) -> None:
+    driver = find_driver(connection)
+    if driver is not None and driver.in_transaction:
+        # One that could not be committed, as of another process that reads where there is no WAL. SQLAlchemy has forgotten it.
+        driver.rollback()
     execute_text(connection, connection.get_execution_options().get("begin", "BEGIN"))

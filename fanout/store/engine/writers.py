@@ -82,7 +82,7 @@ class GroupCommit(Generic[Record]):
     async def _wait_for_group(self) -> None:
         """Wait while more records come, at most `MAX_WAIT_S`: tasks that wait for the last commit send nothing new.
 
-        A millisecond without any costs a job a fifth of its rate: what comes during the commit is a group, too (2026-11-29).
+        A millisecond without any costs a job a sixth of its rate: what comes during the commit is a group, too (2026-11-29).
         """
         until, count = time.monotonic() + MAX_WAIT_S, 0
         while count < len(self._waiting) < MAX_RECORDS and time.monotonic() < until:
