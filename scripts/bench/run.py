@@ -112,7 +112,7 @@ def main() -> int:
             bench = Bench(Path(folder), chosen.quick, 3, chosen.server_command, chosen.library_command, chosen.recorded)
             rows: list[Row | Missing] = []
             for name in sorted(chosen.only, key=list(FIGURES).index):
-                if "start" in chosen.only:
+                if "start" in chosen.only and not chosen.quick:
                     with suppress(BenchError):  # `start` itself reports it, unless it passes
                         sample_start(bench)
                 rows += measure(name, bench)

@@ -30,11 +30,13 @@ async def fetch(server: Server, path: str, **options: Any) -> tuple[int, str]:
 async def test_the_first_requests_for_endpoints_that_are_not_imported_yet_wait_for_them() -> None:
     async with serve() as server:
         assert len(server.app[ROUTES].endpoints) < len(ENDPOINTS)
+        assert not server.app[ROUTES].are_complete
         paths = ("/v1/models", "/", "/v1/models/none", "/docs")
         replies = await asyncio.gather(*(fetch(server, path) for path in paths))
 
     assert [status for status, _ in replies] == [200, 200, 404, 200]
     assert server.app[ROUTES].endpoints == ENDPOINTS
+    assert server.app[ROUTES].are_complete
 
 
 async def test_a_first_endpoint_is_served_without_the_others() -> None:
