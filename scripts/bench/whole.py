@@ -21,6 +21,8 @@ TURNS = 4
 """Of one start."""
 SWITCHED_TURNS = 32
 """Of one start of a server that is switched between its turns, of which single pairs differ by a tenth."""
+LATENCY_TURNS = 12
+"""Of some 190 requests, of which the second slowest is the p99: a slow spell of the machine takes a whole turn or two."""
 WRITE_S = 1.0
 """Time in which a server writes what it keeps of the requests that have ended; the rows of pages are made later."""
 
@@ -235,7 +237,7 @@ def measure_latency(bench: Bench) -> list[Row]:
     """Measure the time Fanout adds to what bare aiohttp takes for an upstream of 50 ms, one request at a time."""
     with run_upstream(bench, latency_ms=50) as to, run_floor(bench, to) as bare, run_fanout(bench, to) as ours:
         loads = {server.name: make_load(server.url, build_comparison(4), 1) for server in (bare, ours)}
-        samples = bench.measure_in_turns(loads, seconds=10)
+        samples = bench.measure_in_turns(loads, seconds=10, turns=2 if bench.quick else LATENCY_TURNS)
         rss_mb = ours.program.rss_mb()
 
     def row(name: str, times_ms: Mapping[str, list[float]], must: float, aim: float) -> Row:
