@@ -17,7 +17,7 @@ from machine import BenchError
 from servers import Server, Upstream, run_fanout, run_floor, run_switched, run_upstream
 from table import Row
 
-TURNS = 4
+TURNS = 8
 """Of one start."""
 SWITCHED_TURNS = 32
 """Of one start of a server that is switched between its turns, of which single pairs differ by a tenth."""
