@@ -18,7 +18,7 @@ DELAY_S = 0.01
 """Longest wait of what has ended; until then its answers are kept, too."""
 MAX_REQUESTS = 32
 """Requests after whose end nothing more is waited for: each part of their work holds the event loop for half a millisecond."""
-MAX_CALLS = 256
+MAX_CALLS = 128
 
 
 class Afterwork:
