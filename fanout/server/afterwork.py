@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain
 
 from aiohttp import web
 
@@ -16,9 +16,9 @@ from fanout.observability.logs import log
 Step = Callable[[], None]
 DELAY_S = 0.01
 """Longest wait of what has ended; until then its answers are kept, too."""
-MAX_REQUESTS = 32
-"""Requests after whose end nothing more is waited for: each part of their work holds the event loop for half a millisecond."""
-MAX_CALLS = 128
+MAX_REQUESTS = 8
+"""Requests after whose end nothing more is waited for: their work holds the event loop for half a millisecond."""
+MAX_CALLS = 64
 
 
 class Afterwork:
@@ -32,8 +32,6 @@ class Afterwork:
         """Notified of calls that have ended or are repeated, many at once."""
         self._calls: list[Outcome | Retry] = []
         self._requests: list[tuple[Step, Step]] = []
-        self._parts: deque[Sequence[Step]] = deque()
-        """The same steps of all that has ended, each part for a turn of the event loop."""
         self._timer: asyncio.TimerHandle | None = None
 
     def observe(self, event: Outcome | Retry) -> None:
@@ -48,42 +46,22 @@ class Afterwork:
 
     def _schedule(self, *, is_full: bool) -> None:
         if is_full:
-            asyncio.get_running_loop().call_soon(self._begin)
+            asyncio.get_running_loop().call_soon(self.finish)
         elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(DELAY_S, self._begin_in_time)
+            self._timer = asyncio.get_running_loop().call_later(DELAY_S, self._finish_in_time)
 
-    def _begin_in_time(self) -> None:
+    def _finish_in_time(self) -> None:
         self._timer = None
-        self._begin()
+        self.finish()
         LULLS.note()
-
-    def _begin(self) -> None:
-        self._divide()
-        self._go_on()
-
-    def _divide(self) -> None:
-        calls, self._calls = self._calls, []
-        requests, self._requests = self._requests, []
-        if calls:
-            self._parts.append([partial(observer, *calls) for observer in self.observers])
-        if requests:
-            self._parts += zip(*requests, strict=True)  # the first step of all of them, then the second: see the class
-
-    def _go_on(self) -> None:
-        """Do one part, and the next one after whatever else the event loop has to do."""
-        if self._parts:
-            self._do_part()
-        if self._parts:
-            asyncio.get_running_loop().call_soon(self._go_on)
 
     def finish(self) -> None:
         """Do now what is to be done, before somebody reads what it changes."""
-        self._divide()
-        while self._parts:
-            self._do_part()
-
-    def _do_part(self) -> None:
-        for step in self._parts.popleft():
+        calls, self._calls = self._calls, []
+        requests, self._requests = self._requests, []
+        observing = [partial(observer, *calls) for observer in self.observers] if calls else []
+        # The first step of all requests, then the second: see the class.
+        for step in chain(observing, *zip(*requests, strict=True)):
             try:
                 step()
             except Exception:  # the others must not be lost with it

@@ -92,7 +92,7 @@ def compare_starts(
     for _ in range(times):
         with ExitStack() as stack:
             servers = [stack.enter_context(start()) for start in starts]
-            parts.append(compare_servers(bench, servers, to, models, 32, seconds=1, turns=TURNS))
+            parts.append(compare_servers(bench, servers, to, models, 32, seconds=1, turns=2 if bench.quick else TURNS))
     return join_samples(parts)
 
 
