@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from bench import Bench, extract, max_lost_ratio, sum_errors
+from bench import Bench, extract, join_samples, max_lost_ratio, sum_errors
 from load import build_comparison, count_answers, run_wrk
 from machine import TICKS_PER_S, BenchError
 from servers import Server, Upstream, run_fanout, run_upstream
@@ -24,6 +24,8 @@ from whole import count_mismatch
 COUNT = 2
 CONNECTIONS = 64
 MODELS = 4
+TURNS = 4
+"""Of one start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +102,14 @@ def measure_workers(bench: Bench) -> list[Row]:
             raise BenchError(f"{server.name}: only {answers} of {MODELS} models answered")
         return lambda seconds: load_workers(server, to, seconds)
 
-    with (
-        run_upstream(bench) as to,
-        run_fanout(bench, to, pinned=False) as one,
-        run_fanout(bench, to, workers=COUNT, pinned=False) as two,
-    ):
-        samples = bench.measure_in_turns({"one": measure(one), "two": measure(two)})
+    parts = []
+    with run_upstream(bench) as to:
+        # Started anew, as for the rows on whole answers: processes of one program differ by up to a tenth.
+        for _ in range(bench.repeats):
+            with run_fanout(bench, to, pinned=False) as one, run_fanout(bench, to, workers=COUNT, pinned=False) as two:
+                servers = {"one": measure(one), "two": measure(two)}
+                parts.append(bench.measure_in_turns(servers, seconds=3, turns=1 if bench.quick else TURNS))
+    samples = join_samples(parts)
     cpu_us = extract(samples, lambda sample: sample.cpu_us)
     ratios = [COUNT * alone / together for alone, together in zip(*cpu_us.values(), strict=True)]
     make = partial(Row, errors=sum_errors(samples), lost_ratio=max_lost_ratio(samples))
