@@ -245,7 +245,7 @@ async def test_a_job_expires_at_its_deadline_and_continues_with_a_later_one(
     upstream: Upstream, tmp_path: Path, location: str
 ) -> None:
     async with open_jobs(upstream.url, tmp_path, store=location) as kept:
-        job = await kept.create(200, "up/sleep-0.05", deadline=time.time() + 1.0, concurrency=4)
+        job = await kept.create(200, "up/sleep-0.25", deadline=time.time() + 3.0, concurrency=4)
         job = await kept.manager.run(job.id)
         assert job.state == "expired"
         assert 0 < len(await kept.list_results(job)) < 200
