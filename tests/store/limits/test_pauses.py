@@ -17,7 +17,7 @@ from fanout.config.providers_file import LimitsRow
 from fanout.limits.shared.messages import SharedPause
 from fanout.store.limits import pauses, sharing
 from fanout.store.limits.limit_table import PAUSES_CHANNEL, MetPause, met_pause_json
-from fanout.store.limits.pauses import IDLE_LOOKS, LOOK_S, LOOK_WHERE_HEARD_S
+from fanout.store.limits.pauses import LOOK_S, LOOK_WHERE_HEARD_S
 from tests.support.builders.dispatcher import ObservedDispatcher
 from tests.support.builders.settings import write_providers_file
 from tests.support.builders.sharing import find_limits_location, find_shared, open_processes
@@ -58,7 +58,7 @@ async def wait_until_idle(process: ObservedDispatcher) -> None:
     """Wait until a process looks for nothing any more."""
     share = process.find_limiter().share
     assert share
-    async with asyncio.timeout(LOOK_WHERE_HEARD_S * (IDLE_LOOKS + 3)):
+    async with asyncio.timeout(30):
         while share.is_informed:
             await asyncio.sleep(0.02)
 
