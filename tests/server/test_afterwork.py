@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from structlog.testing import CapturingLogger
 
 from fanout.server import afterwork as module
 from fanout.server.afterwork import Afterwork
@@ -33,11 +34,11 @@ def end_requests(afterwork: Afterwork, done: list[str], names: str) -> None:
         afterwork.add(partial(done.append, f"{name} recorded"), partial(done.append, f"{name} counted"))
 
 
-@pytest.mark.parametrize(("most", "value"), [("MAX_REQUESTS", 2), ("MAX_CALLS", 2)])
+@pytest.mark.parametrize("most", ["MAX_REQUESTS", "MAX_CALLS"])
 async def test_as_many_as_may_wait_are_done_together_in_the_next_turn(
-    afterwork: Afterwork, done: list[str], monkeypatch: pytest.MonkeyPatch, most: str, value: int
+    afterwork: Afterwork, done: list[str], monkeypatch: pytest.MonkeyPatch, most: str
 ) -> None:
-    monkeypatch.setattr(module, most, value)
+    monkeypatch.setattr(module, most, 2)
     monkeypatch.setattr(module, "DELAY_S", 60.0)
     end_requests(afterwork, done, "ab")
     assert done == []  # not before the answer has been written
@@ -58,12 +59,16 @@ async def test_a_few_wait_for_others_for_a_moment(
     assert done == OBSERVED + ENDED
 
 
-async def test_a_step_that_fails_takes_no_other_with_it(afterwork: Afterwork, done: list[str]) -> None:
+async def test_a_step_that_fails_is_logged_and_takes_no_other_with_it(
+    afterwork: Afterwork, done: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: Any) -> None:
         raise RuntimeError("a bug")
 
+    monkeypatch.setattr(module, "log", logger := CapturingLogger())
     afterwork.observers = [fail, *afterwork.observers]
     afterwork.add(fail, fail)
     end_requests(afterwork, done, "ab")
     afterwork.finish()
     assert done == OBSERVED + ENDED
+    assert [(call.method_name, *call.args) for call in logger.calls] == [("exception", "request.record_crashed")] * 3
