@@ -109,7 +109,8 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="fanout-bench-") as folder:
             if not alone:
                 compile_upstream(Path(folder))
-            bench = Bench(Path(folder), chosen.quick, 3, chosen.server_command, chosen.library_command, chosen.recorded)
+            repeats = 1 if chosen.quick else 3
+            bench = Bench(Path(folder), chosen.quick, repeats, chosen.server_command, chosen.library_command, chosen.recorded)
             rows: list[Row | Missing] = []
             for name in sorted(chosen.only, key=list(FIGURES).index):
                 if "start" in chosen.only and not chosen.quick:
